@@ -1,0 +1,116 @@
+"""Which keys a query may read: one composable object that holds constraints and is their conjunction.
+
+The law, tested on all pairs: `(a & b).dense(…) == a.dense(…) & b.dense(…)`. What cannot satisfy it is refused.
+Constraints compare positions (`Positions`), never array indices.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from attention_lab.attention.positions import Positions
+
+NAMES = ("causal", "window", "prefix", "q_valid", "kv_valid", "segments", "explicit")
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=("prefix", "q_valid", "kv_valid", "q_segments", "k_segments", "explicit"),
+  meta_fields=("causal", "window"),
+)
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """A conjunction of constraints; query at position i, key at position j.
+
+  causal: j ≤ i.   prefix `#B`: relaxes causal alone, j ≤ i or j < prefix.
+  window: (left, right) means −right < i − j < left; an integer W means (W, W), so that with causal 0 ≤ i − j < W.
+  q_valid `#B T`, kv_valid `#B S`: False marks padding.   q_segments `#B T`, k_segments `#B S`: equal or hidden.
+  explicit `#B #N #T #S`: any other pattern, True where readable.
+  """
+
+  causal: bool = False
+  window: int | tuple[int, int] | None = None
+  prefix: Int[Array, "#B"] | None = None
+  q_valid: Bool[Array, "#B T"] | None = None
+  kv_valid: Bool[Array, "#B S"] | None = None
+  q_segments: Int[Array, "#B T"] | None = None
+  k_segments: Int[Array, "#B S"] | None = None
+  explicit: Bool[Array, "#B #N #T #S"] | None = None
+
+  def __post_init__(self):
+    if self.window is not None:
+      window = (self.window, self.window) if isinstance(self.window, int) else tuple(self.window)
+      if len(window) != 2 or min(window) < 1:
+        raise ValueError(f"window={self.window} must be at least 1: it counts the query's own position")
+      object.__setattr__(self, "window", window)
+    if self.prefix is not None and not self.causal:
+      raise ValueError("prefix relaxes a causal mask, and this mask is not causal: set causal=True")
+    if (self.q_segments is None) != (self.k_segments is None):
+      raise ValueError("segments need both q_segments and k_segments; pass the same array twice in self-attention")
+
+  def names(self) -> frozenset[str]:
+    """The constraints that are present, out of `NAMES`."""
+    values = {name: getattr(self, name) for name in NAMES if name != "segments"} | {"segments": self.q_segments}
+    return frozenset(name for name, value in values.items() if value is not None and value is not False)
+
+  def __and__(self, other: "Mask") -> "Mask":
+    """Both: a pair is readable if it is readable in each."""
+    if self.q_segments is not None and other.q_segments is not None:
+      raise ValueError("two segmentations cannot be one mask: give one of them as explicit=")
+    explicit = _both(self.explicit, other.explicit)
+    prefix = None
+    if self.causal and other.causal and None not in (self.prefix, other.prefix):
+      prefix = jnp.minimum(self.prefix, other.prefix)
+    elif not (self.causal and other.causal):
+      prefix = self.prefix if self.prefix is not None else other.prefix
+    segments = self if self.q_segments is not None else other
+    return Mask(
+      causal=self.causal or other.causal,
+      window=_narrower(self.window, other.window),
+      prefix=prefix,
+      q_valid=_both(self.q_valid, other.q_valid),
+      kv_valid=_both(self.kv_valid, other.kv_valid),
+      q_segments=segments.q_segments,
+      k_segments=segments.k_segments,
+      explicit=explicit,
+    )
+
+  def dense(self, T: int, S: int, positions: Positions = Positions()) -> Bool[Array, "#B #N T S"]:
+    """The whole readable matrix; engines ask for blocks of it instead."""
+    readable = self.pattern(positions.queries(T), positions.keys(S))
+    rows = [
+      (self.q_valid, (slice(None), None, slice(None), None)),
+      (self.kv_valid, (slice(None), None, None, slice(None))),
+    ]
+    for valid, index in rows:
+      readable = readable if valid is None else readable & valid[index]
+    if self.q_segments is not None:
+      readable = readable & (self.q_segments[:, None, :, None] == self.k_segments[:, None, None, :])
+    return readable if self.explicit is None else readable & self.explicit
+
+  def pattern(self, i: Int[Array, "#B T"], j: Int[Array, "#B S"]) -> Bool[Array, "#B 1 T S"]:
+    """What positions alone decide: empty slots, causal with prefix, window."""
+    i, j = i[:, None, :, None], j[:, None, None, :]
+    readable = jnp.broadcast_to(j >= 0, jnp.broadcast_shapes(i.shape, j.shape))
+    if self.causal:
+      past = j <= i
+      readable &= past if self.prefix is None else past | (j < self.prefix[:, None, None, None])
+    if self.window is not None:
+      left, right = self.window
+      readable &= (i - j < left) & (i - j > -right)
+    return readable
+
+
+def _both(a: Array | None, b: Array | None) -> Array | None:
+  return a if b is None else b if a is None else a & b
+
+
+def _narrower(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
+  return a if b is None else b if a is None else (min(a[0], b[0]), min(a[1], b[1]))
+
+
+FULL = Mask()
+CAUSAL = Mask(causal=True)

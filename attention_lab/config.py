@@ -1,0 +1,95 @@
+"""The configuration of a run: plain dataclasses, one comment with its unit for each field.
+
+They are not frozen, because absl flags set their attributes (`--config.model.width=128`). Each task extends them
+in `attention_lab/tasks`; `to_json` and `from_json` are what a workdir's `config.json` holds.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+
+@dataclasses.dataclass
+class ModelConfig:
+  attention: str = "softmax"  # spec: a variant, `a|b` by layer, `a+b` by head
+  layers: int = 2  # L
+  width: int = 64  # D, the model width
+  heads: int = 2  # N, query heads
+  kv_heads: int = 0  # K, key and value heads; 0 = heads
+  head_width: int = 0  # H; 0 = width / heads
+  mlp_width: int = 0  # F; 0 = 4 * width
+  positions: str = "auto"  # auto, none, learned, sinusoidal, rope, sincos2d; auto = none where the variant has its own
+  dropout: float = 0.0  # rate in [0, 1), on embeddings and on both residual branches
+  dtype: str = "float32"  # compute dtype: float32 or bfloat16; parameters stay float32
+  shared_layers: bool = False  # all layers use one set of parameters
+
+
+@dataclasses.dataclass
+class DataConfig:
+  name: str = ""  # dataset; the binary's --help lists its choices
+  path: str = ""  # a file or folder of the user's own, in place of a named dataset
+  length: int = 128  # T, tokens per example
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+  learning_rate: float = 3e-3  # peak, reached after the warm-up
+  warmup: int = 100  # steps from 0 to the peak; then cosine to a tenth of it
+  weight_decay: float = 0.01  # per step and unit of learning rate, on matrices only
+  clip: float = 1.0  # largest global gradient norm; 0 = no clipping
+  accumulate: int = 1  # micro-batches per step; they divide the batch
+
+
+@dataclasses.dataclass
+class CheckpointConfig:
+  every: int = 0  # steps between checkpoints; 0 = only at the end
+  keep: int = 2  # newest checkpoints kept
+
+
+@dataclasses.dataclass
+class MeshConfig:
+  data: int = 0  # devices that split the batch; 0 = all that are left over
+  fsdp: int = 1  # devices that split the batch and the parameters
+  tensor: int = 1  # devices that split heads and MLP width
+
+
+@dataclasses.dataclass
+class Config:
+  seed: int = 0  # initial values, data order and dropout
+  steps: int = 1000  # optimizer steps
+  batch: int = 64  # examples per step, over all devices
+  evaluate_every: int = 0  # steps between evaluations on the validation split; 0 = only at the end
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+
+
+def to_json(config: Any) -> str:
+  """The configuration as indented JSON, nested as its dataclasses are."""
+  return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def flatten(config: Any, prefix: str = "config") -> dict[str, Any]:
+  """`{"config.model.width": 64, …}`: every leaf under the name of its flag."""
+  leaves: dict[str, Any] = {}
+  for field in dataclasses.fields(config):
+    value, name = getattr(config, field.name), f"{prefix}.{field.name}"
+    leaves |= flatten(value, name) if dataclasses.is_dataclass(value) else {name: value}
+  return leaves
+
+
+def from_json(kind: type, text: str) -> Any:
+  """Rebuilds a configuration of dataclass `kind`; raises ValueError for a field it does not have."""
+  return _fill(kind(), json.loads(text), "config")
+
+
+def _fill(config: Any, values: dict[str, Any], prefix: str) -> Any:
+  known = {field.name for field in dataclasses.fields(config)}
+  for name, value in values.items():
+    if name not in known:
+      raise ValueError(f"{prefix}.{name} is not a field of {type(config).__name__}; it has {', '.join(sorted(known))}")
+    current = getattr(config, name)
+    setattr(config, name, _fill(current, value, f"{prefix}.{name}") if dataclasses.is_dataclass(current) else value)
+  return config
