@@ -8,9 +8,8 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention import cache
 from attention_lab.attention.mask import CAUSAL, FULL, NAMES, Mask
@@ -112,7 +111,7 @@ class Attention(abc.ABC):
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> State:
     """The state before the first token: here a cache of keys and values."""
-    return cache.empty(batch, self.capacity(dims), dims, dtype)
+    return cache.empty(batch, self.capacity(dims), dims.kv_heads, (dims.head, dims.value), dtype)
 
   def extend(
     self,
@@ -133,18 +132,11 @@ class Attention(abc.ABC):
     the first piece. Beyond the capacity of an unbounded variant the output is NaN, never silently a window.
     """
     check_extend(self, mask, lengths)
-    T = (q if q is not None else v).shape[1]
-    piece = cache.append(state, k, v, T, lengths, keeps_all=self.keeps_all)
-    valid = Mask(q_valid=cache.real(piece.positions.q, T, lengths)) if lengths is not None else FULL
-    call = Call(mask=mask & valid, positions=piece.positions, x=x, y=None)
-    out = self.attend(params, q, piece.k, piece.v, call)
-    out = (out.out if isinstance(out, Attended) else out).astype(v.dtype)
+    piece = cache.append(state, k, v, lengths, ring=self.claims().state == 0)
+    mask = mask & Mask(q_valid=None if lengths is None else piece.real)
+    attended = self.attend(params, q, piece.k, piece.v, Call(mask, piece.positions, x=x))
+    out = (attended.out if isinstance(attended, Attended) else attended).astype(v.dtype)
     return piece.state, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
-
-  @property
-  def keeps_all(self) -> bool:
-    """True if decoding keeps every position, so that a full cache is an error and not a window."""
-    return self.claims().state > 0
 
 
 def check(variant: Attention, q: Any, k: Any, v: Any, call: Call) -> None:
@@ -209,20 +201,6 @@ def _listed(names: frozenset[str]) -> str:
   return ", ".join(sorted(names)) or "none"
 
 
-def valid_rows(mask: Mask, T: int) -> Bool[Array, "#B T"]:
-  """Queries that are real, `1 T` of True where the mask says nothing."""
-  return jnp.ones((1, T), bool) if mask.q_valid is None else mask.q_valid
-
-
-def compute_dtype(*arrays: Array) -> Any:
+def logits_dtype(*arrays: Array) -> Any:
   """The dtype of logits and recurrences: float32, or wider where an input is wider."""
   return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-
-
-def key_heads(array: Array, heads: int) -> Array:
-  """Repeats K key or value heads to N query heads in blocks: head n reads n // (N / K). `B S K V` to `B S N V`."""
-  return jnp.repeat(array, heads // array.shape[2], axis=2) if array.shape[2] != heads else array
-
-
-__all__ = ["CAUSAL", "FULL", "Attended", "Attention", "Call", "Claims", "Dims", "Mask", "Params", "Positions", "Refused", "State"]
-_ = jax

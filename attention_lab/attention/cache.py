@@ -1,9 +1,57 @@
 """A cache of keys and values for decoding: slots with positions, a ring where a window bounds it."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from attention_lab.attention.positions import Positions
+
+Cache = dict[str, Array]
+
+
+class Piece(NamedTuple):
+  """What a piece of T new tokens attends to, and the cache after it."""
+
+  state: Cache
+  k: Float[Array, "B S K H"]
+  v: Float[Array, "B S K V"]
+  positions: Positions
+  real: Bool[Array, "B T"]  # False on the right padding of ragged rows
+  overflow: Bool[Array, "B T"]  # True where a token found no slot
+
+
+def empty(batch: int, slots: int, kv_heads: int, widths: tuple[int, int], dtype: Any) -> Cache:
+  """No token yet; widths of keys and values. A slot at position −1 is empty."""
+  return {
+    "k": jnp.zeros((batch, slots, kv_heads, widths[0]), dtype),
+    "v": jnp.zeros((batch, slots, kv_heads, widths[1]), dtype),
+    "positions": jnp.full((batch, slots), -1, jnp.int32),
+    "length": jnp.zeros((batch,), jnp.int32),
+  }
+
+
+def append(
+  state: Cache, k: Float[Array, "B T K H"], v: Float[Array, "B T K V"], lengths: Int[Array, "B"] | None, ring: bool
+) -> Piece:
+  """Writes T tokens, of which the first `lengths` are real.
+
+  A ring keeps the newest tokens; a longer piece would overwrite keys that its first queries still read, so there it
+  attends to the old slots and the piece side by side.
+  """
+  (B, T), slots = k.shape[:2], state["positions"].shape[1]
+  count = jnp.full((B,), T, jnp.int32) if lengths is None else lengths
+  i = state["length"][:, None] + jnp.arange(T, dtype=jnp.int32)
+  real = jnp.arange(T) < count[:, None]
+  kept = real & (i >= (state["length"] + count - slots)[:, None]) if ring else real & (i < slots)
+  slot = jnp.where(kept, i % slots, slots)
+  rows = jnp.arange(B)[:, None]
+  new = {"k": k, "v": v, "positions": i}
+  after = {name: state[name].at[rows, slot].set(value.astype(state[name].dtype), mode="drop") for name, value in new.items()}
+  after["length"] = state["length"] + count
+  overflow = jnp.zeros_like(real) if ring else i >= slots
+  if T == 1 or not ring:
+    return Piece(after, after["k"], after["v"], Positions(q=i, k=after["positions"]), real, overflow)
+  both = {name: jnp.concatenate([state[name], new[name].astype(state[name].dtype)], 1) for name in ("k", "v")}
+  j = jnp.concatenate([state["positions"], jnp.where(real, i, -1)], axis=1)
+  return Piece(after, both["k"], both["v"], Positions(q=i, k=j), real, overflow)

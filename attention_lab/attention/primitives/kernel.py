@@ -1,0 +1,83 @@
+"""Variants whose weights are φ(q_i)·φ(k_j) / Σ_j φ(q_i)·φ(k_j): they name φ, everything else is here."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attention_lab.attention.base import Attention, Call, Claims, Dims, Params, Refused, check_extend, logits_dtype
+from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.primitives import recurrence
+from attention_lab.attention.primitives.recurrence import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel(Attention):
+  """Normalised linear attention. Time O(T·M·V) for M features; decoding state M × (V + 1) a head, whatever T."""
+
+  chunk: int = 128  # tokens multiplied out at a time when causal; changes the speed, not the result
+
+  def __post_init__(self):
+    if self.chunk < 1:
+      raise ValueError(f"chunk={self.chunk} must be at least 1 token")
+
+  @abc.abstractmethod
+  def feature_maps(self, params: Params, q: Any, k: Any, v: Array) -> tuple[Array, Array]:
+    """φ of the queries `B T N M` and of the keys `B S K M`, not negative."""
+
+  @abc.abstractmethod
+  def width(self, dims: Dims) -> int:
+    """M, the number of features."""
+
+  def claims(self) -> Claims:
+    masks = frozenset({"causal", "q_valid", "kv_valid", "segments"})
+    return Claims(masks=masks, exactness="other", time=1, memory=1, state=0)
+
+  def attend(self, params: Params, q: Any, k: Any, v: Array, call: Call) -> Float[Array, "B T N V"]:
+    mask, S = call.mask, v.shape[1]
+    features = self._split(*self.feature_maps(params, q, k, v), v)
+    T = features.q.shape[3]
+    if T != S and (mask.q_segments is not None or (mask.causal and not call.positions.known)):
+      raise Refused(f"{type(self).__name__} orders tokens by their place in the array: segments, or causal with given positions, need T = S")
+    valid = call.positions.keys(S) >= 0 if mask.kv_valid is None else mask.kv_valid & (call.positions.keys(S) >= 0)
+    q_valid = jnp.ones((1, T), bool) if mask.q_valid is None else mask.q_valid
+    features = _only(features, q_valid, valid)
+    if mask.causal:
+      return _normalised(recurrence.causal(features, mask, self.chunk))
+    if mask.q_segments is not None:
+      return _normalised(recurrence.within_segments(features, mask, self.chunk))
+    return _normalised(recurrence.full(features))
+
+  def init_state(self, batch: int, dims: Dims, dtype: Any) -> dict[str, Array]:
+    return {"sum": jnp.zeros((batch, dims.kv_heads, self.width(dims), dims.value + 1), jnp.promote_types(dtype, jnp.float32))}
+
+  def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask: Mask = CAUSAL):
+    check_extend(self, mask, lengths)
+    features = self._split(*self.feature_maps(params, q, k, v), v)
+    if lengths is not None:
+      real = jnp.arange(v.shape[1]) < lengths[:, None]
+      features = _only(features, real, real)
+    out, after = recurrence.scan(features, state["sum"], self.chunk)
+    return {"sum": after.astype(state["sum"].dtype)}, _normalised(out).astype(v.dtype)
+
+  def _split(self, q: Array, k: Array, v: Array) -> Features:
+    """Heads to the front, and a column of ones beside the values, whose sum is the normaliser."""
+    (B, T, N, _), K = q.shape, k.shape[2]
+    values = jnp.swapaxes(v, 1, 2).astype(logits_dtype(v))
+    ones = jnp.ones((*values.shape[:-1], 1), values.dtype)
+    grouped = jnp.moveaxis(q.reshape(B, T, K, N // K, -1), 1, 3)
+    return Features(grouped, jnp.swapaxes(k, 1, 2), jnp.concatenate([values, ones], axis=-1))
+
+
+def _only(features: Features, q_valid: Array, k_valid: Array) -> Features:
+  q = jnp.where(q_valid[:, None, None, :, None], features.q, 0.0)
+  return Features(q, jnp.where(k_valid[:, None, :, None], features.k, 0.0), features.v)
+
+
+def _normalised(out: Float[Array, "B K G T V+1"]) -> Float[Array, "B T N V"]:
+  """Divides by the sum of weights; a query that read nothing has sum 0 and gets zeros."""
+  total = out[..., -1:]
+  out = jnp.moveaxis(out[..., :-1] / jnp.where(total == 0.0, 1.0, total), 3, 1)
+  return out.reshape(*out.shape[:2], -1, out.shape[-1])

@@ -1,0 +1,37 @@
+"""The softmax over readable keys, on one dense block of logits."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from attention_lab.attention.primitives.blocks import Block, combine
+
+
+def weights(logits: Float[Array, "*B T S"], readable: Bool[Array, "*#B #T #S"]) -> Float[Array, "*B T S"]:
+  """Softmax over the readable keys; a row without any is all zeros."""
+  numerators, total = _exponentials(logits, readable)
+  return numerators / total
+
+
+def average(logits: Float[Array, "C N T S"], block: Block) -> Float[Array, "C N T V"]:
+  """Softmax-weighted values of a block; the division comes after the product with the values, being cheaper there."""
+  numerators, total = _exponentials(logits, block.readable)
+  return combine(numerators, block) / total
+
+
+def scale(given: float | None, q: Float[Array, "... H"]) -> float:
+  """The factor of the logits: what is given, else 1/√H."""
+  return q.shape[-1] ** -0.5 if given is None else given
+
+
+def soft_cap(logits: Float[Array, "..."], cap: float | None) -> Float[Array, "..."]:
+  """cap · tanh(logits / cap), which keeps logits within ±cap; None leaves them."""
+  return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
+def _exponentials(logits: Array, readable: Array) -> tuple[Array, Array]:
+  logits = jnp.where(readable, logits, -jnp.inf)
+  largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  numerators = jnp.exp(logits - jnp.where(jnp.isfinite(largest), largest, 0.0))
+  total = jnp.sum(numerators, axis=-1, keepdims=True)
+  return numerators, jnp.where(total == 0.0, 1.0, total)

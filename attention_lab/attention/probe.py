@@ -1,0 +1,55 @@
+"""What a variant attends to, read from the outside.
+
+A variant that is linear or affine in its values is a matrix of weights: fed the identity as values, it returns that matrix. So
+the program that is looked at is the program that runs, and nothing has to be returned, stored or hooked.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attention_lab.attention.base import Attention, Call, Params, Refused
+
+
+def weights(variant: Attention, params: Params, q: Any, k: Any, v: Float[Array, "B S K V"], call: Call) -> Float[Array, "B N T S"]:
+  """The exact map from values to outputs; refuses a variant whose output is not affine in its values.
+
+  The identity goes in as slabs of V columns, so that the variant sees the width it was made for.
+  """
+  name, claims = type(variant).__name__, variant.claims()
+  if "v" not in variant.projections or claims.values == "nonlinear":
+    raise Refused(f"{name} is not affine in its values, so that it has no map of weights")
+  (B, S, K, V), slabs = v.shape, -(-v.shape[1] // v.shape[3])
+  identity = jnp.eye(S, slabs * V, dtype=jnp.float32).reshape(S, slabs, V)
+
+  def run(values: Float[Array, "S V"]) -> Float[Array, "B T N V"]:
+    spread = jnp.broadcast_to(values[None, :, None, :], (B, S, K, V))
+    return variant.with_aux(params, q, k, spread, call).out
+
+  offset = run(jnp.zeros((S, V)))
+  columns = jax.lax.map(lambda slab: run(identity[:, slab]) - offset, jnp.arange(slabs))
+  return jnp.moveaxis(columns, 0, 3).reshape(*offset.shape[:3], slabs * V)[..., :S].swapaxes(1, 2)
+
+
+def entropy(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
+  """−Σ p log p of each row, in nats; rows are divided by their sum of absolute values first."""
+  shares = jnp.abs(maps) / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1, keepdims=True), 1e-30)
+  return -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0), axis=-1)
+
+
+def distance(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
+  """Mean |i − j| of each row in tokens, weighted by the absolute weights."""
+  apart = jnp.abs(jnp.arange(maps.shape[-2])[:, None] - jnp.arange(maps.shape[-1]))
+  return jnp.sum(jnp.abs(maps) * apart, axis=-1) / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1), 1e-30)
+
+
+def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
+  """Attention rollout over layers with residual connections (Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3)."""
+  total = None
+  for maps in layers:
+    step = 0.5 * maps.mean(axis=1) + 0.5 * jnp.eye(maps.shape[-1])
+    step = step / step.sum(axis=-1, keepdims=True)
+    total = step if total is None else step @ total
+  return total

@@ -1,0 +1,98 @@
+"""The one place through which layers call a variant: over many devices, batch and heads are split by `shard_map`.
+
+Left to the partitioner, loops over heads and blocks compile to hidden all-gathers. Inside, each device sees its own examples and
+heads and no others, so the only communication is the gathering of heads for a variant that mixes them.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from attention_lab.attention.base import Attended, Attention, Call, Params, Refused, State, check, check_extend
+from attention_lab.attention.mask import CAUSAL, Mask
+
+BATCH = ("data", "fsdp")
+HEADS = "tensor"
+
+
+def attend(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call, mesh: Mesh | None = None) -> Attended:
+  """`variant.with_aux`, its examples split over the axes data and fsdp and its heads over tensor."""
+  if mesh is None or mesh.size == 1:
+    return variant.with_aux(params, q, k, v, call)
+  check(variant, q, k, v, call)
+  if variant.claims().random and call.key is not None:
+    raise Refused(f"{type(variant).__name__} draws random bits, which are not yet independent of the mesh: use one device")
+  batch = _batch_axes((v if v is not None else call.x).shape[0], mesh)
+  heads = None if variant.claims().mixes_heads else HEADS
+  arrays = {"params": params, "q": q, "k": k, "v": v, "call": call._replace(key=None)}
+  specs = {
+    "params": _parameter_specs(params, heads),
+    **{letter: P(batch, None, heads) for letter in "qkv"},
+    "call": jax.tree.map(functools.partial(_call_spec, batch, heads), arrays["call"]),
+  }
+  for letter in "qkv":
+    _check_heads(letter, arrays[letter], mesh, heads)
+  out = P(batch, None, None) if v is None else P(batch, None, heads)
+
+  def local(arrays: dict[str, Any]) -> Attended:
+    attended = variant.with_aux(**arrays)
+    losses, stats = jax.lax.pmean((attended.losses, attended.stats), mesh.axis_names)
+    return Attended(attended.out, losses, stats)
+
+  return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=Attended(out, P(), P()), check_vma=False)(arrays)
+
+
+def extend(
+  variant: Attention,
+  params: Params,
+  state: State,
+  q: Any,
+  k: Any,
+  v: Any,
+  *,
+  x: Array | None = None,
+  lengths: Array | None = None,
+  mask: Mask = CAUSAL,
+  mesh: Mesh | None = None,
+) -> tuple[State, Array]:
+  """`variant.extend`, its examples split over the axes data and fsdp; ten arguments, being a method's and the mesh."""
+  if mesh is None or mesh.size == 1:
+    return variant.extend(params, state, q, k, v, x=x, lengths=lengths, mask=mask)
+  check_extend(variant, mask, lengths)
+  rows = P(_batch_axes(v.shape[0], mesh))
+
+  def local(params: Params, state: State, arrays: tuple) -> tuple[State, Array]:
+    q, k, v, x, lengths, mask = arrays
+    return variant.extend(params, state, q, k, v, x=x, lengths=lengths, mask=mask)
+
+  mapped = jax.shard_map(local, mesh=mesh, in_specs=(P(), rows, rows), out_specs=(rows, rows), check_vma=False)
+  return mapped(params, state, (q, k, v, x, lengths, mask))
+
+
+def _batch_axes(batch: int, mesh: Mesh) -> tuple[str, ...] | None:
+  """The axes that split the batch; none if it does not divide, and every device then computes all of it."""
+  size = mesh.shape["data"] * mesh.shape["fsdp"]
+  return None if batch % size else BATCH
+
+
+def _check_heads(letter: str, array: Any, mesh: Mesh, heads: str | None) -> None:
+  if heads is not None and array is not None and array.shape[2] % mesh.shape[heads]:
+    kind = "query heads" if letter == "q" else "key and value heads"
+    raise ValueError(f"{array.shape[2]} {kind} cannot be split over --config.mesh.tensor={mesh.shape[heads]} devices")
+
+
+def _call_spec(batch: Any, heads: Any, array: Array) -> P:
+  """Every array of a call has the batch in front (or 1); one with 4 axes has heads (or 1) next."""
+  first = batch if array.shape[0] > 1 else None
+  return P(first, heads if array.shape[1] > 1 else None) if array.ndim == 4 else P(first)
+
+
+def _parameter_specs(params: Params, heads: str | None) -> Any:
+  def spec(path: tuple, _: Array) -> P:
+    return P(heads) if any(getattr(part, "key", None) == "per_head" for part in path) else P()
+
+  return jax.tree_util.tree_map_with_path(spec, params)

@@ -1,0 +1,38 @@
+"""Sliding-window softmax attention (Beltagy et al. 2020, Longformer, https://arxiv.org/abs/2004.05150, section 3.1, without global tokens).
+
+    out_i = Σ_{|i−j| < W} softmax_j(q_i·k_j / √H) v_j
+
+W counts the query's own position: under a causal mask the newest W keys. Time O(T·W), blocks outside the window are never computed;
+decoding state is a ring of W keys and values. Honours every mask and an additive bias (with either an explicit mask or a bias
+the time is O(T·S)); refuses nothing.
+"""
+
+import dataclasses
+
+from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
+from attention_lab.attention.mask import Mask
+from attention_lab.attention.primitives import softmax
+from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, dots
+
+
+@dataclasses.dataclass(frozen=True)
+class Local(Attention):
+  window: int = 128  # W, in positions
+  scale: float | None = None  # factor of the logits; None = 1/√H
+
+  def __post_init__(self):
+    Mask(window=self.window)
+
+  def claims(self) -> Claims:
+    return Claims(masks=EVERY_MASK, bias=True, exactness="other", time=1, state=0)
+
+  def capacity(self, dims: Dims) -> int:
+    return self.window
+
+  def attend(self, params, q, k, v, call: Call):
+    scale = softmax.scale(self.scale, q)
+
+    def equation(block):
+      return softmax.average(biased(dots(block) * scale, block), block)
+
+    return attend_in_blocks(equation, q, k, v, call._replace(mask=call.mask & Mask(window=self.window)))

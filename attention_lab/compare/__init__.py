@@ -1,0 +1,1 @@
+"""The comparison: grid, ledger, statistics and report."""

@@ -1,0 +1,132 @@
+"""The append-only record of a comparison: one JSON object a line in `results.jsonl`.
+
+A row is one run: {task, attention, seed, status, reason, parameters, flops_per_token, step_time (seconds), peak_bytes,
+metrics, curve [[step, validation primary], …], primary, higher_is_better, chance, controls, command, commit, digests,
+versions, device, config, config_digest}. Numbers that are not finite are written as null: a diverged run has no score.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+STATUSES = ("done", "refused", "failed")
+OF_THE_CELL = ("config.seed", "config.model.attention")
+_REQUIRED = ("task", "attention", "seed", "status")
+_REQUIRED_WHEN_DONE = ("metrics", "primary", "higher_is_better")
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+  """What a file holds: its rows in order, and the numbers of the lines that a killed run left incomplete."""
+
+  rows: list[Row]
+  damaged: list[int]
+
+
+def append(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
+  """Adds one row in a single synced write; ValueError when it lacks a field. A line broken off by a kill is closed first."""
+  check(row)
+  line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+  target = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+  try:
+    end = os.lseek(target, 0, os.SEEK_END)
+    if end and os.pread(target, 1, end - 1) != b"\n":
+      line = b"\n" + line
+    if os.write(target, line) != len(line):
+      raise OSError(f"{path}: only a part of a row was written: free some disk space and start again")
+    os.fsync(target)
+  finally:
+    os.close(target)
+
+
+def read(path: str | os.PathLike[str]) -> Ledger:
+  """Every complete row of a file, with duplicates; a file that does not exist is an empty ledger."""
+  rows, damaged = [], []
+  content = pathlib.Path(path).read_bytes() if pathlib.Path(path).exists() else b""
+  for number, line in enumerate(content.split(b"\n"), 1):
+    try:
+      row = json.loads(line) if line.strip() else None
+      if row is not None:
+        check(row)
+        rows.append(row)
+    except ValueError:
+      damaged.append(number)
+  return Ledger(rows, damaged)
+
+
+def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+  """What a row answers: task, attention, seed and the digest of its configuration, whatever code and data answered it."""
+  return row["task"], row["attention"], row["seed"], row.get("config_digest", "")
+
+
+def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+  """The identity of a row with the code and data that made it; two rows of one key are one run counted twice."""
+  return *identity(row), _digests(row), row.get("commit", "")
+
+
+def group(row: Mapping[str, Any]) -> tuple[Any, ...]:
+  """What rows must share to stand in one table: task, metric, configuration, data and commit."""
+  return row["task"], row.get("primary", ""), row.get("config_digest", ""), _digests(row), row.get("commit", "")
+
+
+def distinct(rows: Iterable[Row]) -> list[Row]:
+  """Each run once, in order of first appearance: the first done row of a key wins, and a later success erases a failure."""
+  rows = list(rows)
+  done = {identity(row) for row in rows if row["status"] == "done"}
+  kept: dict[tuple[Any, ...], Row] = {}
+  for row in rows:
+    if row["status"] != "done" and identity(row) in done:
+      continue
+    if row["status"] == "done":
+      kept.setdefault(key(row), row)
+    else:
+      kept[identity(row)] = row
+  return list(kept.values())
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+  """First 16 hex digits of the SHA-256 of a flat configuration, without the seed and the attention that make up its cell.
+
+  Rows of one table share it, so that a row of another budget, schedule or model size cannot slip in.
+  """
+  shared = {name: value for name, value in config.items() if name not in OF_THE_CELL}
+  return hashlib.sha256(json.dumps(_plain(shared), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check(row: Any) -> None:
+  """Raises ValueError, naming what is missing or wrong, when a row could not stand in a table."""
+  if not isinstance(row, Mapping):
+    raise ValueError(f"a row is a JSON object, got {type(row).__name__}")
+  needed = _REQUIRED + (_REQUIRED_WHEN_DONE if row.get("status") == "done" else ())
+  missing = [name for name in needed if name not in row]
+  if missing:
+    raise ValueError(f"a row needs {', '.join(needed)}; it lacks {', '.join(missing)}")
+  if row["status"] not in STATUSES:
+    raise ValueError(f"status {row['status']!r} is not one of {', '.join(STATUSES)}")
+  if row["status"] == "done" and row["primary"] not in row["metrics"]:
+    raise ValueError(f"metrics lack the primary metric {row['primary']!r}; they have {', '.join(row['metrics'])}")
+
+
+def _digests(row: Mapping[str, Any]) -> str:
+  return json.dumps(row.get("digests") or {}, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {str(name): _plain(item) for name, item in value.items()}
+  if isinstance(value, str | bool | int | None):
+    return value
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  if hasattr(value, "tolist"):
+    return _plain(value.tolist())
+  return str(value)

@@ -1,0 +1,67 @@
+"""How the numbers of a table came about: budget, data, software, and how to read them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attention_lab.compare import ledger, numerals
+from attention_lab.compare.tables import Table
+
+READING = (
+  "An interval is the 95 % Student-t interval of the mean over seeds. All rows of a table share data order, budget and "
+  "hyper-parameters, seed by seed, so rows are compared by the differences of equal seeds.",
+  "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all pairs of "
+  "rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no order among them is claimed.",
+  "Costs are of the training step: FLOPs per token counted from the traced program, step time as a ratio to the named row, "
+  "measured in the same comparison; peak memory is that of the compiled step. No row was tuned on its own.",
+)
+_HEAD = {
+  "steps": "config.steps",
+  "batch": "config.batch",
+  "learning rate": "config.optimizer.learning_rate",
+  "warm-up steps": "config.optimizer.warmup",
+  "weight decay": "config.optimizer.weight_decay",
+  "layers": "config.model.layers",
+  "width": "config.model.width",
+  "heads": "config.model.heads",
+  "length": "config.data.length",
+}
+
+
+def facts(table: Table) -> list[tuple[str, str]]:
+  """(name, value) pairs of the protocol; a value that differs between rows lists all of them."""
+  rows = table.done
+  config = settings(table)
+  found = [("seeds", ", ".join(map(str, table.seeds)))]
+  found += [(name, config.pop(flag)) for name, flag in _HEAD.items() if flag in config]
+  found += [(f"data, {split}", digest) for split, digest in sorted(_merged(row.get("digests") for row in rows).items())]
+  found += [(name, value) for name, value in sorted(_merged(row.get("versions") for row in rows).items())]
+  found += [(name, _all(row.get(name) for row in rows)) for name in ("device", "commit", "config_digest")]
+  parameters = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
+  if parameters:
+    found.append(("parameters", f"{numerals.thousands(min(parameters))} to {numerals.thousands(max(parameters))}"))
+  return [(name.replace("_", " "), value) for name, value in found if value]
+
+
+def settings(table: Table) -> dict[str, str]:
+  """Every field of the configuration that the rows share, without seed and attention; empty when rows do not record it."""
+  merged = _merged(row.get("config") for row in table.done)
+  return {name: value for name, value in merged.items() if name not in ledger.OF_THE_CELL}
+
+
+def _merged(mappings: Iterable[Mapping[str, Any] | None]) -> dict[str, str]:
+  found: dict[str, list[Any]] = {}
+  for mapping in mappings:
+    for name, value in (mapping or {}).items():
+      found.setdefault(name, []).append(value)
+  return {name: _all(values) for name, values in found.items()}
+
+
+def _all(values: Iterable[Any]) -> str:
+  return "; ".join(dict.fromkeys(_shown(value) for value in values if value not in (None, "")))
+
+
+def _shown(value: Any) -> str:
+  if isinstance(value, Mapping):
+    return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+  return value if isinstance(value, str) else json.dumps(value)

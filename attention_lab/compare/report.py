@@ -1,0 +1,47 @@
+"""Writes the report of a workdir: `report.md` and `report.html` from its `results.jsonl`."""
+
+import os
+import pathlib
+
+from attention_lab.compare import grid, html, ledger, markdown, tables
+
+RESULTS = "results.jsonl"
+
+
+def write(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
+  """Writes both reports, also of a comparison that is not finished, and returns their paths; ValueError without any row."""
+  folder = pathlib.Path(workdir)
+  held = ledger.read(folder / RESULTS)
+  if not held.rows:
+    raise ValueError(f"{folder / RESULTS} holds no row: run a comparison with --workdir={folder} first")
+  cells = grid.read(folder)
+  order = list(dict.fromkeys([cell.attention for cell in cells] + [row["attention"] for row in held.rows]))
+  built = tables.build(held.rows, order)
+  notes = _notes(held, cells, built)
+  pages = {"report.md": markdown.page(built, notes), "report.html": html.page(built, notes, order)}
+  for name, content in pages.items():
+    partial = folder / f".{name}.{os.getpid()}"
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, folder / name)
+  return [folder / name for name in pages]
+
+
+def _notes(held: ledger.Ledger, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:
+  notes = []
+  left = sum(len(cell.seeds) for cell in grid.pending(cells, held.rows))
+  if left:
+    total = sum(len(cell.seeds) for cell in cells)
+    notes.append(f"Unfinished: {left} of {total} runs are missing or failed; the same command goes on with them.")
+  names = [table.task for table in built]
+  for task in sorted({name for name in names if names.count(name) > 1}):
+    notes.append(
+      f"{task}: rows of different commits, data or configurations are kept in {names.count(task)} tables and never averaged; "
+      "a new workdir gives one."
+    )
+  if held.damaged:
+    lines = ", ".join(map(str, held.damaged))
+    notes.append(f"{RESULTS}: line {lines} is incomplete, as a killed run leaves it, and is left out.")
+  extra = len(held.rows) - len({ledger.key(row) for row in held.rows})
+  if extra:
+    notes.append(f"{RESULTS} holds {extra} repeated row{'s' * (extra > 1)}; each run is counted once.")
+  return notes

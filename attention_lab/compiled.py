@@ -1,0 +1,87 @@
+"""What a program costs, read from the program: FLOPs from its jaxpr, bytes and collectives from its compiled form.
+
+XLA's own `cost_analysis()` counts the body of a loop once, whatever its length; here a scan's body counts as often as it runs.
+"""
+
+import collections
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+_FREE = {
+  "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "dynamic_slice", "dynamic_update_slice", "concatenate",
+  "pad", "gather", "iota", "copy", "convert_element_type", "bitcast_convert_type", "stop_gradient", "rev", "split", "copy_p",
+  "random_bits", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "random_seed", "device_put", "sharding_constraint",
+  "optimization_barrier", "empty", "pvary", "symbolic_zeros", "select_and_gather_add",
+}  # fmt: skip
+_COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
+
+
+def flops(function: Callable[..., Any], *args: Any) -> int:
+  """Floating-point operations of `function(*args)`: 2 for a multiply-add, 1 for any other arithmetic on an element.
+
+  Arguments may be arrays or `jax.ShapeDtypeStruct`. Raises ValueError for a loop whose length is not known.
+  """
+  return count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def count(jaxpr: core.Jaxpr) -> int:
+  """FLOPs of a jaxpr, loops unrolled."""
+  return sum(_equation(equation) for equation in jaxpr.eqns)
+
+
+def _equation(equation: core.JaxprEqn) -> int:
+  name, params = equation.primitive.name, equation.params
+  if name == "dot_general":
+    return _dot(equation)
+  if name == "conv_general_dilated":
+    return _convolution(equation)
+  if name == "fft":
+    size = math.prod(params["fft_lengths"])
+    return int(5 * math.prod(equation.outvars[0].aval.shape) * math.log2(max(size, 2)))
+  if name == "scan":
+    return params["length"] * count(params["jaxpr"].jaxpr)
+  if name == "while":
+    raise ValueError("the program has a loop of unknown length, whose FLOPs cannot be counted: use lax.scan or lax.fori_loop with static bounds")
+  if name == "cond":
+    return max(count(branch.jaxpr) for branch in params["branches"])
+  inner = [value for key, value in params.items() if key in ("jaxpr", "call_jaxpr", "fun_jaxpr")]
+  if inner:
+    devices = math.prod(params["mesh"].shape.values()) if name == "shard_map" else 1
+    return devices * count(getattr(inner[0], "jaxpr", inner[0]))
+  if name in _FREE:
+    return 0
+  sizes = [math.prod(v.aval.shape) for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "shape")]
+  return max(sizes, default=0)
+
+
+def _dot(equation: core.JaxprEqn) -> int:
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+  return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+
+
+def _convolution(equation: core.JaxprEqn) -> int:
+  kernel, features = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec[0]
+  return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[features]
+
+
+def memory(compiled: Any) -> dict[str, int]:
+  """Bytes of a compiled program: arguments, outputs, temporaries, and the peak of all together."""
+  stats = compiled.memory_analysis()
+  sizes = {
+    "arguments": stats.argument_size_in_bytes,
+    "outputs": stats.output_size_in_bytes,
+    "temporaries": stats.temp_size_in_bytes,
+  }
+  return sizes | {"peak": sum(sizes.values()) - stats.alias_size_in_bytes}
+
+
+def collectives(compiled: Any) -> dict[str, int]:
+  """How many collective operations of each kind the compiled program holds; those in a loop count once."""
+  found = re.findall(r"= \S+ (" + "|".join(_COLLECTIVES) + r")(?:-start)?\(", compiled.as_text())
+  return dict(collections.Counter(found))

@@ -1,0 +1,178 @@
+"""Multi-query associative recall, generated as published and repaired.
+
+An example of T tokens begins with `pairs` keys, each followed by its value; then every key comes once more, as a
+query whose target is its value. Keys are distinct tokens of 1…V/2−1, values distinct ones of V/2…V−1. Queries stand at
+every other slot behind the context, at gaps drawn without replacement with p(x) ∝ a x^(a−1), x = 1, 2, …; the other
+slots hold filler: 'blank' (token 0) or 'random' (any token). A batch is
+
+  tokens int32 [B, T]       targets int32 [B, T], the value at a query's own position, −1 where nothing is asked
+
+Arora et al. 2023, "Zoology: Measuring and Improving Recall in Efficient Language Models", §3 and its `multiquery_ar`.
+Repaired (its issue 29): there random filler may repeat a key of the example, so that a query stands where none is
+asked, or follow a query with a wrong value. Here filler is never a key of its example, and behind a query never a value.
+Examples are unique, within and across the splits.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int
+
+from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
+
+RECALLS = ("recall",)
+FILLERS = ("random", "blank")
+_ROWS = 1 << 15  # examples made at a time
+_ROUNDS = 20  # before a split is given up that cannot be filled with new examples
+
+
+def generate(
+  vocabulary: int = 32,
+  length: int = 32,
+  pairs: int = 4,
+  power: float = 0.01,
+  filler: str = "random",
+  sizes: tuple[int, int, int] = (100_000, 1_000, 3_000),
+  seed: int = 0,
+) -> Source:
+  """A recall dataset of V=vocabulary, T=length; `sizes` are the examples of train, validation and test.
+
+  A split depends on `seed` and on the held-out sizes, not on the size of train. `facts["chance"]` is that of a value
+  drawn from all values, `facts["context_chance"]` that of one drawn from the example's own. Raises ValueError for what
+  does not fit, naming `--config.data.FIELD`.
+  """
+  _check(vocabulary, length, pairs, power, filler, sizes)
+  make = functools.partial(_examples, vocabulary=vocabulary, length=length, pairs=pairs, power=power, filler=filler)
+  splits: dict[str, Arrays] = {}
+  taken = np.zeros(0, np.uint64)
+  for number in reversed(range(len(SPLITS))):
+    splits[SPLITS[number]], taken = _split(make, sizes[number], seed, number, taken)
+  values = vocabulary - vocabulary // 2
+  facts = {
+    "vocabulary": vocabulary,
+    "length": length,
+    "pairs": pairs,
+    "power": power,
+    "filler": filler,
+    "sizes": dict(zip(SPLITS, sizes, strict=True)),
+    "chance": 1 / values,
+    "context_chance": 1 / pairs,
+  }
+  test = splits["test"].arrays
+  controls = Lazy(
+    {
+      "oracle": lambda: accuracy(oracle(test["tokens"], pairs), test["targets"]),
+      "a value of the context": lambda: 1 / pairs,
+      "any value": lambda: 1 / values,
+    }
+  )
+  return Source("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, controls)
+
+
+def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]:
+  """The targets, from the tokens alone: behind the context, each key of the context is answered with its value."""
+  keys, values = tokens[:, None, 0 : 2 * pairs : 2], tokens[:, None, 1 : 2 * pairs : 2]
+  matches = tokens[:, :, None] == keys
+  matches[:, : 2 * pairs] = False
+  found = np.take_along_axis(np.broadcast_to(values, matches.shape), matches.argmax(-1)[..., None], axis=-1)[..., 0]
+  return np.where(matches.any(-1), found, -1).astype(np.int32)
+
+
+def shuffled(split: Arrays, seed: int = 0) -> Arrays:
+  """The control: the same tokens, the answers of one example handed to another; nothing beyond chance can be learnt."""
+  tokens, targets = split.arrays["tokens"], split.arrays["targets"].copy()
+  asked = targets >= 0
+  answers = targets[asked].reshape(len(targets), -1)
+  targets[asked] = np.random.default_rng(seed).permutation(answers).reshape(-1)
+  return Arrays({"tokens": tokens, "targets": targets})
+
+
+def accuracy(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]) -> float:
+  """The fraction of the asked positions at which the prediction is the target."""
+  asked = targets >= 0
+  return float((predictions == targets)[asked].mean())
+
+
+def _check(vocabulary: int, length: int, pairs: int, power: float, filler: str, sizes: tuple[int, int, int]) -> None:
+  keys = vocabulary // 2 - 1
+  rules = {
+    f"pairs={pairs} is less than 1; give 1 or more": pairs >= 1,
+    f"vocabulary={vocabulary} has {keys} keys for pairs={pairs}; give vocabulary >= {2 * pairs + 2}": keys >= pairs,
+    f"length={length} cannot hold pairs={pairs} and their queries; give length >= {4 * pairs}": length >= 4 * pairs,
+    f"power={power} is not positive; give 0.01 (published: most gaps short) to 1 (all gaps alike)": power > 0,
+    f"filler={filler} is unknown; choices: {', '.join(FILLERS)}": filler in FILLERS,
+  }
+  for split, size in zip(SPLITS, sizes, strict=True):
+    rules[f"{split}={size} is less than 1; give the number of examples"] = size >= 1
+  for message, kept in rules.items():
+    if not kept:
+      raise ValueError(f"--config.data.{message}")
+
+
+def _split(make: Callable, size: int, seed: int, number: int, taken: np.ndarray) -> tuple[Arrays, np.ndarray]:
+  """`size` examples whose fingerprints are not among `taken`, and `taken` with theirs."""
+  rng = np.random.default_rng((seed, number))
+  parts: list[tuple[np.ndarray, np.ndarray]] = []
+  missing = size
+  for _ in range(_ROUNDS + size // _ROWS):
+    tokens, targets = make(rng, min(_ROWS, max(missing, 256)))
+    prints = _fingerprints(tokens)
+    _, first = np.unique(prints, return_index=True)
+    new = np.sort(first[~np.isin(prints[first], taken)])[:missing]
+    parts.append((tokens[new], targets[new]))
+    taken = np.concatenate([taken, prints[new]])
+    missing -= len(new)
+    if not missing:
+      tokens, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+      return Arrays({"tokens": tokens, "targets": targets}), taken
+  raise ValueError(
+    f"--config.data.{SPLITS[number]}={size} is more than there are different examples; "
+    "give fewer, or a larger vocabulary, length or number of pairs"
+  )
+
+
+def _fingerprints(tokens: np.ndarray) -> np.ndarray:
+  """64 bits a row: equal rows have equal ones, and two different rows that collide only cost one example."""
+  factors = np.random.default_rng(0).integers(1 << 63, size=tokens.shape[1], dtype=np.uint64)
+  return tokens.astype(np.uint64) @ (2 * factors + 1)
+
+
+def _examples(
+  rng: np.random.Generator, count: int, *, vocabulary: int, length: int, pairs: int, power: float, filler: str
+) -> tuple[np.ndarray, np.ndarray]:
+  half, context = vocabulary // 2, 2 * pairs
+  keys = 1 + _draw(rng, count, half - 1, pairs)
+  values = half + _draw(rng, count, vocabulary - half, pairs)
+  log_p = (power - 1) * np.log(np.arange(1, (length - context) // 2 + 1))
+  gaps = np.argsort(-(log_p + rng.gumbel(size=(count, len(log_p)))), axis=1)[:, :pairs]
+  places = context + 2 * gaps
+
+  tokens = np.zeros((count, length), np.int64)
+  if filler == "random":
+    tokens = _avoid(rng.integers(0, vocabulary - pairs, (count, length)), keys, vocabulary)
+    behind = _avoid(rng.integers(0, half - pairs, (count, pairs)), keys, vocabulary)
+    np.put_along_axis(tokens, places + 1, behind, axis=1)
+  tokens[:, 0:context:2], tokens[:, 1:context:2] = keys, values
+  np.put_along_axis(tokens, places, keys, axis=1)
+  targets = np.full((count, length), -1, np.int32)
+  np.put_along_axis(targets, places, values.astype(np.int32), axis=1)
+  return tokens.astype(np.int32), targets
+
+
+def _draw(rng: np.random.Generator, count: int, among: int, size: int) -> np.ndarray:
+  """[count, size] of 0…among−1 in random order, distinct in each row (Floyd's algorithm, all rows at once)."""
+  drawn = np.full((count, size), -1, np.int64)
+  for column, last in enumerate(range(among - size, among)):
+    candidate = rng.integers(0, last + 1, count)
+    taken = (drawn[:, :column] == candidate[:, None]).any(axis=1)
+    drawn[:, column] = np.where(taken, last, candidate)
+  return rng.permuted(drawn, axis=1)
+
+
+def _avoid(ranks: np.ndarray, keys: np.ndarray, vocabulary: int) -> np.ndarray:
+  """The tokens of rank `ranks` [B, R] among all that are not in the row's `keys` [B, P]."""
+  rows = np.arange(len(keys))[:, None] * vocabulary
+  steps = np.sort(keys, axis=1) - np.arange(keys.shape[1]) + rows
+  below = np.searchsorted(steps.reshape(-1), (ranks + rows).reshape(-1), side="right").reshape(ranks.shape)
+  return ranks + below - np.arange(len(keys))[:, None] * keys.shape[1]
