@@ -1,6 +1,7 @@
 """What a program costs, read from the program: FLOPs from its jaxpr, bytes and collectives from its compiled form.
 
-XLA's own `cost_analysis()` counts the body of a loop once, whatever its length; here a scan's body counts as often as it runs.
+XLA's own `cost_analysis()` counts the body of a loop once, whatever its length; here a scan's body counts as often as
+it runs.
 """
 
 import collections
@@ -12,12 +13,12 @@ from typing import Any
 import jax
 from jax.extend import core
 
-_FREE = {
-  "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "dynamic_slice", "dynamic_update_slice", "concatenate",
-  "pad", "gather", "iota", "copy", "convert_element_type", "bitcast_convert_type", "stop_gradient", "rev", "split", "copy_p",
-  "random_bits", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "random_seed", "device_put", "sharding_constraint",
-  "optimization_barrier", "empty", "pvary", "symbolic_zeros", "select_and_gather_add",
-}  # fmt: skip
+_FREE = frozenset(
+  """broadcast_in_dim reshape transpose squeeze expand_dims slice dynamic_slice dynamic_update_slice concatenate pad
+  gather iota copy convert_element_type bitcast_convert_type stop_gradient rev split random_bits random_wrap
+  random_unwrap random_fold_in random_split random_seed device_put sharding_constraint optimization_barrier
+  pvary""".split()
+)
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 
 
@@ -46,7 +47,9 @@ def _equation(equation: core.JaxprEqn) -> int:
   if name == "scan":
     return params["length"] * count(params["jaxpr"].jaxpr)
   if name == "while":
-    raise ValueError("the program has a loop of unknown length, whose FLOPs cannot be counted: use lax.scan or lax.fori_loop with static bounds")
+    raise ValueError(
+      "FLOPs of a loop of unknown length cannot be counted: use lax.scan, or fori_loop with static bounds"
+    )
   if name == "cond":
     return max(count(branch.jaxpr) for branch in params["branches"])
   inner = [value for key, value in params.items() if key in ("jaxpr", "call_jaxpr", "fun_jaxpr")]

@@ -5,6 +5,7 @@ in `attention_lab/tasks`; `to_json` and `from_json` are what a workdir's `config
 """
 
 import dataclasses
+import difflib
 import json
 from typing import Any
 
@@ -78,6 +79,31 @@ def flatten(config: Any, prefix: str = "config") -> dict[str, Any]:
     value, name = getattr(config, field.name), f"{prefix}.{field.name}"
     leaves |= flatten(value, name) if dataclasses.is_dataclass(value) else {name: value}
   return leaves
+
+
+def override(config: Any, word: str) -> None:
+  """Sets one field from a flag `--config.NAME=VALUE`; raises ValueError for an unknown field or an ill-typed value."""
+  name, mark, text = word.lstrip("-").partition("=")
+  fields = flatten(config)
+  if name not in fields or not mark:
+    close = difflib.get_close_matches(name, fields, n=1)
+    hint = f", did you mean --{close[0]}?" if close else ""
+    raise ValueError(f"unknown flag {word}{hint}")
+  *path, last = name.split(".")[1:]
+  for part in path:
+    config = getattr(config, part)
+  setattr(config, last, _parsed(name, text, type(getattr(config, last))))
+
+
+def _parsed(name: str, text: str, kind: type) -> Any:
+  if kind is bool and text.lower() in ("true", "false", "1", "0"):
+    return text.lower() in ("true", "1")
+  try:
+    if kind is not bool:
+      return kind(text)
+  except ValueError:
+    pass
+  raise ValueError(f"--{name}={text} must be of type {kind.__name__}")
 
 
 def from_json(kind: type, text: str) -> Any:

@@ -127,9 +127,10 @@ class Attention(abc.ABC):
   ) -> tuple[State, Array]:
     """Prefill and decoding in one: appends T tokens and attends from them to all so far.
 
-    Any split of a sequence, extended piece by piece, equals one causal call. lengths `B`: how many of the T tokens are
-    real, the rest being padding on the right (None = all). mask: causal, possibly with window and prefix; a prefix must lie within
-    the first piece. Beyond the capacity of an unbounded variant the output is NaN, never silently a window.
+    Any split of a sequence, extended piece by piece, equals one causal call. lengths `B`: how many of the T tokens
+    are real, the rest being padding on the right (None = all). mask: causal, possibly with window and prefix; a
+    prefix must lie within the first piece. Beyond the capacity of an unbounded variant the output is NaN, never
+    silently a window.
     """
     check_extend(self, mask, lengths)
     piece = cache.append(state, k, v, lengths, ring=self.claims().state == 0)
@@ -150,7 +151,9 @@ def check(variant: Attention, q: Any, k: Any, v: Any, call: Call) -> None:
     raise Refused(f"{name} has no logits to add a bias to: leave bias out or take an exact variant such as softmax")
   for letter, array in zip("qkv", (q, k, v), strict=True):
     if (letter in variant.projections) != (array is not None):
-      raise ValueError(f"{name} reads the projections '{variant.projections}': {letter} must be {'given' if array is None else 'None'}")
+      raise ValueError(
+        f"{name} reads the projections '{variant.projections}': {letter} must be {'given' if array is None else 'None'}"
+      )
   if not any(letter in variant.projections for letter in "qkv") and call.x is None:
     raise ValueError(f"{name} reads the layer's input: pass x, of shape B T D")
   _check_heads(name, claims, q, k, v)
@@ -186,11 +189,13 @@ def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
     if q.shape[2] % k.shape[2]:
       raise ValueError(f"{q.shape[2]} query heads are not a multiple of {k.shape[2]} key and value heads")
     if q.shape[2] != k.shape[2] and not claims.grouped:
-      raise Refused(f"{name} needs as many key and value heads as query heads, not {k.shape[2]} for {q.shape[2]}: set kv_heads=0")
+      raise Refused(
+        f"{name} needs as many key and value heads as query heads, not {k.shape[2]} for {q.shape[2]}: set kv_heads=0"
+      )
 
 
 def _check_cross(name: str, claims: Claims, q: Any, k: Any, v: Any, call: Call) -> None:
-  if claims.cross or call.y is call.x is None and (q is None or k is None or q.shape[1] == k.shape[1]):
+  if claims.cross or (call.y is call.x is None and (q is None or k is None or q.shape[1] == k.shape[1])):
     return
   lengths = [array.shape[1] for array in (q, k, v, call.x, call.y) if array is not None]
   if len(set(lengths)) > 1 or (call.y is not None and call.y is not call.x):

@@ -47,7 +47,9 @@ def append(
   slot = jnp.where(kept, i % slots, slots)
   rows = jnp.arange(B)[:, None]
   new = {"k": k, "v": v, "positions": i}
-  after = {name: state[name].at[rows, slot].set(value.astype(state[name].dtype), mode="drop") for name, value in new.items()}
+  after = {
+    name: state[name].at[rows, slot].set(value.astype(state[name].dtype), mode="drop") for name, value in new.items()
+  }
   after["length"] = state["length"] + count
   overflow = jnp.zeros_like(real) if ring else i >= slots
   if T == 1 or not ring:

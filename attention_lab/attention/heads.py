@@ -22,7 +22,9 @@ class Heads(Attention):
   def __post_init__(self):
     for _, part in self.parts:
       if not any(letter in part.projections for letter in "qkv"):
-        raise ValueError(f"{type(part).__name__} has no heads to share out: take it for a whole layer, with | and not +")
+        raise ValueError(
+          f"{type(part).__name__} has no heads to share out: take it for a whole layer, with | and not +"
+        )
 
   @property
   def projections(self) -> str:
@@ -32,7 +34,10 @@ class Heads(Attention):
   def claims(self) -> Claims:
     """What every part promises; the parts' costs add up."""
     claims = [part.claims() for _, part in self.parts]
-    every = {name: all(getattr(c, name) for c in claims) for name in ("bias", "cross", "decode", "grouped", "per_query", "own_positions")}
+    every = {
+      name: all(getattr(c, name) for c in claims)
+      for name in ("bias", "cross", "decode", "grouped", "per_query", "own_positions")
+    }
     some = {name: any(getattr(c, name) for c in claims) for name in ("requires_causal", "random")}
     most = {name: max(getattr(c, name) for c in claims) for name in ("time", "memory", "state")}
     return Claims(
@@ -81,7 +86,10 @@ class Heads(Attention):
     cuts = [None if array is None else self._cut(array) for array in arrays]
     results = []
     for i, (_, part) in enumerate(self.parts):
-      own = [cut[i] if cut is not None and letter in part.projections else None for letter, cut in zip("qkv", cuts, strict=True)]
+      own = [
+        cut[i] if cut is not None and letter in part.projections else None
+        for letter, cut in zip("qkv", cuts, strict=True)
+      ]
       results.append(call(i, part, own))
     return results
 

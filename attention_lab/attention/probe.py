@@ -1,7 +1,7 @@
 """What a variant attends to, read from the outside.
 
-A variant that is linear or affine in its values is a matrix of weights: fed the identity as values, it returns that matrix. So
-the program that is looked at is the program that runs, and nothing has to be returned, stored or hooked.
+A variant that is linear or affine in its values is a matrix of weights: fed the identity as values, it returns that
+matrix. So the program that is looked at is the program that runs, and nothing has to be returned, stored or hooked.
 """
 
 from typing import Any
@@ -13,7 +13,9 @@ from jaxtyping import Array, Float
 from attention_lab.attention.base import Attention, Call, Params, Refused
 
 
-def weights(variant: Attention, params: Params, q: Any, k: Any, v: Float[Array, "B S K V"], call: Call) -> Float[Array, "B N T S"]:
+def weights(
+  variant: Attention, params: Params, q: Any, k: Any, v: Float[Array, "B S K V"], call: Call
+) -> Float[Array, "B N T S"]:
   """The exact map from values to outputs; refuses a variant whose output is not affine in its values.
 
   The identity goes in as slabs of V columns, so that the variant sees the width it was made for.
@@ -46,7 +48,10 @@ def distance(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
 
 
 def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
-  """Attention rollout over layers with residual connections (Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3)."""
+  """Attention rollout over layers with residual connections.
+
+  Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
+  """
   total = None
   for maps in layers:
     step = 0.5 * maps.mean(axis=1) + 0.5 * jnp.eye(maps.shape[-1])

@@ -1,7 +1,7 @@
 """The one place through which layers call a variant: over many devices, batch and heads are split by `shard_map`.
 
-Left to the partitioner, loops over heads and blocks compile to hidden all-gathers. Inside, each device sees its own examples and
-heads and no others, so the only communication is the gathering of heads for a variant that mixes them.
+Left to the partitioner, loops over heads and blocks compile to hidden all-gathers. Inside, each device sees its own
+examples and heads and no others, so the only communication is the gathering of heads for a variant that mixes them.
 """
 
 import functools
@@ -19,13 +19,17 @@ BATCH = ("data", "fsdp")
 HEADS = "tensor"
 
 
-def attend(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call, mesh: Mesh | None = None) -> Attended:
+def attend(
+  variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call, mesh: Mesh | None = None
+) -> Attended:
   """`variant.with_aux`, its examples split over the axes data and fsdp and its heads over tensor."""
   if mesh is None or mesh.size == 1:
     return variant.with_aux(params, q, k, v, call)
   check(variant, q, k, v, call)
   if variant.claims().random and call.key is not None:
-    raise Refused(f"{type(variant).__name__} draws random bits, which are not yet independent of the mesh: use one device")
+    raise Refused(
+      f"{type(variant).__name__} draws random bits, which are not yet independent of the mesh: use one device"
+    )
   batch = _batch_axes((v if v is not None else call.x).shape[0], mesh)
   heads = None if variant.claims().mixes_heads else HEADS
   arrays = {"params": params, "q": q, "k": k, "v": v, "call": call._replace(key=None)}

@@ -61,7 +61,11 @@ def to_string(variant: Attention) -> str:
   if isinstance(variant, Heads):
     return "+".join(f"{count}*{to_string(part)}" if count > 1 else to_string(part) for count, part in variant.parts)
   kind = type(variant)
-  given = [(field.name, getattr(variant, field.name)) for field in dataclasses.fields(variant) if getattr(variant, field.name) != field.default]
+  given = [
+    (field.name, getattr(variant, field.name))
+    for field in dataclasses.fields(variant)
+    if getattr(variant, field.name) != field.default
+  ]
   arguments = ", ".join(f"{name}={value!r}" for name, value in given)
   module, _, last = kind.__module__.rpartition(".")
   name = last if module == variants.__name__ else f"{kind.__module__}:{kind.__name__}"
@@ -72,7 +76,9 @@ def _tree(text: str) -> ast.expr:
   try:
     return ast.parse(re.sub(r"(?<=\w):(?=[A-Za-z_])", ".", text.strip()), mode="eval").body
   except (SyntaxError, ValueError) as error:
-    raise ValueError(f"malformed attention spec '{text}': write name(argument=value), joined by ; | + and count*") from error
+    raise ValueError(
+      f"malformed attention spec '{text}': write name(argument=value), joined by ; | + and count*"
+    ) from error
 
 
 def _layers(node: ast.expr, text: str) -> list[Attention]:
@@ -112,11 +118,15 @@ def _variant(node: ast.expr, text: str) -> Attention:
   except ValueError as error:
     raise ValueError(f"attention spec '{text}': arguments are literals such as 3, 0.5, 'text' or None") from error
   if len(call.args) > len(fields):
-    raise ValueError(f"{name} takes {len(fields)} hyper-parameters ({', '.join(fields) or 'none'}), not {len(call.args)}")
+    raise ValueError(
+      f"{name} takes {len(fields)} hyper-parameters ({', '.join(fields) or 'none'}), not {len(call.args)}"
+    )
   hints = typing.get_type_hints(kind)
   for argument, value in arguments.items():
     if argument not in fields:
-      raise ValueError(f"{name} has no hyper-parameter '{argument}'{nearest(argument, fields)}; it has {', '.join(fields) or 'none'}")
+      raise ValueError(
+        f"{name} has no hyper-parameter '{argument}'{nearest(argument, fields)}; it has {', '.join(fields) or 'none'}"
+      )
     if not _fits(value, hints[argument]):
       raise ValueError(f"{name}: {argument}={value!r} must be {_described(hints[argument])}")
   return kind(**arguments)
@@ -152,7 +162,7 @@ def _fits(value: object, hint: object) -> bool:
       return True
     if kind is typing.Literal and value in typing.get_args(option):
       return True
-    if isinstance(kind, type) and (type(value) is kind or value is None and kind is types.NoneType):
+    if isinstance(kind, type) and (type(value) is kind or (value is None and kind is types.NoneType)):
       return True
   return False
 

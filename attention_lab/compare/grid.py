@@ -1,7 +1,7 @@
 """What a comparison runs: cells of task, attention and seeds, kept in `grid.jsonl`, and their execution.
 
-One line of the file is one run: {task, attention, seed, settings}. Variants, seeds and tasks may be added to a grid; the settings
-of a task never change within a workdir, because rows of different budgets must not meet in one table.
+One line of the file is one run: {task, attention, seed, settings}. Variants, seeds and tasks may be added to a grid;
+the settings of a task never change within a workdir, because rows of different budgets must not meet in one table.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from attention_lab.attention import base
 from attention_lab.compare import ledger
 
 FILE = "grid.jsonl"
@@ -32,6 +33,7 @@ class Cell:
   settings: Mapping[str, Any]
 
   def __str__(self) -> str:
+    """As a log shows it."""
     seeds = ", ".join(map(str, self.seeds))
     return f"{self.task} · {self.attention} · seed{'s' * (len(self.seeds) > 1)} {seeds}"
 
@@ -48,7 +50,7 @@ def plan(tasks: Mapping[str, Mapping[str, Any]], specs: Sequence[str], seeds: Se
 
 
 def register(workdir: str | os.PathLike[str], cells: Sequence[Cell]) -> pathlib.Path:
-  """Writes the cells into the workdir's grid, keeping what it holds; ValueError names the settings that differ from it."""
+  """Adds the cells to the workdir's grid; ValueError names the settings that differ from those it holds."""
   path = pathlib.Path(workdir) / FILE
   held = read(workdir)
   before = {cell.task: cell.settings for cell in held}
@@ -59,7 +61,7 @@ def register(workdir: str | os.PathLike[str], cells: Sequence[Cell]) -> pathlib.
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_suffix(f".{os.getpid()}")
   partial.write_text("".join(lines), encoding="utf-8")
-  os.replace(partial, path)
+  partial.replace(path)
   return path
 
 
@@ -78,7 +80,7 @@ def read(workdir: str | os.PathLike[str]) -> list[Cell]:
 
 
 def pending(cells: Iterable[Cell], rows: Iterable[Mapping[str, Any]]) -> list[Cell]:
-  """The cells still to run, with the seeds they lack: done and refused runs are finished, failed ones are tried again."""
+  """The cells still to run, with the seeds they lack: done and refused runs are finished, failed ones run again."""
   finished = {(row["task"], row["attention"], row["seed"]) for row in rows if row["status"] != "failed"}
   left = []
   for cell in cells:
@@ -94,23 +96,21 @@ def execute(
   run_cell: Callable[[Cell], Iterable[Mapping[str, Any]]],
   log: Callable[[str], None],
   *,
-  stamp: Stamp = lambda cell, seed: {},
-  refusal: type[BaseException] | None = None,
+  stamp: Stamp | None = None,
 ) -> dict[str, int]:
   """Runs cells one after another, adding each row to the ledger as it comes; returns how many rows got each status.
 
-  `run_cell` returns or yields one row a seed with at least `seed` and what it measured; `stamp(cell, seed)` gives what holds of a row
-  whether it succeeds or not (command, commit, versions, device, config_digest, …). An exception of type `refusal` (default:
-  `attention.base.Refused`) makes refused rows, any other makes failed rows and leaves its traceback in `failures/` beside
-  the ledger; both go on with the next cell. A keyboard interrupt passes.
+  `run_cell` returns or yields one row a seed with at least `seed` and what it measured; `stamp(cell, seed)` gives what
+  holds of a row whether it succeeds or not (command, commit, versions, device, config); `config_digest` is added when
+  there is a config. `attention.base.Refused` makes refused rows, any other exception makes failed rows and leaves its
+  traceback in `failures/` beside the ledger; both go on with the next cell. A keyboard interrupt passes.
   """
-  refusal = refusal or _refused()
   counts = dict.fromkeys(ledger.STATUSES, 0)
   start = time.monotonic()
   for number, cell in enumerate(cells, 1):
     log(f"[{number}/{len(cells)}] {cell}")
-    for row in _outcome(cell, run_cell, pathlib.Path(ledger_path), refusal):
-      ledger.append(ledger_path, {**stamp(cell, row["seed"]), **row})
+    for row in _outcome(cell, run_cell, pathlib.Path(ledger_path)):
+      ledger.append(ledger_path, _stamped(row, stamp(cell, row["seed"]) if stamp else {}))
       counts[row["status"]] += 1
       if row["status"] != "done":
         log(f"  seed {row['seed']} {row['status']}: {row['reason']}")
@@ -120,7 +120,7 @@ def execute(
   return counts
 
 
-def _outcome(cell: Cell, run_cell: Callable, ledger_path: pathlib.Path, refusal: type[BaseException]):
+def _outcome(cell: Cell, run_cell: Callable, ledger_path: pathlib.Path):
   missing = list(cell.seeds)
   try:
     for row in run_cell(cell):
@@ -131,7 +131,7 @@ def _outcome(cell: Cell, run_cell: Callable, ledger_path: pathlib.Path, refusal:
         missing.remove(whole["seed"])
     if missing:
       raise RuntimeError(f"the run returned no row for seeds {', '.join(map(str, missing))}")
-  except refusal as error:
+  except base.Refused as error:
     status, reason = "refused", _first_line(error)
   except Exception as error:
     kept = _keep_traceback(cell, ledger_path.parent / "failures")
@@ -140,6 +140,12 @@ def _outcome(cell: Cell, run_cell: Callable, ledger_path: pathlib.Path, refusal:
     return
   for seed in missing:
     yield {"task": cell.task, "attention": cell.attention, "seed": seed, "status": status, "reason": reason}
+
+
+def _stamped(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+  whole = {**facts, **row}
+  digest = {"config_digest": ledger.config_digest(whole["config"])} if whole.get("config") else {}
+  return digest | whole
 
 
 def _keep_traceback(cell: Cell, folder: pathlib.Path) -> str:
@@ -153,12 +159,6 @@ def _keep_traceback(cell: Cell, folder: pathlib.Path) -> str:
 def _first_line(error: BaseException) -> str:
   lines = str(error).strip().splitlines() or [type(error).__name__]
   return lines[0][:300]
-
-
-def _refused() -> type[BaseException]:
-  from attention_lab.attention import base
-
-  return base.Refused
 
 
 def _lines(cell: Cell) -> list[str]:

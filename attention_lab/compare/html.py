@@ -4,15 +4,19 @@ import html
 import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from attention_lab.compare import markdown, numerals, plots, protocol, verdict
+from attention_lab.compare import columns, numerals, plots, protocol, verdict
 from attention_lab.compare.tables import Entry, Table
 
 WORDS = {"tied best": "tied", "best": "best", "refused": "off", "failed": "off", "diverged": "off"}
 
 
+BAR = 3  # the column of the drawn intervals
+
+
 def page(tables: Sequence[Table], notes: Sequence[str], order: Sequence[str]) -> str:
-  """The whole of report.html; `order` numbers the variants, so that each keeps its colour and mark on the whole page."""
+  """The whole of report.html; `order` numbers the variants, so that each keeps its colour and mark."""
   numbers = {name: number for number, name in enumerate(order)}
   style = importlib.resources.files("attention_lab.compare").joinpath("report.css").read_text(encoding="utf-8")
   sections = "".join(_section(table, numbers) for table in tables)
@@ -50,7 +54,7 @@ def _verdicts(tables: Sequence[Table]) -> str:
   for table in tables:
     first, *rest = verdict.sentences(table)
     more = "".join(f"<p>{_marked(sentence)}</p>" for sentence in rest)
-    title = f'<h3><a href="#{_anchor(table)}">{html.escape(markdown.heading(table))}</a></h3>'
+    title = f'<h3><a href="#{_anchor(table)}">{html.escape(columns.heading(table))}</a></h3>'
     caution = f'<p class="caution">{_marked(verdict.caution(table))}</p>'
     cards.append(f'<article>{title}<p class="lead">{_marked(first)}</p>{more}{caution}</article>')
   return f'<section class="verdicts" aria-label="Verdicts">{"".join(cards)}</section>'
@@ -58,69 +62,40 @@ def _verdicts(tables: Sequence[Table]) -> str:
 
 def _section(table: Table, numbers: Mapping[str, int]) -> str:
   return (
-    f'<section id="{_anchor(table)}"><h2>{html.escape(markdown.heading(table))}</h2>'
-    f'<p class="sub">{html.escape(markdown.direction(table))}</p>'
+    f'<section id="{_anchor(table)}"><h2>{html.escape(columns.heading(table))}</h2>'
+    f'<p class="sub">{html.escape(columns.direction(table))}</p>'
     f"{_notes(table.notes)}{_table(table, numbers)}{_figures(table, numbers)}{_runs(table)}{_protocol(table)}</section>"
   )
 
 
 def _table(table: Table, numbers: Mapping[str, int]) -> str:
-  digits = numerals.decimals(entry.interval for entry in table.scored)
-  rows = [(entry.interval.mean, _row(entry, table, numbers[entry.attention], digits)) for entry in table.scored]
-  columns = len(_head(table))
-  rows += [(value, _reference(name, value, digits, columns)) for name, value in table.references.items()]
+  titles = ["variant", "standing", *columns.titles(table)]
+  rows = [(entry.interval.mean, _row(entry, table, numbers[entry.attention])) for entry in table.scored]
+  rows += [(value, _reference(name, value, table, len(titles))) for name, value in table.references.items()]
   ranked = [row for _, row in sorted(rows, key=lambda row: row[0], reverse=table.higher_is_better)]
-  ranked += [_missing(entry, numbers[entry.attention], columns) for entry in table.entries if not entry.interval]
-  head = "".join(f'<th scope="col" class="{kind}">{title}</th>' for title, kind in _head(table))
-  return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(ranked)}</tbody></table></div>'
+  ranked += [_missing(entry, numbers[entry.attention], len(titles)) for entry in table.entries if not entry.interval]
+  ends = "".join(f"<span>{numerals.score(end, 2)}</span>" for end in plots.scale(table)) if table.scored else ""
+  head = [f'<th scope="col" class="{"number" if n > 1 else ""}">{_marked(one)}</th>' for n, one in enumerate(titles)]
+  head.insert(BAR, f'<th scope="col" class="bar"><span class="ends">{ends}</span></th>')
+  body = f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(ranked)}</tbody>"
+  return f'<div class="scroll" tabindex="0"><table>{body}</table></div>'
 
 
-def _head(table: Table) -> list[tuple[str, str]]:
-  ends = [f"<span>{numerals.score(end, 2)}</span>" for end in plots.scale(table)] if table.scored else []
-  columns = [
-    ("variant", ""),
-    ("standing", ""),
-    (f"{html.escape(numerals.metric(table.primary))}<br>mean ± 95 %", "number"),
-  ]
-  columns += [
-    (f'<span class="ends">{"".join(ends)}</span>', "bar"),
-    ("behind the best<br>[95 %]", "number"),
-    ("p<br>(Holm)", "number"),
-  ]
-  columns += [
-    ("seeds<br>≥ 0.99" if table.jumps else "seeds", "number"),
-    ("parameters", "number"),
-    ("FLOPs<br>per token", "number"),
-  ]
-  baseline = f"step time<br>÷ <code>{html.escape(table.baseline or 'first')}</code>"
-  return [*columns, (baseline, "number"), ("peak<br>MiB", "number")]
+def _row(entry: Entry, table: Table, number: int) -> str:
+  cells = [f'<td class="number">{html.escape(cell)}</td>' for cell in columns.cells(entry, table)]
+  cells.insert(BAR - 2, f'<td class="bar">{plots.bar(entry, table, number)}</td>')
+  return f"<tr>{_name(entry, number)}{_standing(verdict.standing(entry, table))}{''.join(cells)}</tr>"
 
 
-def _row(entry: Entry, table: Table, number: int, digits: int) -> str:
-  gap = entry.difference
-  cells = [numerals.plus_minus(entry.interval, digits), plots.bar(entry, table, number)]
-  cells += [
-    numerals.between(gap.interval, digits) if gap else "",
-    numerals.p_value(gap.p_holm)[2:].lstrip("= ") if gap else "",
-  ]
-  cells += [
-    markdown.share(entry, table),
-    numerals.thousands(entry.cost("parameters")),
-    numerals.thousands(entry.cost("flops_per_token")),
-  ]
-  cells += [numerals.ratio(entry.time_ratio), numerals.mebibytes(entry.cost("peak_bytes"))]
-  body = "".join(f'<td class="{kind}">{cell}</td>' for cell, (_, kind) in zip(cells, _head(table)[2:], strict=True))
-  return f"<tr>{_name(entry, number)}{_standing(verdict.standing(entry, table))}{body}</tr>"
+def _reference(name: str, value: float, table: Table, width: int) -> str:
+  score = f'<td class="number">{numerals.score(value, columns.digits(table))}</td><td colspan="{width - 2}"></td>'
+  return f'<tr class="control"><th scope="row">{html.escape(name)}</th><td>reference</td>{score}</tr>'
 
 
-def _reference(name: str, value: float, digits: int, columns: int) -> str:
-  score = f'<td class="number">{numerals.score(value, digits)}</td>'
-  return f'<tr class="control"><th scope="row">{html.escape(name)}</th><td>reference</td>{score}<td colspan="{columns - 3}"></td></tr>'
-
-
-def _missing(entry: Entry, number: int, columns: int) -> str:
+def _missing(entry: Entry, number: int, width: int) -> str:
   reason = html.escape("; ".join(entry.reasons) or "no finite score on some seed")
-  return f'<tr class="missing">{_name(entry, number)}{_standing(entry.standing)}<td colspan="{columns - 2}">{reason}</td></tr>'
+  cells = f'{_standing(entry.standing)}<td colspan="{width - 1}">{reason}</td>'
+  return f'<tr class="missing">{_name(entry, number)}{cells}</tr>'
 
 
 def _name(entry: Entry, number: int) -> str:
@@ -157,15 +132,16 @@ def _figures(table: Table, numbers: Mapping[str, int]) -> str:
 def _runs(table: Table) -> str:
   parts = []
   for entry in table.entries:
-    runs = "".join(
-      f"<dt>seed {row['seed']} · {_outcome(row)}</dt><dd><pre><code>{html.escape(row.get('command') or 'not recorded')}</code></pre></dd>"
-      for row in entry.rows
-    )
+    runs = "".join(f"<dt>seed {row['seed']} · {_outcome(row)}</dt><dd>{_command(row)}</dd>" for row in entry.rows)
     parts.append(f"<details><summary><code>{html.escape(entry.attention)}</code></summary><dl>{runs}</dl></details>")
   return f'<div class="runs"><h3>The command behind every number</h3>{"".join(parts)}</div>'
 
 
-def _outcome(row: Mapping) -> str:
+def _command(row: Mapping[str, Any]) -> str:
+  return f"<pre><code>{html.escape(row.get('command') or 'not recorded')}</code></pre>"
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
   if row["status"] != "done":
     return html.escape(f"{row['status']}: {row.get('reason') or 'no reason given'}")
   metrics = [
@@ -190,10 +166,10 @@ def _protocol(table: Table) -> str:
 
 
 def _anchor(table: Table) -> str:
-  return re.sub(r"[^A-Za-z0-9_-]+", "-", markdown.heading(table)).strip("-")
+  return re.sub(r"[^A-Za-z0-9_-]+", "-", columns.heading(table)).strip("-")
 
 
 def _marked(text: str) -> str:
   kept = html.escape(text).replace("Holm p", "Holm\N{NO-BREAK SPACE}p")
   kept = re.sub(r" (=|±|&lt;) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", kept)
-  return re.sub(r"`([^`]*)`", r"<code>\1</code>", kept)
+  return re.sub(r"`([^`]*)`", r"<code>\1</code>", kept).replace("\n", "<br>")

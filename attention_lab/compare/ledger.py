@@ -31,7 +31,7 @@ class Ledger:
 
 
 def append(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-  """Adds one row in a single synced write; ValueError when it lacks a field. A line broken off by a kill is closed first."""
+  """Adds one row in a single synced write, after ending a line that a kill broke; ValueError for a missing field."""
   check(row)
   line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
   target = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -62,8 +62,13 @@ def read(path: str | os.PathLike[str]) -> Ledger:
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  """What a row answers: task, attention, seed and the digest of its configuration, whatever code and data answered it."""
-  return row["task"], row["attention"], row["seed"], row.get("config_digest", "")
+  """What a row answers: task, attention, seed and digest of its configuration, whatever code and data answered it."""
+  return *cell(row), row.get("config_digest", "")
+
+
+def cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
+  """The place of a row in the grid: task, attention and seed."""
+  return row["task"], row["attention"], row["seed"]
 
 
 def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -77,12 +82,15 @@ def group(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def distinct(rows: Iterable[Row]) -> list[Row]:
-  """Each run once, in order of first appearance: the first done row of a key wins, and a later success erases a failure."""
+  """Each run once, in order of appearance: the first done row of a key wins, and a success erases failures.
+
+  A failure without a `config_digest` is erased by any success of its task, attention and seed.
+  """
   rows = list(rows)
-  done = {identity(row) for row in rows if row["status"] == "done"}
+  done = {name(row) for row in rows if row["status"] == "done" for name in (identity, cell)}
   kept: dict[tuple[Any, ...], Row] = {}
   for row in rows:
-    if row["status"] != "done" and identity(row) in done:
+    if row["status"] != "done" and (identity(row) if row.get("config_digest") else cell(row)) in done:
       continue
     if row["status"] == "done":
       kept.setdefault(key(row), row)
@@ -92,7 +100,7 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
-  """First 16 hex digits of the SHA-256 of a flat configuration, without the seed and the attention that make up its cell.
+  """First 16 hex digits of the SHA-256 of a flat configuration, without the seed and attention that make its cell.
 
   Rows of one table share it, so that a row of another budget, schedule or model size cannot slip in.
   """

@@ -1,5 +1,6 @@
 """The pictures of a table: learning curves, paired differences, quality against cost, and the small bar in a cell."""
 
+import dataclasses
 import html
 from collections.abc import Mapping, Sequence
 
@@ -61,8 +62,9 @@ def quality(table: Table, numbers: Numbers, cost: str) -> str:
   if len(points) < 2:
     return ""
   edges = [edge for entry, _ in points for edge in _clipped(entry, table)]
-  right = 26 + WIDE * max((len(name) for name in table.references), default=0)
-  frame = svg.Frame(svg.padded([x for _, x in points], 0.16, log=True), _with_references(edges, table), right=right)
+  frame = svg.Frame(svg.padded([x for _, x in points], 0.16, log=True), _with_references(edges, table))
+  beside = max(map(len, _inside(frame, table)), default=5)
+  frame = dataclasses.replace(frame, right=26 + WIDE * beside)
   digits = _tick_digits(frame.y)
   titles = {"time_ratio": f"step time, {table.baseline} = 1 (log)", "flops_per_token": "training FLOPs per token (log)"}
   shown = numerals.ratio if cost == "time_ratio" else numerals.thousands

@@ -8,12 +8,13 @@ from attention_lab.compare import ledger, numerals
 from attention_lab.compare.tables import Table
 
 READING = (
-  "An interval is the 95 % Student-t interval of the mean over seeds. All rows of a table share data order, budget and "
-  "hyper-parameters, seed by seed, so rows are compared by the differences of equal seeds.",
-  "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all pairs of "
-  "rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no order among them is claimed.",
-  "Costs are of the training step: FLOPs per token counted from the traced program, step time as a ratio to the named row, "
-  "measured in the same comparison; peak memory is that of the compiled step. No row was tuned on its own.",
+  "An interval is the 95 % Student-t interval of the mean over seeds. All rows of a table share data order, budget "
+  "and hyper-parameters, seed by seed, so rows are compared by the differences of equal seeds.",
+  "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all "
+  "pairs of rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
+  "order among them is claimed. A tie says that these seeds do not tell rows apart, not that the rows are equal.",
+  "Costs are of the training step: FLOPs per token, step time as a ratio to the named row, peak memory of the compiled "
+  "step. No row was tuned on its own.",
 )
 _HEAD = {
   "steps": "config.steps",
@@ -34,8 +35,9 @@ def facts(table: Table) -> list[tuple[str, str]]:
   config = settings(table)
   found = [("seeds", ", ".join(map(str, table.seeds)))]
   found += [(name, config.pop(flag)) for name, flag in _HEAD.items() if flag in config]
-  found += [(f"data, {split}", digest) for split, digest in sorted(_merged(row.get("digests") for row in rows).items())]
-  found += [(name, value) for name, value in sorted(_merged(row.get("versions") for row in rows).items())]
+  digests = _merged(row.get("digests") for row in rows)
+  found += [(f"data, {split}", digest) for split, digest in sorted(digests.items())]
+  found += sorted(_merged(row.get("versions") for row in rows).items())
   found += [(name, _all(row.get(name) for row in rows)) for name in ("device", "commit", "config_digest")]
   parameters = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
   if parameters:
@@ -44,7 +46,7 @@ def facts(table: Table) -> list[tuple[str, str]]:
 
 
 def settings(table: Table) -> dict[str, str]:
-  """Every field of the configuration that the rows share, without seed and attention; empty when rows do not record it."""
+  """Every field of the configuration that the rows share, but seed and attention; empty when rows do not record it."""
   merged = _merged(row.get("config") for row in table.done)
   return {name: value for name, value in merged.items() if name not in ledger.OF_THE_CELL}
 

@@ -9,7 +9,7 @@ RESULTS = "results.jsonl"
 
 
 def write(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
-  """Writes both reports, also of a comparison that is not finished, and returns their paths; ValueError without any row."""
+  """Writes both reports, also of an unfinished comparison, and returns their paths; ValueError without a row."""
   folder = pathlib.Path(workdir)
   held = ledger.read(folder / RESULTS)
   if not held.rows:
@@ -22,7 +22,7 @@ def write(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
   for name, content in pages.items():
     partial = folder / f".{name}.{os.getpid()}"
     partial.write_text(content, encoding="utf-8")
-    os.replace(partial, folder / name)
+    partial.replace(folder / name)
   return [folder / name for name in pages]
 
 
@@ -33,11 +33,11 @@ def _notes(held: ledger.Ledger, cells: list[grid.Cell], built: list[tables.Table
     total = sum(len(cell.seeds) for cell in cells)
     notes.append(f"Unfinished: {left} of {total} runs are missing or failed; the same command goes on with them.")
   names = [table.task for table in built]
-  for task in sorted({name for name in names if names.count(name) > 1}):
-    notes.append(
-      f"{task}: rows of different commits, data or configurations are kept in {names.count(task)} tables and never averaged; "
-      "a new workdir gives one."
-    )
+  notes += [
+    f"{task}: rows of different commits, data or configurations are kept apart in {names.count(task)} tables and never "
+    "averaged; a new workdir gives one."
+    for task in sorted({name for name in names if names.count(name) > 1})
+  ]
   if held.damaged:
     lines = ", ".join(map(str, held.damaged))
     notes.append(f"{RESULTS}: line {lines} is incomplete, as a killed run leaves it, and is left out.")

@@ -1,9 +1,9 @@
 """Intervals over seeds, paired differences, and which rows are tied with the best.
 
-Fewer than ten seeds are the rule here, so everything rests on Student's t: a percentile bootstrap over three seeds covers
-at most 75 %. The best row is picked from the same numbers that then judge it; Holm's correction therefore counts all
-pairs of rows, not only the pairs with the best (with eight equal rows the latter finds a false difference in one table
-of ten instead of one of twenty).
+Fewer than ten seeds are the rule here, so everything rests on Student's t: a percentile bootstrap over three seeds
+covers at most 75 %. The best row is picked from the same numbers that then judge it; Holm's correction therefore counts
+all pairs of rows, not only the pairs with the best (with eight equal rows the latter finds a false difference in one
+table of ten instead of one of twenty).
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-  """Mean and Student-t interval of independent values, one per seed; ValueError when there are none or one is not finite."""
+  """Mean and Student-t interval of independent values, one per seed; ValueError for none or not finite."""
   sample = np.asarray(values, np.float64)
   if not sample.size or not np.isfinite(sample).all():
     raise ValueError(f"an interval needs finite values, got {list(values)}: leave diverged seeds out and say so")
@@ -100,7 +100,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(rows: Mapping[str, Mapping[int, float]], higher_is_better: bool) -> Comparison:
-  """Finds the best row (name -> seed -> value) by its mean and the Holm-corrected difference of each other row to it."""
+  """Finds the best row (name -> seed -> value) by its mean, and the Holm-corrected difference of each other to it."""
   if not rows:
     raise ValueError("nothing to compare: give at least one row with values")
   sign = 1.0 if higher_is_better else -1.0

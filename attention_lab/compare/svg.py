@@ -83,7 +83,7 @@ def figure(frame: Frame, parts: Sequence[str], label: str) -> str:
 
 
 def axes(frame: Frame, x_title: str, x_text=None, y_text=None) -> str:
-  """Light horizontal rules with their numbers at the left, ticks of x below; an axis without a text function is left out."""
+  """Light horizontal rules with their numbers at the left, ticks of x below; an axis without a text is left out."""
   bottom, parts = frame.height - frame.bottom, []
   for value in frame.y.ticks() if y_text else []:
     parts.append(line((frame.left, frame.row(value)), (frame.width - frame.right, frame.row(value)), "rule"))

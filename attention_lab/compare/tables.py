@@ -15,8 +15,9 @@ Row = ledger.Row
 class Entry:
   """One variant in one table.
 
-  `standing` is best, tied, behind, undecided (too few shared seeds), diverged (a seed without a finite score), refused or failed.
-  `scores` maps seed -> primary metric of the finished runs; `interval` is None unless all of them are finite.
+  `standing` is best, tied, behind, undecided (too few shared seeds), alone, diverged (a seed without a finite score),
+  refused or failed. `scores` maps seed -> primary metric of the finished runs; `interval` is None unless all are
+  finite.
   """
 
   attention: str

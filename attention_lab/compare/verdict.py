@@ -31,8 +31,9 @@ def caution(table: Table) -> str:
   if seeds == 1:
     return "1 seed: no interval and no test. The order of the rows is not evidence; run with --seeds=3 or more."
   return (
-    f"{seeds} seeds; a permutation test could at best reach p = {statistics.smallest_p(seeds):.2g}. The intervals and "
-    f"p-values are Student's t with {seeds - 1} degree{'s' * (seeds > 2)} of freedom and rest on noise that is roughly normal."
+    f"{seeds} seeds; a permutation test could at best reach p = {statistics.smallest_p(seeds):.2g}. The intervals "
+    f"and p-values are Student's t with {seeds - 1} degree{'s' * (seeds > 2)} of freedom and rest on noise that is "
+    "roughly normal."
   )
 
 

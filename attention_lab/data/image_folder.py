@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_lab.data.source import SPLITS
+from attention_lab.data.source import SPLITS, located
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 FLAG = "--config.data.path"
@@ -28,7 +28,7 @@ class Folder:
 
 def read(path: str) -> Folder:
   """Decodes every image once; raises ValueError, naming the flag and the file, for whatever does not fit."""
-  root = Path(path).expanduser()
+  root = located(path)
   try:
     files = _files(root)
   except OSError as error:

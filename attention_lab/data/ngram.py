@@ -63,7 +63,7 @@ class KneserNey:
     return self._probability(np.broadcast_to(last, (len(words), self.order - 1)), words)
 
   def _probability(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """p of each word after each context [P, order−1], in which −1 stands for "before the stream"."""
+    """The probability of each word after each context [P, order−1], in which −1 stands for "before the stream"."""
     p = np.full(len(words), 1 / self.vocabulary)
     for m, level in enumerate(self._levels, start=1):
       ids = np.zeros(len(words), np.int64)

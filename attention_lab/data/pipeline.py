@@ -11,17 +11,31 @@ are whole batches of indices costs a thirtieth of that.
 import functools
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from attention_lab.data.source import Split
 
-if TYPE_CHECKING:
-  import grain
+
+@runtime_checkable
+class Batches(Protocol):
+  """An endless iterator whose position can be saved: what `train_batches` uses of a `grain.DatasetIterator`."""
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    """The next batch."""
+    ...
+
+  def get_state(self) -> dict[str, Any]:
+    """The position, a small JSON-able dict."""
+    ...
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Goes on from a saved position."""
+    ...
 
 
-def train_batches(split: Split, batch: int, seed: int) -> "grain.DatasetIterator":
+def train_batches(split: Split, batch: int, seed: int) -> Batches:
   """An endless iterator over batches of `batch` examples, reshuffled each epoch.
 
   `get_state()` is a small JSON-able dict, `set_state` goes on from one, bit for bit. Raises ValueError for an empty

@@ -9,7 +9,7 @@ slots hold filler: 'blank' (token 0) or 'random' (any token). A batch is
 
 Arora et al. 2023, "Zoology: Measuring and Improving Recall in Efficient Language Models", §3 and its `multiquery_ar`.
 Repaired (its issue 29): there random filler may repeat a key of the example, so that a query stands where none is
-asked, or follow a query with a wrong value. Here filler is never a key of its example, and behind a query never a value.
+asked, or follow a query with a wrong value. Here filler is never a key of its example, never a value behind a query.
 Examples are unique, within and across the splits.
 """
 
@@ -31,6 +31,7 @@ def generate(
   vocabulary: int = 32,
   length: int = 32,
   pairs: int = 4,
+  *,
   power: float = 0.01,
   filler: str = "random",
   sizes: tuple[int, int, int] = (100_000, 1_000, 3_000),
@@ -42,32 +43,24 @@ def generate(
   drawn from all values, `facts["context_chance"]` that of one drawn from the example's own. Raises ValueError for what
   does not fit, naming `--config.data.FIELD`.
   """
-  _check(vocabulary, length, pairs, power, filler, sizes)
+  _check(vocabulary, length, pairs, power=power, filler=filler, sizes=sizes)
   make = functools.partial(_examples, vocabulary=vocabulary, length=length, pairs=pairs, power=power, filler=filler)
   splits: dict[str, Arrays] = {}
   taken = np.zeros(0, np.uint64)
   for number in reversed(range(len(SPLITS))):
     splits[SPLITS[number]], taken = _split(make, sizes[number], seed, number, taken)
-  values = vocabulary - vocabulary // 2
-  facts = {
-    "vocabulary": vocabulary,
-    "length": length,
-    "pairs": pairs,
-    "power": power,
-    "filler": filler,
+  facts = make.keywords | {
     "sizes": dict(zip(SPLITS, sizes, strict=True)),
-    "chance": 1 / values,
+    "chance": 1 / (vocabulary - vocabulary // 2),
     "context_chance": 1 / pairs,
   }
   test = splits["test"].arrays
-  controls = Lazy(
-    {
-      "oracle": lambda: accuracy(oracle(test["tokens"], pairs), test["targets"]),
-      "a value of the context": lambda: 1 / pairs,
-      "any value": lambda: 1 / values,
-    }
-  )
-  return Source("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, controls)
+  controls = {
+    "oracle": lambda: accuracy(oracle(test["tokens"], pairs), test["targets"]),
+    "a value of the context": lambda: facts["context_chance"],
+    "any value": lambda: facts["chance"],
+  }
+  return Source("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
 
 
 def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]:
@@ -94,7 +87,7 @@ def accuracy(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"
   return float((predictions == targets)[asked].mean())
 
 
-def _check(vocabulary: int, length: int, pairs: int, power: float, filler: str, sizes: tuple[int, int, int]) -> None:
+def _check(vocabulary: int, length: int, pairs: int, *, power: float, filler: str, sizes: tuple[int, int, int]) -> None:
   keys = vocabulary // 2 - 1
   rules = {
     f"pairs={pairs} is less than 1; give 1 or more": pairs >= 1,

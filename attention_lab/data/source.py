@@ -12,7 +12,8 @@ import difflib
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -22,6 +23,7 @@ from attention_lab.config import DataConfig
 SPLITS = ("train", "validation", "test")
 
 
+@runtime_checkable
 class Split(Protocol):
   """Random access by a batch of indices, so that one gather makes a whole batch."""
 
@@ -106,3 +108,11 @@ def chosen(data: DataConfig, names: Sequence[str]) -> str:
     hint = f"did you mean {near[0]}? " if near else ""
     raise ValueError(f"--config.data.name={data.name} is no dataset of this task; {hint}choices: {', '.join(names)}")
   return data.name
+
+
+def located(path: str) -> Path:
+  """The file or folder that `--config.data.path` names, ~ expanded; raises ValueError for the ~ of nobody."""
+  try:
+    return Path(path).expanduser()
+  except RuntimeError as error:
+    raise ValueError(f"--config.data.path={path} cannot be read ({error}); give the whole path") from None

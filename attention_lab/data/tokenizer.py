@@ -3,13 +3,10 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-
-if TYPE_CHECKING:
-  import tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST = 257  # the bytes and <|endoftext|>
@@ -17,11 +14,14 @@ _PIECE = 1 << 20  # characters encoded at a time
 
 
 class Tokenizer:
-  """Text to ids in [0, vocabulary) and back; id 0 is <|endoftext|>, which no text ever encodes to."""
+  """Text to ids in [0, vocabulary) and back; id 0 is <|endoftext|>, which no text ever encodes to.
+
+  Made by `train` or `load`, around a `tokenizers.Tokenizer`.
+  """
 
   end_of_text = 0
 
-  def __init__(self, core: "tokenizers.Tokenizer") -> None:
+  def __init__(self, core: Any) -> None:
     core.encode_special_tokens = True
     self._core = core
     self.vocabulary: int = core.get_vocab_size()
@@ -69,7 +69,7 @@ class Tokenizer:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(self._core.to_str(), encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
   def encode(self, text: str) -> Int[np.ndarray, "N"]:
     """The int32 ids of `text`; their `byte_lengths` add up to its UTF-8 size."""

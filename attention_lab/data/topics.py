@@ -35,7 +35,7 @@ def split_topics(topics: Mapping[str, str]) -> Corpus:
     joined = {groups[owner] for owner in shared} | {name}
     kept[name], groups[name] = text, name
     groups |= dict.fromkeys([member for member, group in groups.items() if group in joined], min(joined))
-    owners |= {paragraph: name for paragraph in paragraphs(text) - owners.keys()}
+    owners |= dict.fromkeys(paragraphs(text) - owners.keys(), name)
   places = held_out({name: len(text.encode()) for name, text in kept.items()}, groups, LARGEST)
   splits = {split: {name: kept[name] for name in sorted(kept) if places[name] == split} for split in SPLITS}
   return Corpus("python_docs", "by topic", splits, dropped=tuple(sorted(topics.keys() - kept.keys())))

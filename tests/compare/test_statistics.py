@@ -90,7 +90,7 @@ def test_smallest_p_of_a_sign_flip_test():
 
 def test_planted_interval_covers_the_truth_in_95_of_100_samples():
   samples = np.random.default_rng(2).normal(0.3, 0.1, (4000, 3))
-  intervals = [statistics.interval(sample) for sample in samples]
+  intervals = [statistics.interval(sample) for sample in samples.tolist()]
   coverage = np.mean([one.low <= 0.3 <= one.high for one in intervals])
   assert abs(coverage - 0.95) < 0.0125
 

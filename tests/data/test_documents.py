@@ -1,4 +1,4 @@
-import os
+from pathlib import Path
 
 import pytest
 
@@ -39,9 +39,9 @@ def test_few_files_are_read_recursively_in_order_and_cut_as_one(tmp_path):
   (tmp_path / "notes.md").write_text("not a text file")
   (tmp_path / "empty.txt").write_text("")
   splits = user_text(path).splits
-  assert list(splits["train"]) == ["a.txt", os.path.join("b", "deep", "two.txt")]
+  assert list(splits["train"]) == ["a.txt", str(Path("b/deep/two.txt"))]
   assert splits["train"]["a.txt"] == "one\n" * 500
-  assert list(splits["test"]) == [os.path.join("b", "deep", "two.txt")]
+  assert list(splits["test"]) == [str(Path("b/deep/two.txt"))]
 
 
 def test_ten_files_or_more_are_split_by_document_and_equal_ones_stay_together(tmp_path):
@@ -63,6 +63,8 @@ def test_ten_files_that_leave_a_split_empty_are_cut_as_one(tmp_path):
 def test_a_missing_path_is_refused_by_name(tmp_path):
   with pytest.raises(ValueError, match=r"--config\.data\.path=.*nowhere cannot be read .*No such file"):
     user_text(str(tmp_path / "nowhere"))
+  with pytest.raises(ValueError, match=r"--config\.data\.path=~nobody-by-this-name/x cannot be read"):
+    user_text("~nobody-by-this-name/x")
 
 
 def test_invalid_utf8_is_refused_with_file_and_byte(tmp_path):
@@ -79,6 +81,6 @@ def test_an_empty_corpus_is_refused(tmp_path, texts):
 
 def test_every_refusal_is_one_line(tmp_path):
   for path in (tmp_path / "nowhere", tmp_path):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="--config") as caught:
       user_text(str(path))
     assert "\n" not in str(caught.value)

@@ -150,4 +150,5 @@ def test_what_is_no_folder_of_images_is_refused_in_one_line_naming_flag_and_file
   make(tmp_path / "nowhere")
   with pytest.raises(ValueError, match=message) as caught:
     images.load(DataConfig(path=str(tmp_path / "nowhere")))
-  assert "--config.data.path" in str(caught.value) and "\n" not in str(caught.value)
+  assert "--config.data.path" in str(caught.value)
+  assert "\n" not in str(caught.value)

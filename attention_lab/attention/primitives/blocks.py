@@ -1,9 +1,10 @@
 """Attention in blocks of queries: a variant writes its equation for one dense block, this engine runs it over all.
 
-Memory is linear in T: a block of queries sees all the keys that it may read, its logits are dropped after use and computed again
-in the backward pass. Keys that a causal or window mask hides from a whole block are skipped, not masked away. Heads that
-do not read one another's logits are independent, so that groups of (example, key head) run one after the other
-once all of them would not fit in cache. Rabe and Staats 2021 (https://arxiv.org/abs/2112.05682), with rows kept whole.
+Memory is linear in T: a block of queries sees all the keys that it may read, its logits are dropped after use and
+computed again in the backward pass. Keys that a causal or window mask hides from a whole block are skipped, not
+masked away. Heads that do not read one another's logits are independent, so that groups of (example, key head) run
+one after the other once all of them would not fit in cache. Rabe and Staats 2021 (https://arxiv.org/abs/2112.05682),
+with rows kept whole.
 """
 
 import functools
@@ -57,7 +58,7 @@ def biased(logits: Float[Array, "C N T S"], block: Block) -> Float[Array, "C N T
 
 
 def distance(block: Block) -> Int[Array, "C 1 T S"]:
-  """i − j: how far each key lies behind the query."""
+  """I − j: how far each key lies behind the query."""
   return block.i[:, None, :, None] - block.j[:, None, None, :]
 
 
@@ -114,7 +115,9 @@ def _in_groups(q: Array, k: Array, v: Array, call: Call, kinds: int) -> _Groups:
   def heads(array: Array, *split: int) -> Array:
     return jnp.swapaxes(array, 1, 2).reshape(B * kinds, *split, array.shape[1], array.shape[3])
 
-  queries = _Queries(heads(q, K // kinds, N // K), rows(positions.queries(T)), rows(mask.q_valid), rows(mask.q_segments))
+  queries = _Queries(
+    heads(q, K // kinds, N // K), rows(positions.queries(T)), rows(mask.q_valid), rows(mask.q_segments)
+  )
   keys = rows(positions.keys(S)), rows(mask.kv_valid), rows(mask.k_segments)
   return _Groups(
     jnp.arange(B * kinds), rows(mask.prefix), queries, _Keys(heads(k, K // kinds), heads(v, K // kinds), *keys)
@@ -132,7 +135,9 @@ def _attend_chunk(
   def attend(queries: _Queries, keys: _Keys, start: Array | int) -> Array:
     size, seen = queries.i.shape[1], keys.j.shape[1]
     explicit, bias = (_pair_block(array, where, start, size, seen) for array in pairs)
-    local = Mask(mask.causal, mask.window, groups.prefix, queries.valid, keys.valid, queries.segments, keys.segments, explicit)
+    local = Mask(
+      mask.causal, mask.window, groups.prefix, queries.valid, keys.valid, queries.segments, keys.segments, explicit
+    )
     readable = local.dense(size, seen, Positions(q=queries.i, k=keys.j))
     return equation(Block(queries.q, keys.k, keys.v, queries.i, keys.j, readable, bias, own))
 
@@ -166,7 +171,9 @@ def _padded_pairs(array: Array | None, plan: plans.Plan) -> Array | None:
   return plans.pad(array, plan.blocks * plan.size)
 
 
-def _pair_block(array: Array | None, where: tuple[Array, Array, int], start: Array | int, size: int, seen: int) -> Array | None:
+def _pair_block(
+  array: Array | None, where: tuple[Array, Array, int], start: Array | int, size: int, seen: int
+) -> Array | None:
   """The block `#C #N #T #S` of an array `#B #N #T #S` for the groups at `where`."""
   if array is None:
     return None

@@ -40,7 +40,9 @@ class Kernel(Attention):
     features = self._split(*self.feature_maps(params, q, k, v), v)
     T = features.q.shape[3]
     if T != S and (mask.q_segments is not None or (mask.causal and not call.positions.known)):
-      raise Refused(f"{type(self).__name__} orders tokens by their place in the array: segments, or causal with given positions, need T = S")
+      raise Refused(
+        f"{type(self).__name__} orders tokens by place: segments, or causal with given positions, need T = S"
+      )
     valid = call.positions.keys(S) >= 0 if mask.kv_valid is None else mask.kv_valid & (call.positions.keys(S) >= 0)
     q_valid = jnp.ones((1, T), bool) if mask.q_valid is None else mask.q_valid
     features = _only(features, q_valid, valid)
@@ -51,7 +53,9 @@ class Kernel(Attention):
     return _normalised(recurrence.full(features))
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> dict[str, Array]:
-    return {"sum": jnp.zeros((batch, dims.kv_heads, self.width(dims), dims.value + 1), jnp.promote_types(dtype, jnp.float32))}
+    return {
+      "sum": jnp.zeros((batch, dims.kv_heads, self.width(dims), dims.value + 1), jnp.promote_types(dtype, jnp.float32))
+    }
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask: Mask = CAUSAL):
     check_extend(self, mask, lengths)

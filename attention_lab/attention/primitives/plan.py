@@ -1,6 +1,7 @@
 """How attention is cut into blocks: sizes from the shape, blocks that a mask empties left out."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -56,7 +57,7 @@ def _runs(blocks: int, size: int, S: int, skips: bool) -> tuple[tuple[int, int, 
     return ((0, blocks, S),)
   count = min(blocks, RUNS)
   edges = [round(blocks * run / count) for run in range(count + 1)]
-  return tuple((first, last, min(S, last * size)) for first, last in zip(edges, edges[1:], strict=False))
+  return tuple((first, last, min(S, last * size)) for first, last in itertools.pairwise(edges))
 
 
 def time_axis(array: Array) -> int:

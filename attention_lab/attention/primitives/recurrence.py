@@ -1,7 +1,7 @@
 """Sums over the past, in chunks: out_i = φ(q_i)·Σ_{j readable} φ(k_j) v_jᵀ with a running sum when causal.
 
-Work and memory are linear in T: matrix products within a chunk, a state between chunks, and the chunk's products computed again in
-the backward pass. Katharopoulos et al. 2020 (https://arxiv.org/abs/2006.16236), equations 8 to 12.
+Work and memory are linear in T: matrix products within a chunk, a state between chunks, and the chunk's products
+computed again in the backward pass. Katharopoulos et al. 2020 (https://arxiv.org/abs/2006.16236), equations 8 to 12.
 Order in the sequence is order in the array, and a segment is one contiguous run, as packing makes them.
 """
 
@@ -56,7 +56,10 @@ def scan(
   T = features.q.shape[3]
   size = min(chunk, T)
   blocks = -(-T // size)
-  segments = tuple(None if a is None else jnp.pad(a, ((0, 0), (0, blocks * size - T)), mode="edge") for a in (mask.q_segments, mask.k_segments))
+  segments = tuple(
+    None if a is None else jnp.pad(a, ((0, 0), (0, blocks * size - T)), mode="edge")
+    for a in (mask.q_segments, mask.k_segments)
+  )
   whole = _Chunk(jax.tree.map(lambda a: pad(a, blocks * size), features), *segments)
   carried = None if segments[1] is None else segments[1][:, 0]
   if blocks == 1:

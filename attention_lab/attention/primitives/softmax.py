@@ -25,7 +25,7 @@ def scale(given: float | None, q: Float[Array, "... H"]) -> float:
 
 
 def soft_cap(logits: Float[Array, "..."], cap: float | None) -> Float[Array, "..."]:
-  """cap · tanh(logits / cap), which keeps logits within ±cap; None leaves them."""
+  """Cap · tanh(logits / cap), which keeps logits within ±cap; None leaves them."""
   return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 

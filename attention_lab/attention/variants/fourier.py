@@ -1,9 +1,11 @@
-"""Fourier mixing, FNet (Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824, section 3.2). A control without attention or parameters.
+"""Fourier mixing, FNet.
+
+Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824, section 3.2. A control without attention or parameters.
 
     out = Re(F_seq(F_hidden(x))),   F the discrete Fourier transform, not normalised
 
-It reads the layer's input and has no projections at all. Time O(T·log T), memory O(T). Every place of the transform depends on the whole
-sequence, so every mask is refused, and with them decoding, biases and cross-attention.
+It reads the layer's input and has no projections at all. Time O(T·log T), memory O(T). Every place of the transform
+depends on the whole sequence, so every mask is refused, and with them decoding, biases and cross-attention.
 """
 
 import dataclasses
@@ -19,7 +21,9 @@ class Fourier(Attention):
   projections: ClassVar[str] = ""
 
   def claims(self) -> Claims:
-    return Claims(cross=False, decode=False, grouped=False, per_query=False, mixes_heads=True, exactness="other", time=1)
+    return Claims(
+      cross=False, decode=False, grouped=False, per_query=False, mixes_heads=True, exactness="other", time=1
+    )
 
   def attend(self, params, q, k, v, call: Call):
     x = call.x.astype(jnp.promote_types(call.x.dtype, jnp.float32))

@@ -2,8 +2,8 @@
 
     out_i = v_i
 
-It is local attention with a window of 1. Time and memory O(T); no decoding state. Honours every mask, as far as a position may read
-itself; refuses a bias and cross-attention.
+It is local attention with a window of 1. Time and memory O(T); no decoding state. Honours every mask, as far as a
+position may read itself; refuses a bias and cross-attention.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
     out_i = φ(q_i)ᵀ Σ_j φ(k_j) v_jᵀ / φ(q_i)ᵀ Σ_j φ(k_j),   q and k unscaled
 
-Time and memory O(T·H·V), causal in chunks; decoding state H × (V + 1) a head. Honours causal, padding and segments in one pass each;
-refuses windows, prefixes, explicit masks and biases, for there is no logit to put them on.
+Time and memory O(T·H·V), causal in chunks; decoding state H × (V + 1) a head. Honours causal, padding and segments in
+one pass each; refuses windows, prefixes, explicit masks and biases, for there is no logit to put them on.
 """
 
 import dataclasses

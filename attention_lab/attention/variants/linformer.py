@@ -1,10 +1,13 @@
-"""Linformer: keys and values projected along the sequence to a fixed number of slots (Wang et al. 2020, https://arxiv.org/abs/2006.04768, section 4).
+"""Linformer: keys and values projected along the sequence to a fixed number of slots.
+
+Wang et al. 2020, https://arxiv.org/abs/2006.04768, section 4.
 
     out_i = Σ_r softmax_r(q_i·k̄_r / √H) v̄_r,   k̄_r = Σ_j E_jr k_j,   v̄_r = Σ_j F_jr v_j      (equation 7)
 
-E (`keys`) and F (`values`), max_len × R, are shared by all heads ("headwise sharing") and indexed by the key's place in the sequence. Time and memory
-O(T·R). Honours padding: padded keys are left out of both projections. Refuses causal and every other pattern, for a slot mixes
-all places, and so decoding and a bias. Sequences longer than max_len are refused.
+E (`keys`) and F (`values`), max_len × R, are shared by all heads ("headwise sharing") and indexed by the key's place
+in the sequence. Time and memory O(T·R). Honours padding: padded keys are left out of both projections. Refuses causal
+and every other pattern, for a slot mixes all places, and so decoding and a bias. Sequences longer than max_len are
+refused.
 """
 
 import dataclasses
@@ -34,7 +37,9 @@ class Linformer(Attention):
   def attend(self, params, q, k, v, call: Call):
     (B, T, N, H), (S, K) = q.shape, k.shape[1:3]
     if len(params["keys"]) < S:
-      raise ValueError(f"Linformer has projections for {len(params['keys'])} positions and was given {S} keys: raise max_len")
+      raise ValueError(
+        f"Linformer has projections for {len(params['keys'])} positions and was given {S} keys: raise max_len"
+      )
     dtype = logits_dtype(q, k, v)
     valid = call.positions.keys(S) >= 0
     valid = valid if call.mask.kv_valid is None else valid & call.mask.kv_valid

@@ -1,10 +1,12 @@
-"""Sliding-window softmax attention (Beltagy et al. 2020, Longformer, https://arxiv.org/abs/2004.05150, section 3.1, without global tokens).
+"""Sliding-window softmax attention.
+
+Beltagy et al. 2020, Longformer, https://arxiv.org/abs/2004.05150, section 3.1, without global tokens.
 
     out_i = Σ_{|i−j| < W} softmax_j(q_i·k_j / √H) v_j
 
-W counts the query's own position: under a causal mask the newest W keys. Time O(T·W), blocks outside the window are never computed;
-decoding state is a ring of W keys and values. Honours every mask and an additive bias (with either an explicit mask or a bias
-the time is O(T·S)); refuses nothing.
+W counts the query's own position: under a causal mask the newest W keys. Time O(T·W), blocks outside the window are
+never computed; decoding state is a ring of W keys and values. Honours every mask and an additive bias (with either an
+explicit mask or a bias the time is O(T·S)); refuses nothing.
 """
 
 import dataclasses

@@ -1,11 +1,14 @@
-"""Performer: softmax attention approximated by positive random features, FAVOR+ (Choromanski et al. 2021, https://arxiv.org/abs/2009.14794).
+"""Performer: softmax attention approximated by positive random features, FAVOR+.
+
+Choromanski et al. 2021, https://arxiv.org/abs/2009.14794.
 
     φ(x) = exp(Wx' − ‖x'‖²/2) / √M,   x' = x / H^¼,   E[φ(q)·φ(k)] = exp(q·k / √H)      (lemma 1, section 2.4)
 
-The rows of W are orthogonal within blocks of H and as long as Gaussian vectors (section 2.4); `init` draws them once, they are not redrawn.
-Time and memory O(T·M·V); decoding state M × (V + 1) a head. Honours causal, padding and segments; refuses the rest.
-Departures: queries are stabilised by their own largest exponent, which cancels; keys are not, since a maximum over all keys would
-leak the future, and exp(w·x − ‖x‖²/2) ≤ exp(‖w‖²/2) bounds them. The factor 1/√M cancels and is left out.
+The rows of W are orthogonal within blocks of H and as long as Gaussian vectors (section 2.4); `init` draws them once,
+they are not redrawn. Time and memory O(T·M·V); decoding state M × (V + 1) a head. Honours causal, padding and
+segments; refuses the rest. Departures: queries are stabilised by their own largest exponent, which cancels; keys are
+not, since a maximum over all keys would leak the future, and exp(w·x − ‖x‖²/2) ≤ exp(‖w‖²/2) bounds them. The factor
+1/√M cancels and is left out.
 """
 
 import dataclasses

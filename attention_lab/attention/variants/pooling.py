@@ -2,8 +2,9 @@
 
     out_i = Σ_{j readable} v_j / |readable|
 
-Softmax attention with all logits equal; compare the pooling mixer of MetaFormer (Yu et al. 2022, https://arxiv.org/abs/2111.11418, section 3.2),
-whose window is local. Time and memory O(T·V); decoding state V + 1 a head. Honours causal, padding and segments; refuses the rest.
+Softmax attention with all logits equal; compare the pooling mixer of MetaFormer (Yu et al. 2022,
+https://arxiv.org/abs/2111.11418, section 3.2), whose window is local. Time and memory O(T·V); decoding state V + 1 a
+head. Honours causal, padding and segments; refuses the rest.
 """
 
 import dataclasses

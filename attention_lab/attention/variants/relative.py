@@ -1,9 +1,12 @@
-"""Softmax attention with learned relative positions in keys and values (Shaw et al. 2018, https://arxiv.org/abs/1803.02155, section 3.2).
+"""Softmax attention with learned relative positions in keys and values.
+
+Shaw et al. 2018, https://arxiv.org/abs/1803.02155, section 3.2.
 
     out_i = Σ_j softmax_j(q_i·(k_j + a^K_d) / √H) (v_j + a^V_d),   d = clip(j − i, −c, c)      (equations 3 to 5)
 
-The tables a^K `2c+1 H` and a^V `2c+1 V` are shared by all heads, as in the paper. Time O(T·S·(H + V)); memory O(S) for each block of queries;
-decoding state O(S). Honours every mask and a bias; refuses nothing. It is affine in v: equal values do not pass unchanged.
+The tables a^K `2c+1 H` and a^V `2c+1 V` are shared by all heads, as in the paper. Time O(T·S·(H + V)); memory O(S)
+for each block of queries; decoding state O(S). Honours every mask and a bias; refuses nothing. It is affine in v:
+equal values do not pass unchanged.
 """
 
 import dataclasses
@@ -43,7 +46,9 @@ class Relative(Attention):
       row = self.clip + jnp.clip(-distance(block), -self.clip, self.clip)
       logits = (dots(block) + _by_distance(block.q, params["keys"], row)) * scale
       weights = softmax.weights(biased(logits, block), block.readable)
-      return combine(weights, block) + _sums(weights, row, len(params["values"])) @ params["values"].astype(weights.dtype)
+      return combine(weights, block) + _sums(weights, row, len(params["values"])) @ params["values"].astype(
+        weights.dtype
+      )
 
     return attend_in_blocks(equation, q, k, v, call)
 

@@ -2,8 +2,9 @@
 
     out_i = Σ_j softmax_j(c(s · q_i·k_j) + b_ij) v_j,   s = 1/√H,   c(z) = cap·tanh(z/cap) or z
 
-Time O(T·S), memory O(S) for each block of queries; decoding state O(S). Honours every mask and an additive bias; refuses nothing.
-The soft cap is that of Gemma 2 (https://arxiv.org/abs/2408.00118, section 2). Rows are whole, so nothing is approximated.
+Time O(T·S), memory O(S) for each block of queries; decoding state O(S). Honours every mask and an additive bias;
+refuses nothing. The soft cap is that of Gemma 2 (https://arxiv.org/abs/2408.00118, section 2). Rows are whole, so
+nothing is approximated.
 """
 
 import dataclasses

@@ -2,9 +2,10 @@
 
     L'_m = Σ_n L_n P_nm,   W_m = softmax(L'_m),   W'_n = Σ_m W_m R_mn,   out_n = W'_n v,   L_n = q_n k_nᵀ / √H
 
-P (`logits`, N N) mixes the heads' logits before the softmax, R (`weights`, N N) their weights after it. Both start as the identity, which
-is plain softmax attention; the paper starts them at random. Time O(T·S·N·(H + N)), memory O(S·N) for each block of queries;
-decoding state O(S). Honours every mask and a bias, which is added to the mixed logits; refuses nothing.
+P (`logits`, N N) mixes the heads' logits before the softmax, R (`weights`, N N) their weights after it. Both start as
+the identity, which is plain softmax attention; the paper starts them at random. Time O(T·S·N·(H + N)), memory O(S·N)
+for each block of queries; decoding state O(S). Honours every mask and a bias, which is added to the mixed logits;
+refuses nothing.
 """
 
 import dataclasses

@@ -1,0 +1,151 @@
+"""A variant under examination: shapes, seeded inputs, randomised parameters and compiled programs, each compiled once."""
+
+import dataclasses
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention import spec
+from attention_lab.attention.base import Attention, Call, Claims, Dims, Params
+from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.positions import Positions
+
+WIDTH = 6  # D, the width of the layer's input
+
+
+class Shape(NamedTuple):
+  """Sizes of one call; `cross` means that the keys come from another sequence."""
+
+  B: int = 2
+  T: int = 5
+  S: int = 5
+  N: int = 4
+  K: int = 4
+  H: int = 3
+  V: int = 2
+  cross: bool = False
+
+  def __str__(self) -> str:
+    sizes = " ".join(f"{letter}{size}" for letter, size in zip(self._fields[:-1], self[:-1], strict=True))
+    return sizes + (" cross" if self.cross else "")
+
+  def dims(self) -> Dims:
+    """Dimensions for `init`, the longest sequence being this one."""
+    return Dims(WIDTH, self.N, self.K, self.H, self.V, max(self.T, self.S))
+
+
+class Inputs(NamedTuple):
+  """Arrays of a call; None where the variant does not read the projection, and y is None in self-attention."""
+
+  q: Any
+  k: Any
+  v: Any
+  x: Any
+  y: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """One variant with its case (None for a stranger's), and how thorough to be."""
+
+  variant: Attention
+  case: Any = None
+  quick: bool = False
+
+  def __post_init__(self):
+    object.__setattr__(self, "forward", jax.jit(self.eager))
+    object.__setattr__(self, "gradient", jax.jit(self._gradient))
+    object.__setattr__(self, "extend", jax.jit(self._extend, static_argnames="mask"))
+
+  @property
+  def claims(self) -> Claims:
+    """What the variant promises."""
+    return self.variant.claims()
+
+  @property
+  def spec(self) -> str:
+    """The string that names the variant."""
+    return spec.to_string(self.variant)
+
+  @property
+  def name(self) -> str:
+    """The class, as messages of refusal name it."""
+    return type(self.variant).__name__
+
+  @property
+  def draws(self) -> int:
+    """How many random instances a proof looks at."""
+    return 2 if self.quick else 6
+
+  def shape(self, **sizes: Any) -> Shape:
+    """A shape that the variant accepts: as many key heads as query heads unless it claims grouped ones."""
+    shape = Shape(**sizes)
+    return shape if self.claims.grouped else shape._replace(K=shape.N)
+
+  def mask(self, mask: Mask = Mask()) -> Mask:
+    """`mask`, causal where the variant is causal by construction."""
+    return mask & CAUSAL if self.claims.requires_causal else mask
+
+  def params(self, dims: Dims, seed: int = 0) -> Params:
+    """Initial parameters plus noise where they are trained: an identity-initialised mixing table would prove nothing."""
+    rng = np.random.default_rng(seed + 1)
+
+    def disturb(path: tuple, leaf: Any) -> Any:
+      fixed = any(getattr(part, "key", None) == "fixed" for part in path)
+      if fixed or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+      return leaf + jnp.asarray(0.4 * rng.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(disturb, self.variant.init(jax.random.key(seed), dims))
+
+  def inputs(self, shape: Shape, seed: int = 0, scale: float = 1.0) -> Inputs:
+    """Normal values times `scale`, in float32."""
+    rng = np.random.default_rng(zlib.crc32(f"{seed} {shape}".encode()))
+
+    def normal(*sizes: int) -> jax.Array:
+      return jnp.asarray(scale * rng.normal(size=sizes), jnp.float32)
+
+    B, T, S, N, K, H, V, cross = shape
+    arrays = {"q": normal(B, T, N, H), "k": normal(B, S, K, H), "v": normal(B, S, K, V)}
+    given = {name: array if name in self.variant.projections else None for name, array in arrays.items()}
+    return Inputs(**given, x=normal(B, T, WIDTH), y=normal(B, S, WIDTH) if cross else None)
+
+  def eager(self, params: Params, inputs: Inputs, call: Call) -> jax.Array:
+    """The output of one call, not compiled; `forward` is its compiled form."""
+    q, k, v, x, y = inputs
+    return self.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).out
+
+  def run(self, inputs: Inputs, shape: Shape, call: Call = Call(), seed: int = 0) -> np.ndarray:
+    """The compiled output in float32, with the parameters of `seed`."""
+    return np.asarray(self.forward(self.params(shape.dims(), seed), inputs, call), np.float32)
+
+  def _gradient(self, params: Params, inputs: Inputs, call: Call, cotangent: jax.Array) -> tuple[jax.Array, Any]:
+    """The output, and the gradient of its product with `cotangent` for every float leaf of (params, inputs, bias)."""
+    leaves, tree = jax.tree.flatten((params, inputs, call.bias))
+    floats = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+
+    def out(chosen: list[Any]) -> jax.Array:
+      rest = iter(chosen)
+      params, inputs, bias = jax.tree.unflatten(tree, [next(rest) if f else x for f, x in zip(floats, leaves, strict=True)])
+      return self.eager(params, inputs, call._replace(bias=bias))
+
+    value, back = jax.vjp(out, [x for f, x in zip(floats, leaves, strict=True) if f])
+    grads = iter(back(cotangent.astype(value.dtype))[0])
+    return value, jax.tree.unflatten(tree, [next(grads) if f else jnp.zeros(()) for f in floats])
+
+  def _extend(self, params: Params, state: Any, inputs: Inputs, lengths: Any, mask: Mask) -> tuple[Any, jax.Array]:
+    return self.variant.extend(params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask)
+
+
+def rows(inputs: Inputs, start: int, stop: int) -> Inputs:
+  """The tokens start … stop − 1 of self-attention."""
+  return Inputs(*(None if array is None else array[:, start:stop] for array in inputs))
+
+
+def at_positions(i: Any = None, j: Any = None) -> Positions:
+  """Positions from anything that NumPy takes; None stays the default."""
+  arrays = (None if array is None else jnp.asarray(array, jnp.int32) for array in (i, j))
+  return Positions(*arrays)

@@ -1,0 +1,153 @@
+"""What every binary does with its command line: one line for a mistake, exit code 2, and a help that lists every field.
+
+A mistake of the user's is a flag that does not parse, or a ValueError raised by this project's own code; anything else
+keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from attention_lab import config as configs
+
+_OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
+_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
+
+
+def define_config(config: configs.Config) -> flags.FlagHolder:
+  """Defines `--config.*` for every field, and `--attention` as a shorthand for `--config.model.attention`.
+
+  The library reads the command line here already, so unknown fields are kept from it and refused by `run`.
+  """
+  fields = configs.flatten(config)
+  words = [word for word in map(_longhand, sys.argv) if not _unknown(word, fields)]
+  return config_flags.DEFINE_config_dataclass("config", config, sys_argv=words)
+
+
+def run(
+  main: Callable[[], int | None], config: flags.FlagHolder | None = None, overrides: list[str] | None = None
+) -> None:
+  """Parses the flags and calls `main()`; its result is the exit code (None = 0).
+
+  A binary without a configuration of its own may pass a list for `overrides`: it receives every `--config.*` word.
+  """
+  app.run(lambda _: sys.exit(_guarded(main)), flags_parser=lambda argv: _parse(argv, main, config, overrides))
+
+
+def _guarded(main: Callable[[], int | None]) -> int | None:
+  try:
+    return main()
+  except (ValueError, FileNotFoundError) as error:
+    if _TRACEBACK.value or not _is_ours(error):
+      raise
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return getattr(error, "exit_code", 2)
+
+
+def _is_ours(error: Exception) -> bool:
+  """True if the error was raised by a line of this project."""
+  return traceback.extract_tb(error.__traceback__)[-1].filename.startswith(_OURS)
+
+
+def _parse(
+  argv: Sequence[str], main: Callable, config: flags.FlagHolder | None, overrides: list[str] | None
+) -> list[str]:
+  if any(word in ("--help", "-h", "-help", "--helpfull", "--helpshort") for word in argv[1:]):
+    print(_help(argv[0], main, config))
+    sys.exit(0)
+  try:
+    if config is not None:
+      argv = [_longhand(word) for word in argv]
+      _check_fields(argv, config)
+    if overrides is not None:
+      overrides += [word for word in argv if word.startswith("--config.")]
+      argv = [word for word in argv if not word.startswith("--config.")]
+    rest = flags.FLAGS(list(argv))
+  except flags.Error as error:
+    _refuse(str(error))
+  if len(rest) > 1:
+    _refuse(f"unexpected argument '{rest[1]}': flags are written --name=value")
+  return rest
+
+
+def _refuse(message: str) -> None:
+  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  sys.exit(2)
+
+
+def _longhand(word: str) -> str:
+  name, mark, value = word.partition("=")
+  return f"--config.model.attention{mark}{value}" if name == "--attention" else word
+
+
+def _unknown(word: str, fields: Iterable[str]) -> str | None:
+  """The name in a word `--config.NAME=…` if there is no such field."""
+  name = word.partition("=")[0].lstrip("-")
+  return (
+    name if name.startswith("config") and name.replace(".no", ".", 1) not in fields and name not in fields else None
+  )
+
+
+def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
+  """Names the nearest field for one that does not exist; absl would end in a traceback."""
+  fields = configs.flatten(_default(config))
+  for name in filter(None, (_unknown(word, fields) for word in argv[1:])):
+    inside = [f"--{field}" for field in fields if field.startswith(f"{name}.")]
+    if inside:
+      _refuse(f"--{name} is a group of fields: set one of {', '.join(inside)}")
+    close = difflib.get_close_matches(name, fields, n=1)
+    _refuse(f"unknown flag '--{name}'" + (f", did you mean '--{close[0]}'?" if close else " (--help lists all)"))
+
+
+def _default(config: flags.FlagHolder) -> Any:
+  return flags.FLAGS[config.name].default
+
+
+def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
+  module = inspect.getmodule(main)
+  lines = [(module.__doc__ or program).strip(), "", "Flags:"]
+  own = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
+  own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
+  for flag in own.values():
+    if flag.name != "config":
+      lines.append(f"  --{flag.name}={flag.default_unparsed!r}  {flag.help}")
+  if config is not None:
+    lines.append("  --attention=…  shorthand for --config.model.attention")
+    rows = list(_described("config", _default(config)))
+    width = max(len(name) + len(default) for name, default, _ in rows) + 1
+    lines += [
+      f"  --{name}={default}{' ' * (width - len(name) - len(default))} {comment}" for name, default, comment in rows
+    ]
+  return "\n".join(lines)
+
+
+def _described(prefix: str, config: Any) -> Any:
+  """(name, default, comment) of every field, depth first."""
+  comments = _comments(type(config))
+  for field in dataclasses.fields(config):
+    value, name = getattr(config, field.name), f"{prefix}.{field.name}"
+    if dataclasses.is_dataclass(value):
+      yield from _described(name, value)
+    else:
+      yield name, repr(value), comments.get(field.name, "")
+
+
+def _comments(kind: type) -> dict[str, str]:
+  """The comment behind each field of a dataclass, those of its bases included."""
+  comments: dict[str, str] = {}
+  for base in reversed(kind.__mro__[:-1]):
+    source = inspect.getsource(base)
+    lines = source.splitlines()
+    for node in ast.parse(inspect.cleandoc(source)).body[0].body:
+      if isinstance(node, ast.AnnAssign) and "  # " in lines[node.end_lineno - 1]:
+        comments[node.target.id] = lines[node.end_lineno - 1].split("  # ", 1)[1]
+  return comments

@@ -1,0 +1,62 @@
+"""The numbers of a `ModelConfig`, checked once, each error naming its flag."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+
+from attention_lab.attention import spec
+from attention_lab.attention.base import Attention, Dims, Refused
+from attention_lab.config import ModelConfig
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+FLAG = "--config.model"
+
+
+def choose(flag: str, given: str, choices: Iterable[str]) -> str:
+  """`given`, if it is one of `choices`; else a ValueError that names the flag, the nearest choice and all of them."""
+  choices = list(choices)
+  if given in choices:
+    return given
+  close = difflib.get_close_matches(given, choices, n=1)
+  hint = f"did you mean {close[0]}? " if close else ""
+  raise ValueError(f"{flag}={given} is unknown; {hint}choices: {', '.join(choices)}")
+
+
+def dtype(config: ModelConfig) -> Any:
+  """The compute dtype."""
+  return DTYPES[choose(f"{FLAG}.dtype", config.dtype, DTYPES)]
+
+
+def dims(config: ModelConfig, max_len: int) -> Dims:
+  """The sizes of one attention layer. Raises ValueError for what does not fit or divide."""
+  for name in ("layers", "width", "heads"):
+    if getattr(config, name) < 1:
+      raise ValueError(f"{FLAG}.{name}={getattr(config, name)} is less than 1")
+  for name in ("kv_heads", "head_width", "mlp_width"):
+    if getattr(config, name) < 0:
+      raise ValueError(f"{FLAG}.{name}={getattr(config, name)} is negative; 0 means the default")
+  if not 0 <= config.dropout < 1:
+    raise ValueError(f"{FLAG}.dropout={config.dropout} is not a rate in [0, 1)")
+  if not config.head_width and config.width % config.heads:
+    fix = f"give another of the two, or {FLAG}.head_width"
+    raise ValueError(f"{FLAG}.heads={config.heads} does not divide {FLAG}.width={config.width}; {fix}")
+  kv_heads = config.kv_heads or config.heads
+  if config.heads % kv_heads:
+    raise ValueError(f"{FLAG}.kv_heads={kv_heads} does not divide {FLAG}.heads={config.heads}; 0 means as many")
+  head = config.head_width or config.width // config.heads
+  return Dims(config.width, config.heads, kv_heads, head, head, max_len)
+
+
+def variants(config: ModelConfig) -> tuple[Attention, ...]:
+  """The variant of each layer. Refuses fewer key heads where a variant does not group, and shared layers that differ."""
+  found = spec.layers(config.attention, config.layers)
+  for variant in found:
+    if not variant.claims().grouped and config.kv_heads not in (0, config.heads):
+      why = f"{spec.to_string(variant)} needs as many key and value heads as {FLAG}.heads={config.heads}"
+      raise Refused(f"{FLAG}.kv_heads={config.kv_heads}: {why}; give {FLAG}.kv_heads=0")
+  if config.shared_layers and len(set(found)) > 1:
+    why = "but layers with one set of parameters need one variant"
+    raise ValueError(f"{FLAG}.shared_layers is set and {FLAG}.attention={config.attention} names several, {why}")
+  return found

@@ -1,0 +1,62 @@
+"""A decoder that predicts the next token."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.positions import Positions
+from attention_lab.config import ModelConfig
+from attention_lab.models import keys
+from attention_lab.models.embedding import Embedding
+from attention_lab.models.layers import Linear, Output
+from attention_lab.models.transformer import State, Transformer
+
+
+class TransformerLM(nnx.Module):
+  """Logits over V tokens at each position. tied: the embedding table is also the output map (Press and Wolf 2017)."""
+
+  def __init__(
+    self,
+    config: ModelConfig,
+    vocabulary: int,
+    max_len: int,
+    *,
+    key: PRNGKeyArray,
+    tied: bool = True,
+    mesh: Mesh | None = None,
+  ):
+    self.max_len, self.vocabulary, self.tied = max_len, vocabulary, tied
+    self.decoder = Transformer(config, max_len, key=keys.child(key, "decoder"), mesh=mesh)
+    self.embedding = Embedding(vocabulary, config.width, key=keys.child(key, "embedding"))
+    if not tied:
+      self.head = Linear((config.width,), (vocabulary,), key=keys.child(key, "head"))
+
+  def __call__(
+    self, tokens: Int[Array, "B T"], *, mask: Mask = CAUSAL, positions: Positions = Positions(), key: PRNGKeyArray | None = None
+  ) -> Output:
+    """Logits `B T V` in float32. Packed sequences: a mask with segments, and positions that restart in each."""
+    x = self.embedding(tokens, self.decoder.dtype)
+    hidden = self.decoder(x, mask=mask, positions=positions, key=keys.child(key, "decoder"))
+    return hidden._replace(logits=self._logits(hidden.logits))
+
+  def init_state(self, batch: int) -> State:
+    """The decoding state of `batch` empty sequences; it has room for `max_len` tokens."""
+    return self.decoder.init_state(batch)
+
+  def extend(
+    self, tokens: Int[Array, "B T"], state: State, lengths: Int[Array, "B"] | None = None, *, last: bool = False
+  ) -> tuple[State, Float[Array, "B *T V"]]:
+    """Logits after T more tokens, of which `lengths` in each row are real (the rest is padding on the right).
+
+    last: the logits at each row's last real token only, `B V`. Prefill and decoding in one; NaN beyond `max_len`.
+    """
+    state, hidden = self.decoder.extend(self.embedding(tokens, self.decoder.dtype), state, lengths)
+    if last:
+      at = jnp.full((tokens.shape[0],), tokens.shape[1], jnp.int32) if lengths is None else lengths
+      hidden = jnp.take_along_axis(hidden, jnp.maximum(at - 1, 0)[:, None, None], axis=1)[:, 0]
+    return state, self._logits(hidden)
+
+  def _logits(self, hidden: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:
+    return self.embedding.logits(hidden) if self.tied else self.head(hidden, jnp.float32)

@@ -1,0 +1,79 @@
+"""The stack of layers that every model shares."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from attention_lab.attention.mask import Mask
+from attention_lab.attention.positions import Positions
+from attention_lab.config import ModelConfig
+from attention_lab.models import dimensions, keys
+from attention_lab.models.embedding import Codes
+from attention_lab.models.layers import Block, LayerNorm, MultiHeadAttention, Output, drop
+from attention_lab.models.positions import resolve, rotates
+
+State = dict[str, Any]  # {"length": int32 [B], "layers": {"0": the variant's state, …}}; every leaf has B as leading axis
+
+
+class Transformer(nnx.Module):
+  """L pre-norm blocks between position codes and a last norm: `B T D` to `B T D`.
+
+  Maps that write to the residual stream start 1/√(2L) as large as others (Radford et al. 2019, section 2.3). With
+  `config.shared_layers` one block is applied L times (ALBERT, Lan et al. 2020).
+  """
+
+  def __init__(
+    self, config: ModelConfig, max_len: int, *, key: PRNGKeyArray, grid: bool = False, mesh: Mesh | None = None
+  ):
+    dims, variants = dimensions.dims(config, max_len), dimensions.variants(config)
+    self.variants, self.dims, self.dropout, self.dtype = variants, dims, config.dropout, dimensions.dtype(config)
+    self.positions = resolve(config.positions, variants, grid)
+    self.codes = Codes(self.positions, max_len, dims.model, key=keys.child(key, "codes"))
+    gain = (2 * config.layers) ** -0.5
+    blocks = []
+    for i, variant in enumerate(variants[:1] if config.shared_layers else variants):
+      own = keys.child(keys.child(key, "layers"), str(i))
+      rotate = rotates(self.positions, variant)
+      attention = MultiHeadAttention(variant, dims, key=keys.child(own, "attention"), rotate=rotate, gain=gain, mesh=mesh)
+      hidden = config.mlp_width or 4 * config.width
+      blocks.append(Block(attention, hidden, key=own, dropout=config.dropout, gain=gain))
+    self.layers = nnx.List(blocks)
+    self.norm = LayerNorm(dims.model)
+
+  def __call__(
+    self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
+  ) -> Output:
+    """The last norm's output in place of logits, losses summed over layers, statistics of each."""
+    x = drop(self.codes(x, positions), self.dropout, keys.child(key, "embedding_dropout"))
+    losses: dict[str, Array] = {}
+    stats: dict[str, Array] = {}
+    for i in range(len(self.variants)):
+      x, own, measured = self._layer(i)(x, mask=mask, positions=positions, key=keys.child(key, f"layer_{i}"))
+      losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
+      stats |= {f"layer_{i}/{name}": value for name, value in measured.items()}
+    return Output(self.norm(x), losses, stats)
+
+  def init_state(self, batch: int) -> State:
+    """The state before the first token of `batch` sequences."""
+    states = [variant.init_state(batch, self.dims, self.dtype) for variant in self.variants]
+    return {"length": jnp.zeros((batch,), jnp.int32), "layers": {str(i): state for i, state in enumerate(states)}}
+
+  def extend(
+    self, x: Float[Array, "B T D"], state: State, lengths: Int[Array, "B"] | None = None
+  ) -> tuple[State, Float[Array, "B T D"]]:
+    """The T tokens that follow those in `state`; `lengths` of them are real, the others padding on the right."""
+    B, T = x.shape[:2]
+    count = jnp.full((B,), T, jnp.int32) if lengths is None else lengths
+    step = jnp.arange(T, dtype=jnp.int32)[None]
+    positions = state["length"][:, None] + jnp.where(step < count[:, None], step, 0)
+    x = self.codes(x, Positions(q=positions))
+    layers = {}
+    for i in range(len(self.variants)):
+      layers[str(i)], x = self._layer(i).extend(x, state["layers"][str(i)], positions, lengths)
+    return {"length": state["length"] + count, "layers": layers}, self.norm(x)
+
+  def _layer(self, i: int) -> Block:
+    return self.layers[i % len(self.layers)]

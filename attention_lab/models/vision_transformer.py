@@ -1,0 +1,106 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929, section 3.1): an image as a row of patches."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from attention_lab.attention.mask import FULL
+from attention_lab.attention.positions import Positions
+from attention_lab.config import ModelConfig
+from attention_lab.models import keys
+from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.models.embedding import Codes
+from attention_lab.models.layers import Linear, Output
+from attention_lab.models.transformer import Transformer
+
+POOLINGS = ("mean", "cls")
+
+
+class Size(NamedTuple):
+  """A published size; `mini` is ours, for small images on a CPU."""
+
+  layers: int
+  width: int
+  heads: int
+  mlp_width: int
+  patch: int
+
+
+SIZES = {
+  "mini/2": Size(2, 64, 4, 256, 2),
+  "mini/4": Size(2, 64, 4, 256, 4),
+  "Ti/16": Size(12, 192, 3, 768, 16),
+  "S/16": Size(12, 384, 6, 1536, 16),
+  "S/32": Size(12, 384, 6, 1536, 32),
+  "B/16": Size(12, 768, 12, 3072, 16),
+  "B/32": Size(12, 768, 12, 3072, 32),
+  "L/16": Size(24, 1024, 16, 4096, 16),
+}
+
+
+@dataclasses.dataclass
+class VisionConfig(ModelConfig):
+  size: str = ""  # mini/2, mini/4, Ti/16, S/16, S/32, B/16, B/32 or L/16: sets layers, width, heads, mlp_width and patch
+  patch: int = 2  # side of a square patch, pixels
+  pooling: str = "mean"  # what is classified: mean of all patches, or cls, a class token in front of them
+
+
+def sized(config: VisionConfig) -> VisionConfig:
+  """The configuration with its `size` written out. Raises ValueError for an unknown size, or a field that contradicts it."""
+  if not config.size:
+    return config
+  size = SIZES[choose(f"{FLAG}.size", config.size, SIZES)]
+  default = type(config)()
+  for name, value in size._asdict().items():
+    given = getattr(config, name)
+    if given not in (getattr(default, name), value):
+      raise ValueError(f"{FLAG}.{name}={given} contradicts {FLAG}.size={config.size}, which has {value}; give one of the two")
+  return dataclasses.replace(config, size="", **size._asdict())
+
+
+class VisionTransformer(nnx.Module):
+  """Logits over C classes of images `B h w c`; max_len is the number of patches, and one more with a class token."""
+
+  def __init__(
+    self,
+    config: VisionConfig,
+    image: tuple[int, int, int],
+    classes: int,
+    *,
+    key: PRNGKeyArray,
+    mesh: Mesh | None = None,
+  ):
+    config = sized(config)
+    height, width, channels = image
+    self.patch, self.extra = config.patch, int(choose(f"{FLAG}.pooling", config.pooling, POOLINGS) == "cls")
+    if self.patch < 1 or height % self.patch or width % self.patch:
+      raise ValueError(f"{FLAG}.patch={self.patch} does not divide images of {height}×{width} pixels; give a common divisor")
+    self.grid = (height // self.patch, width // self.patch)
+    self.max_len = self.grid[0] * self.grid[1] + self.extra
+    self.encoder = Transformer(config, self.max_len, key=keys.child(key, "encoder"), grid=True, mesh=mesh)
+    self.embedding = Linear((self.patch**2 * channels,), (config.width,), key=keys.child(key, "embedding"))
+    if self.extra:
+      self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
+    self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
+
+  def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
+    """Logits `B C` in float32."""
+    x = self.embedding(patches(images, self.patch).astype(self.encoder.dtype))
+    if self.extra:
+      token = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))
+      x = jnp.concatenate([token, x], axis=1)
+    positions = Positions(grid=self.grid, extra=self.extra)
+    hidden = self.encoder(x, mask=FULL, positions=positions, key=keys.child(key, "encoder"))
+    pooled = hidden.logits[:, 0] if self.extra else jnp.mean(hidden.logits, axis=1)
+    return hidden._replace(logits=self.head(pooled, jnp.float32))
+
+
+def patches(images: Float[Array, "B h w c"], side: int) -> Float[Array, "B T p"]:
+  """Square patches, row by row; each is flattened to side · side · c numbers."""
+  B, height, width, channels = images.shape
+  tiles = images.reshape(B, height // side, side, width // side, side, channels)
+  return tiles.swapaxes(2, 3).reshape(B, -1, side * side * channels)

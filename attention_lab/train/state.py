@@ -1,0 +1,89 @@
+"""All that a training step changes, as one tree of arrays; for several seeds at once every array has a leading axis of seeds."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, UInt32
+
+from attention_lab import mesh as meshes
+from attention_lab.train import optimizer as optimizers
+
+if TYPE_CHECKING:
+  from attention_lab.tasks.base import Task
+
+
+class State(NamedTuple):
+  """The state of a run after `step` steps."""
+
+  params: Any  # nested dict, float32, the "fixed" leaves included
+  opt_state: optax.OptState  # of the trainable leaves
+  step: Int[Array, ""]  # steps done, skipped ones included
+  seed: UInt32[Array, ""]  # of the initial values and of dropout
+  skipped: Int[Array, ""]  # steps whose gradient was not finite, and which changed nothing
+  streak: Int[Array, ""]  # how many of them were the last ones
+
+
+def init_state(task: "Task", optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
+  """The state at step 0, made where it lies on the mesh; stacked when there are several seeds."""
+
+  def init(seeds_: Array) -> State:
+    state = lifted(_initializer(task, optimizer), stacked(seeds))(seeds_)
+    return jax.lax.with_sharding_constraint(state, meshes.shardings(state, mesh, stacked=stacked(seeds)))
+
+  return jax.jit(init)(_seed_array(seeds))
+
+
+def abstract_state(task: "Task", optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
+  """Shape, dtype and sharding of every array of `init_state`, with nothing computed."""
+  shapes = jax.eval_shape(lifted(_initializer(task, optimizer), stacked(seeds)), _seed_array(seeds))
+  return placed(shapes, mesh, seeds)
+
+
+def abstract_params(task: "Task", seeds: Sequence[int], mesh: Mesh) -> Any:
+  """Shape, dtype and sharding of the parameters alone."""
+  shapes = jax.eval_shape(lifted(lambda seed: task.model.init(init_key(seed)), stacked(seeds)), _seed_array(seeds))
+  return placed(shapes, mesh, seeds)
+
+
+def placed(shapes: Any, mesh: Mesh, seeds: Sequence[int]) -> Any:
+  """ShapeDtypeStructs with the shardings of `mesh.RULES`."""
+  places = meshes.shardings(shapes, mesh, stacked=stacked(seeds))
+  return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, places)
+
+
+def init_key(seed: UInt32[Array, ""]) -> Array:
+  """The key of a run's initial values."""
+  return jax.random.split(jax.random.key(seed))[0]
+
+
+def step_key(seed: UInt32[Array, ""], step: Int[Array, ""]) -> Array:
+  """The key of one step's dropout."""
+  return jax.random.fold_in(jax.random.split(jax.random.key(seed))[1], step)
+
+
+def stacked(seeds: Sequence[int]) -> bool:
+  """Whether a run of these seeds has a leading axis of seeds: a single seed has none."""
+  return len(seeds) > 1
+
+
+def lifted(function: Callable, is_stacked: bool) -> Callable:
+  """`function` over the leading axis of seeds, where there is one."""
+  return jax.vmap(function) if is_stacked else function
+
+
+def _seed_array(seeds: Sequence[int]) -> np.ndarray:
+  return np.asarray(seeds if stacked(seeds) else seeds[0], np.uint32)
+
+
+def _initializer(task: "Task", optimizer: optax.GradientTransformation) -> Callable[[Any], State]:
+  def init(seed: UInt32[Array, ""]) -> State:
+    params = task.model.init(init_key(seed))
+    zero = jnp.zeros((), jnp.int32)
+    return State(params, optimizer.init(optimizers.partition(params)[0]), zero, seed, zero, zero)
+
+  return init

@@ -1,0 +1,83 @@
+"""Specs parse to variants and back, and say in one line what is wrong."""
+
+import sys
+import textwrap
+
+import pytest
+
+from attention_lab.attention import spec
+from attention_lab.attention.heads import Heads
+
+
+@pytest.mark.parametrize("name", spec.names())
+def test_every_file_in_variants_is_a_name_that_round_trips(name):
+  assert spec.to_string(spec.parse(name)) == name
+
+
+@pytest.mark.parametrize(
+  "text", ["local(window=3)", "softmax(scale=0.5, soft_cap=2.0)", "2*local(window=3)+6*linear", "softmax+alibi"]
+)
+def test_a_spec_round_trips(text):
+  assert spec.parse(spec.to_string(spec.parse(text))) == spec.parse(text)
+
+
+def test_layers_repeat_cyclically():
+  assert [spec.to_string(v) for v in spec.layers("2*linear|softmax", 5)] == ["linear", "linear", "softmax"] + [
+    "linear"
+  ] * 2
+
+
+def test_star_binds_before_plus_before_bar_and_parentheses_group():
+  first, second, third = spec.layers("2*(softmax+linear)|alibi", 3)
+  assert isinstance(first, Heads)
+  assert first == second
+  assert spec.to_string(third) == "alibi"
+
+
+def test_rows_are_split_at_semicolons():
+  assert spec.rows("softmax; local(window=3);") == ("softmax", "local(window=3)")
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("sofmax", "did you mean 'softmax'"),
+    ("local(windw=3)", "did you mean 'window'"),
+    ("local(window=0)", "at least 1"),
+    ("local(window=1.5)", "must be int"),
+    ("local(window=True)", "must be int"),
+    ("local(", "malformed"),
+    ("0*softmax", "count of at least 1"),
+    ("softmax|", "malformed"),
+    ("local(window=open)", "literals"),
+    ("softmax|linear", "2 layers where one"),
+    ("softmax+fourier", "with | and not +"),
+    ("no_such_package.file:Mine", "cannot load"),
+    ("dataclasses:field", "is not a variant"),
+    ("local(1, 2.0, 3)", "takes 2 hyper-parameters"),
+  ],
+)
+def test_a_wrong_spec_is_refused_in_one_line(text, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    spec.parse(text)
+  assert "\n" not in str(caught.value)
+
+
+def test_a_class_in_a_users_own_package_is_a_name(tmp_path, monkeypatch):
+  (tmp_path / "my_pkg").mkdir()
+  (tmp_path / "my_pkg" / "__init__.py").write_text("")
+  (tmp_path / "my_pkg" / "mine.py").write_text(
+    textwrap.dedent("""
+      import dataclasses
+      from attention_lab.attention.variants.softmax import Softmax
+      @dataclasses.dataclass(frozen=True)
+      class Mine(Softmax):
+        k: int = 1
+    """)
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  mine = spec.parse("my_pkg.mine:Mine(k=3)")
+  assert mine.k == 3
+  assert spec.to_string(mine) == "my_pkg.mine:Mine(k=3)"
+  assert spec.packages("softmax|my_pkg.mine:Mine(k=3)") == {"my_pkg"}
+  del sys.modules["my_pkg.mine"], sys.modules["my_pkg"]

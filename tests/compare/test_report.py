@@ -1,0 +1,141 @@
+import html.parser
+import re
+
+import pytest
+
+from attention_lab.compare import grid, ledger, report
+
+VOID = {"meta", "br", "line", "path", "rect"}
+
+
+class _Page(html.parser.HTMLParser):
+  """Collects the text of a page and checks that every element is closed in order."""
+
+  def __init__(self, content):
+    super().__init__()
+    self.open, self.words, self.counts = [], [], {}
+    self.feed(content)
+    self.text = " ".join(" ".join(self.words).split())
+
+  def handle_starttag(self, tag, _):
+    self.counts[tag] = self.counts.get(tag, 0) + 1
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, _):
+    self.counts[tag] = self.counts.get(tag, 0) + 1
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if self.open and self.open[-1] != "style":
+      self.words.append(data)
+
+
+def _written(folder):
+  paths = report.write(folder)
+  assert [path.name for path in paths] == ["report.md", "report.html"]
+  markdown, page = (path.read_text(encoding="utf-8") for path in paths)
+  parsed = _Page(page)
+  assert not parsed.open
+  return markdown, page, parsed
+
+
+def test_report_holds_every_variant_task_command_and_digest(workdir, fake):
+  markdown, page, parsed = _written(workdir)
+  for row in ledger.read(workdir / "results.jsonl").rows:
+    assert row["command"] in markdown and row["command"] in parsed.text
+  for spec in fake.specs:
+    assert f"`{spec}`" in markdown and f"<code>{spec}</code>" in page
+  assert "8d1f0c77aa12be90" in markdown and "8d1f0c77aa12be90" in parsed.text
+  assert "0.771 [0.748, 0.793]" in markdown and "0.771 [0.748, 0.793]" in parsed.text
+
+
+def test_page_needs_nothing_from_outside(workdir):
+  _, page, parsed = _written(workdir)
+  assert parsed.counts.keys().isdisjoint({"script", "link", "img", "iframe", "object"})
+  assert not re.search(r"https?:|@import|url\((?!#)|src=", page)
+
+
+def test_page_draws_four_pictures_a_task(workdir, fake):
+  _, _, parsed = _written(workdir)
+  assert parsed.counts["figure"] == 4 * len(fake.settings)
+
+
+def test_ties_are_marked_by_words_and_not_by_weight(workdir):
+  markdown, page, _ = _written(workdir)
+  assert markdown.count("| tied best |") == page.count('<span class="standing tied">tied best</span>') == 8
+  assert "**" not in markdown
+
+
+def test_markdown_tables_are_rectangular_also_with_a_bar_in_a_spec(tmp_path, fake):
+  for row in fake.make_rows():
+    ledger.append(tmp_path / "results.jsonl", row | {"attention": f"{row['attention']}|softmax"})
+  markdown, _, _ = _written(tmp_path)
+  for block in markdown.split("\n\n"):
+    widths = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines() if block.startswith("|")}
+    assert len(widths) <= 1
+
+
+def test_same_ledger_gives_the_same_report(workdir):
+  first = _written(workdir)[:2]
+  assert _written(workdir)[:2] == first
+  assert not [path for path in workdir.iterdir() if path.name.startswith(".")]
+
+
+def test_unfinished_comparison_has_a_report_that_says_so(tmp_path, fake):
+  grid.register(tmp_path, grid.plan(fake.settings, fake.specs, fake.seeds))
+  for row in fake.make_rows()[:4]:
+    ledger.append(tmp_path / "results.jsonl", row)
+  markdown, _, parsed = _written(tmp_path)
+  assert "Unfinished: 41 of 45 runs" in markdown and "Unfinished: 41 of 45 runs" in parsed.text
+
+
+def test_damaged_and_repeated_rows_are_noted_and_change_no_number(workdir):
+  before, _, _ = _written(workdir)
+  path = workdir / "results.jsonl"
+  first = path.read_text().splitlines(keepends=True)[0]
+  path.write_text(path.read_text() + first + first[:40])
+  markdown, _, _ = _written(workdir)
+  assert "line 47 is incomplete" in markdown and "1 repeated row;" in markdown
+  assert markdown.partition("## recall")[2] == before.partition("## recall")[2]
+
+
+def test_rows_of_two_commits_stand_in_two_tables_with_a_note(workdir, fake):
+  for row in fake.make_rows(seeds=(3, 4), commit="0000000ffff"):
+    ledger.append(workdir / "results.jsonl", row)
+  markdown, _, parsed = _written(workdir)
+  assert markdown.count("\n## recall (commit") == 2
+  assert "recall: rows of different commits, data or configurations are kept apart in 2 tables" in parsed.text
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_report_of_few_seeds_is_written(tmp_path, seeds, fake):
+  markdown, _, parsed = _written(fake.write_workdir(tmp_path, seeds))
+  assert (" ± " in markdown.replace("mean ± 95", "")) == (len(seeds) > 1)
+  assert parsed.counts["table"] >= 3
+
+
+def test_hostile_spec_is_escaped(tmp_path, fake):
+  for row in fake.make_rows()[:6]:
+    fields = {"attention": row["attention"] + "<script>", "command": "run '<script>'", "reason": "<script>"}
+    ledger.append(tmp_path / "results.jsonl", row | fields)
+  _, page, _ = _written(tmp_path)
+  assert "<script" not in page
+
+
+def test_report_without_costs_and_curves_is_written(tmp_path, fake):
+  bare = {
+    name: None for name in ("step_time", "peak_bytes", "flops_per_token", "parameters", "curve", "chance", "controls")
+  }
+  for row in fake.make_rows():
+    ledger.append(tmp_path / "results.jsonl", row | (bare if row["status"] == "done" else {}))
+  _, _, parsed = _written(tmp_path)
+  assert parsed.counts["figure"] == len(fake.settings)
+
+
+def test_workdir_without_results_is_refused_in_one_line(tmp_path):
+  with pytest.raises(ValueError, match="holds no row: run a comparison") as told:
+    report.write(tmp_path)
+  assert "\n" not in str(told.value)
