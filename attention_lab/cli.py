@@ -21,6 +21,11 @@ from attention_lab import config as configs
 
 _OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", "", "For several processes: HOST:PORT of the first, or auto on SLURM, TPU pods and Kubernetes."
+)
+_PROCESSES = flags.DEFINE_integer("processes", 1, "Processes in all, with --coordinator=HOST:PORT.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, from 0.", lower_bound=0)
 
 
 def define_config(config: configs.Config) -> flags.FlagHolder:
@@ -45,12 +50,26 @@ def run(
 
 def _guarded(main: Callable[[], int | None]) -> int | None:
   try:
+    _join_processes()
     return main()
   except (ValueError, FileNotFoundError) as error:
     if _TRACEBACK.value or not _is_ours(error):
       raise
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return getattr(error, "exit_code", 2)
+
+
+def _join_processes() -> None:
+  """Meets the other processes before JAX starts, if there are any."""
+  if _PROCESS.value >= _PROCESSES.value:
+    raise ValueError(f"--process={_PROCESS.value} must be less than --processes={_PROCESSES.value}")
+  if not _COORDINATOR.value and _PROCESSES.value > 1:
+    raise ValueError(f"--processes={_PROCESSES.value} needs --coordinator=HOST:PORT of the first process")
+  if _COORDINATOR.value:
+    import jax
+
+    known = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value) if _COORDINATOR.value != "auto" else ()
+    jax.distributed.initialize(*known)
 
 
 def _is_ours(error: Exception) -> bool:
@@ -117,6 +136,7 @@ def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
   lines = [(module.__doc__ or program).strip(), "", "Flags:"]
   own = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
   own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
+  own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(__name__)}
   for flag in own.values():
     if flag.name != "config":
       lines.append(f"  --{flag.name}={flag.default_unparsed!r}  {flag.help}")

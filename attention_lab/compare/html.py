@@ -99,7 +99,8 @@ def _missing(entry: Entry, number: int, width: int) -> str:
 
 
 def _name(entry: Entry, number: int) -> str:
-  return f'<th scope="row">{plots.swatch(number)}<code>{html.escape(entry.attention)}</code></th>'
+  name = html.escape(entry.attention).replace("|", "|<wbr>").replace("+", "+<wbr>")
+  return f'<th scope="row"><span class="variant">{plots.swatch(number)}<code>{name}</code></span></th>'
 
 
 def _standing(word: str) -> str:

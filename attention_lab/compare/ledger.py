@@ -95,7 +95,7 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
     if row["status"] == "done":
       kept.setdefault(key(row), row)
     else:
-      kept[identity(row)] = row
+      kept[*identity(row), row.get("commit", "")] = row
   return list(kept.values())
 
 

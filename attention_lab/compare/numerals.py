@@ -16,7 +16,10 @@ def decimals(intervals: Iterable[Interval | None]) -> int:
 
 def score(value: float | None, digits: int) -> str:
   """A metric's value; a dash when there is none."""
-  return "–" if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+  if value is None:
+    return "–"
+  shown = f"{abs(value):.{digits}f}"
+  return f"{MINUS}{shown}" if value < 0 and float(shown) else shown
 
 
 def plus_minus(interval: Interval | None, digits: int) -> str:

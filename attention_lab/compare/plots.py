@@ -20,7 +20,7 @@ def curves(table: Table, numbers: Numbers) -> str:
   last = max(curve[-1][0] for curve in drawn.values())
   settled = [value for curve in drawn.values() for step, *band in curve if step >= CLIP * last for value in band]
   right = 26 + WIDE * max(len(svg.shorten(name)) for name in drawn)
-  frame = svg.Frame(svg.Scale(0, last), _with_references(settled, table), right=right)
+  frame = svg.Frame(svg.Scale(0.0, last), _with_references(settled, table), right=right)
   ends = {name: (curve[-1][2], numbers[name]) for name, curve in drawn.items()}
   ends |= {name: (value, None) for name, value in _inside(frame, table).items()}
   lines = [_band(frame, curve, numbers[name]) for name, curve in drawn.items()]
@@ -42,12 +42,12 @@ def differences(table: Table, numbers: Numbers) -> str:
   wide = [max(min(edge, max(plain) + reach), min(plain) - reach) for one in others for edge in _adjusted(one)]
   rows = [table.scored[0], *others]
   left = 24 + WIDE * max(len(svg.shorten(entry.attention)) for entry in rows)
-  height = 60 + 34 * len(rows)
+  height = 60.0 + 34 * len(rows)
   frame = svg.Frame(
-    svg.padded([*plain, *wide, 0.0]), svg.Scale(len(rows) - 0.5, -0.5), height=height, left=left, top=8, right=92
+    svg.padded([*plain, *wide, 0.0]), svg.Scale(len(rows) - 0.5, -0.5), height=height, left=left, top=8.0, right=92.0
   )
   digits = _tick_digits(frame.x)
-  zero = frame.column(0)
+  zero = frame.column(0.0)
   parts = [svg.line((zero, frame.top), (zero, frame.height - frame.bottom), "zero")]
   parts += [_difference(frame, entry, rank, numbers[entry.attention], table) for rank, entry in enumerate(rows)]
   title = f"{numerals.metric(table.primary)} behind the best"
@@ -77,21 +77,21 @@ def quality(table: Table, numbers: Numbers, cost: str) -> str:
   for entry, x in points:
     low, high = (frame.at(x, edge) for edge in _clipped(entry, table))
     parts.append(svg.line(low, high, "whisker", numbers[entry.attention]))
-    taken += [(low[0] - 6, high[1], low[0] + 6, low[1])]
+    taken += [(low[0] - 6, high[1] - 6, low[0] + 6, low[1] + 6)]
   for entry, x in points:
     at = frame.at(x, entry.interval.mean)
-    parts += [svg.marker(at, numbers[entry.attention], 5), _point_label(frame, at, entry, numbers, taken)]
+    parts += [svg.marker(at, numbers[entry.attention], 5.0), _point_label(frame, at, entry, numbers, taken)]
   return svg.figure(frame, parts, f"{table.primary} against {cost}, {table.task}")
 
 
 def bar(entry: Entry, table: Table, number: int) -> str:
   """The interval of a row to the scale that its column shares; small strokes are the seeds."""
   low, high = scale(table)
-  frame = svg.Frame(svg.Scale(low, high), svg.Scale(0, 1), width=170, height=20, left=5, right=5, top=0, bottom=0)
+  frame = svg.Frame(svg.Scale(low, high), svg.Scale(0.0, 1.0), 170.0, 20.0, left=5.0, right=5.0, top=0.0, bottom=0.0)
   edges = [min(max(edge, low), high) for edge in (entry.interval.low, entry.interval.high)]
   parts = [svg.line(frame.at(low, 0.5), frame.at(high, 0.5), "rule")]
   inside = [value for value in table.references.values() if low <= value <= high]
-  parts += [svg.line(frame.at(value, 0), frame.at(value, 1), "reference") for value in inside]
+  parts += [svg.line(frame.at(value, 0.0), frame.at(value, 1.0), "reference") for value in inside]
   parts += [svg.line(frame.at(value, 0.22), frame.at(value, 0.78), "seed", number) for value in entry.scores.values()]
   if entry.interval.half is not None:
     parts.append(svg.line(frame.at(edges[0], 0.5), frame.at(edges[1], 0.5), "interval", number))
@@ -102,7 +102,7 @@ def bar(entry: Entry, table: Table, number: int) -> str:
 def swatch(number: int) -> str:
   """The mark of a variant before its name."""
   box = '<svg viewBox="0 0 14 14" class="swatch" aria-hidden="true">'
-  return f"{box}{svg.marker((7, 7), number, 4.5)}</svg>"
+  return f"{box}{svg.marker((7.0, 7.0), number, 4.5)}</svg>"
 
 
 def scale(table: Table) -> tuple[float, float]:
@@ -118,7 +118,7 @@ def _curve(entry: Entry) -> list[tuple[float, float, float, float]]:
   seeds = [dict(row.get("curve") or []) for row in entry.done]
   steps = sorted(set.intersection(*(set(seed) for seed in seeds))) if seeds else []
   values = [(step, [seed[step] for seed in seeds]) for step in steps]
-  return [(step, min(v), sum(v) / len(v), max(v)) for step, v in values if None not in v]
+  return [(float(step), min(v), sum(v) / len(v), max(v)) for step, v in values if None not in v]
 
 
 def _band(frame: svg.Frame, curve: Sequence[tuple[float, ...]], number: int) -> str:
@@ -134,7 +134,7 @@ def _end_labels(frame: svg.Frame, ends: Mapping[str, tuple[float, int | None]]) 
   low, high, edge = frame.top + 4, frame.height - frame.bottom - 4, frame.width - frame.right
   rows = [min(max(frame.row(value), low), high) for value, _ in ends.values()]
   parts = []
-  for (name, (_, number)), row, height in zip(ends.items(), rows, svg.spread(rows, 15, low, high), strict=True):
+  for (name, (_, number)), row, height in zip(ends.items(), rows, svg.spread(rows, 15.0, low, high), strict=True):
     parts.append(
       svg.line((edge + 4, row), (edge + 16, height), "leader" if number is not None else "reference", number)
     )
@@ -143,16 +143,16 @@ def _end_labels(frame: svg.Frame, ends: Mapping[str, tuple[float, int | None]]) 
 
 
 def _difference(frame: svg.Frame, entry: Entry, rank: int, number: int, table: Table) -> str:
-  at = frame.row(rank)
+  at = frame.row(float(rank))
   parts = [svg.text((frame.left - 12, at + 4), entry.attention, "name end", number)]
   parts.append(svg.text((frame.width - frame.right + 12, at + 4), verdict.standing(entry, table), "tick"))
   if not entry.difference:
-    return "".join([*parts, svg.marker((frame.column(0), at), number, 5)])
+    return "".join([*parts, svg.marker((frame.column(0.0), at), number, 5.0)])
   edge, gap = frame.width - frame.right, entry.difference.interval
   for kind, ends in (("whisker", _adjusted(entry)), ("interval", (gap.low, gap.high))):
     low, high = (min(max(frame.column(end), frame.left), edge) for end in ends)
     parts.append(svg.line((low, at), (high, at), kind, number))
-  return "".join([*parts, svg.marker((frame.column(gap.mean), at), number, 5)])
+  return "".join([*parts, svg.marker((frame.column(gap.mean), at), number, 5.0)])
 
 
 def _adjusted(entry: Entry) -> tuple[float, float]:

@@ -8,8 +8,9 @@ from attention_lab.compare import ledger, numerals
 from attention_lab.compare.tables import Table
 
 READING = (
-  "An interval is the 95 % Student-t interval of the mean over seeds. All rows of a table share data order, budget "
-  "and hyper-parameters, seed by seed, so rows are compared by the differences of equal seeds.",
+  "An interval is the 95 % Student-t interval of the mean over seeds; ± 0 says that all seeds gave the same "
+  "value. All rows of a table share data order, budget and hyper-parameters, seed by seed, so rows are compared by the "
+  "differences of equal seeds.",
   "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all "
   "pairs of rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
   "order among them is claimed. A tie says that these seeds do not tell rows apart, not that the rows are equal.",

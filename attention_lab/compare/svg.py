@@ -56,12 +56,12 @@ class Frame:
 
   x: Scale
   y: Scale
-  width: float = 560
-  height: float = 340
-  left: float = 56
-  right: float = 20
-  top: float = 14
-  bottom: float = 46
+  width: float = 560.0
+  height: float = 340.0
+  left: float = 56.0
+  right: float = 20.0
+  top: float = 14.0
+  bottom: float = 46.0
 
   def at(self, x: float, y: float) -> Point:
     """Pixels of a point in data units."""
@@ -122,14 +122,14 @@ def marker(at: Point, index: int, size: float = 4.0) -> str:
   (x, y), s = at, size
   shapes = {
     "circle": f"M{x - s:.1f} {y:.1f}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0Z",
-    "square": _polygon(x, y, s * 0.9, ((-1, -1), (1, -1), (1, 1), (-1, 1))),
-    "triangle": _polygon(x, y, s * 1.2, ((0, -1), (1, 0.8), (-1, 0.8))),
-    "diamond": _polygon(x, y, s * 1.3, ((0, -1), (1, 0), (0, 1), (-1, 0))),
-    "wedge": _polygon(x, y, s * 1.2, ((0, 1), (1, -0.8), (-1, -0.8))),
+    "square": _polygon(x, y, s * 0.9, ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))),
+    "triangle": _polygon(x, y, s * 1.2, ((0.0, -1.0), (1.0, 0.8), (-1.0, 0.8))),
+    "diamond": _polygon(x, y, s * 1.3, ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))),
+    "wedge": _polygon(x, y, s * 1.2, ((0.0, 1.0), (1.0, -0.8), (-1.0, -0.8))),
     "cross": _polygon(x, y, s * 1.3, tuple(_rotate(point) for point in _CROSS)),
     "plus": _polygon(x, y, s * 1.3, _CROSS),
   }
-  return f'<path d="{shapes[MARKERS[index % len(MARKERS)]]}" class="mark"{paint(index)}/>'
+  return f'<path d="{shapes[MARKERS[(index + index // COLOURS) % len(MARKERS)]]}" class="mark"{paint(index)}/>'
 
 
 def paint(index: int | None) -> str:
@@ -167,8 +167,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 _CROSS = (
-  (-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3),
-  (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3),
+  (-0.3, -1.0), (0.3, -1.0), (0.3, -0.3), (1.0, -0.3), (1.0, 0.3), (0.3, 0.3),
+  (0.3, 1.0), (-0.3, 1.0), (-0.3, 0.3), (-1.0, 0.3), (-1.0, -0.3), (-0.3, -0.3),
 )  # fmt: skip
 
 

@@ -105,8 +105,10 @@ def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
     if not groups:
       groups[task,] = []
     commits = {group_key[-1]: group_key for group_key in groups}
-    for row in others:
-      groups[commits.get(row.get("commit", ""), list(groups)[-1])].append(row)
+    for row in reversed(others):
+      members = groups[commits.get(row.get("commit", ""), list(groups)[-1])]
+      if ledger.cell(row) not in map(ledger.cell, members):
+        members.append(row)
     tables += [_table(members, order, _label(members) if len(groups) > 1 else "") for members in groups.values()]
   return tables
 
@@ -114,13 +116,11 @@ def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
 def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
   done = [row for row in rows if row["status"] == "done"]
   first = done[0] if done else {"primary": "", "higher_is_better": True}
-  references = {
-    **({"chance": first["chance"]} if first.get("chance") is not None else {}),
-    **(first.get("controls") or {}),
-  }
+  references = {"chance": first.get("chance"), **(first.get("controls") or {})}
   names = [name for name in order if any(row["attention"] == name for row in rows)]
   finished = [name for name in names if any(row["attention"] == name for row in done)]
   baseline = finished[0] if finished else ""
+  rows = sorted(rows, key=lambda row: row["seed"])
   groups = {name: tuple(row for row in rows if row["attention"] == name) for name in names}
   entries = _entries(groups, first["higher_is_better"], _median(groups.get(baseline, ()), "step_time"))
   return Table(
@@ -129,7 +129,7 @@ def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
     first["primary"],
     first["higher_is_better"],
     entries,
-    references,
+    {name: float(value) for name, value in references.items() if value is not None},
     baseline,
     tuple(_notes(done)),
   )
@@ -165,11 +165,8 @@ def _standing(name: str, rows: Sequence[Row], mean: statistics.Interval | None, 
 
 
 def _scores(rows: Sequence[Row]) -> dict[int, float | None]:
-  return {
-    row["seed"]: row["metrics"][row["primary"]]
-    for row in sorted(rows, key=lambda row: row["seed"])
-    if row["status"] == "done"
-  }
+  values = {row["seed"]: row["metrics"][row["primary"]] for row in rows if row["status"] == "done"}
+  return {seed: None if value is None else float(value) for seed, value in values.items()}
 
 
 def _median(rows: Iterable[Row], name: str) -> float | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from attention_lab.compare import numerals, statistics
 from attention_lab.compare.tables import Entry, Table
 
-SHOWN = 4
+SHOWN = 3
 
 
 def sentences(table: Table) -> list[str]:
@@ -55,6 +55,7 @@ def _order(table: Table) -> list[str]:
   if not others:
     return [f"`{best.attention}` is the only variant with a score: {mean}."]
   if best.interval.half is None:
+    mean = f"{numerals.score(best.interval.mean, digits)} {numerals.metric(table.primary)}"
     return [f"`{best.attention}` has the best score, {mean}, but one seed says nothing about the order."]
   tied, behind, open_ = (
     [entry for entry in others if entry.standing == standing_] for standing_ in ("tied", "behind", "undecided")

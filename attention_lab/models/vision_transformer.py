@@ -1,6 +1,7 @@
 """The Vision Transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929, section 3.1): an image as a row of patches."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
 from attention_lab.models.dimensions import FLAG, choose
-from attention_lab.models.embedding import Codes
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.transformer import Transformer
 
@@ -62,6 +62,15 @@ def sized(config: VisionConfig) -> VisionConfig:
   return dataclasses.replace(config, size="", **size._asdict())
 
 
+def layout(config: VisionConfig, image: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
+  """The grid of patches, and the number of tokens in front of it. Raises ValueError if patches do not fill the image."""
+  height, width, _ = image
+  if config.patch < 1 or height % config.patch or width % config.patch:
+    raise ValueError(f"{FLAG}.patch={config.patch} does not divide images of {height}×{width} pixels; give a common divisor")
+  extra = int(choose(f"{FLAG}.pooling", config.pooling, POOLINGS) == "cls")
+  return (height // config.patch, width // config.patch), extra
+
+
 class VisionTransformer(nnx.Module):
   """Logits over C classes of images `B h w c`; max_len is the number of patches, and one more with a class token."""
 
@@ -75,14 +84,10 @@ class VisionTransformer(nnx.Module):
     mesh: Mesh | None = None,
   ):
     config = sized(config)
-    height, width, channels = image
-    self.patch, self.extra = config.patch, int(choose(f"{FLAG}.pooling", config.pooling, POOLINGS) == "cls")
-    if self.patch < 1 or height % self.patch or width % self.patch:
-      raise ValueError(f"{FLAG}.patch={self.patch} does not divide images of {height}×{width} pixels; give a common divisor")
-    self.grid = (height // self.patch, width // self.patch)
-    self.max_len = self.grid[0] * self.grid[1] + self.extra
+    self.patch, self.grid, self.extra = config.patch, *layout(config, image)
+    self.max_len = math.prod(self.grid) + self.extra
     self.encoder = Transformer(config, self.max_len, key=keys.child(key, "encoder"), grid=True, mesh=mesh)
-    self.embedding = Linear((self.patch**2 * channels,), (config.width,), key=keys.child(key, "embedding"))
+    self.embedding = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "embedding"))
     if self.extra:
       self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))

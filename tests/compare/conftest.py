@@ -66,7 +66,9 @@ def write_workdir(folder, seeds=SEEDS):
 @pytest.fixture
 def fake():
   """The generator itself, for tests that vary it."""
-  return types.SimpleNamespace(make_rows=make_rows, write_workdir=write_workdir, specs=SPECS, seeds=SEEDS, settings=SETTINGS)
+  return types.SimpleNamespace(
+    make_rows=make_rows, write_workdir=write_workdir, specs=SPECS, seeds=SEEDS, settings=SETTINGS
+  )
 
 
 @pytest.fixture

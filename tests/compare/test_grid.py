@@ -57,7 +57,8 @@ def test_variants_seeds_and_tasks_can_be_added_and_stay(tmp_path):
   grid.register(tmp_path, grid.plan({"recall": SETTINGS, "digits": {}}, ["linear", "softmax"], (0, 2)))
   assert (tmp_path / "grid.jsonl").read_text().startswith(before)
   held = {(cell.task, cell.attention): cell.seeds for cell in grid.read(tmp_path)}
-  assert held["recall", "softmax"] == (0, 1, 2) and held["digits", "linear"] == (0, 2)
+  assert held["recall", "softmax"] == (0, 1, 2)
+  assert held["digits", "linear"] == (0, 2)
 
 
 def test_other_settings_in_the_same_workdir_are_refused_by_name_and_change_nothing(tmp_path):
@@ -67,7 +68,8 @@ def test_other_settings_in_the_same_workdir_are_refused_by_name_and_change_nothi
     grid.register(
       tmp_path, grid.plan({"recall": {**SETTINGS, "config.steps": 20, "config.batch": 4}}, ["linear"], (0,))
     )
-  assert "config.model.width" not in str(told.value) and "\n" not in str(told.value)
+  assert "config.model.width" not in str(told.value)
+  assert "\n" not in str(told.value)
   assert (tmp_path / "grid.jsonl").read_text() == before
 
 
@@ -112,7 +114,9 @@ def test_refusal_and_failure_become_rows_and_the_next_cell_runs(tmp_path):
   assert rows[0]["reason"] == "linformer is not causal: use it in an encoder"
   assert rows[2]["reason"].startswith("RuntimeError: out of luck (traceback in failures/")
   (kept,) = (tmp_path / "failures").iterdir()
-  assert kept.name in rows[2]["reason"] and "second line" in kept.read_text() and "run_cell" in kept.read_text()
+  assert kept.name in rows[2]["reason"]
+  assert "second line" in kept.read_text()
+  assert "run_cell" in kept.read_text()
   assert sum("failed: RuntimeError" in line for line in lines) == 2
 
 
@@ -150,7 +154,8 @@ def test_keyboard_interrupt_passes_and_a_restart_runs_only_what_is_missing(tmp_p
   _execute(grid.pending(cells, ledger.read(path).rows), path, run_cell)
   assert ran == ["softmax", "linear", "linear", "pooling"]
   rows = ledger.read(path).rows
-  assert len(rows) == len(ledger.distinct(rows)) == 6 and not grid.pending(cells, rows)
+  assert len(rows) == len(ledger.distinct(rows)) == 6
+  assert not grid.pending(cells, rows)
 
 
 def test_failed_run_is_tried_again_and_its_success_is_what_counts(tmp_path):

@@ -71,7 +71,8 @@ def test_lines_that_are_json_but_no_rows_are_reported(tmp_path):
   path = tmp_path / "results.jsonl"
   path.write_text("3\n" + json.dumps(_done()) + '\n{"task": "recall"}\n\n')
   held = ledger.read(path)
-  assert len(held.rows) == 1 and held.damaged == [1, 3]
+  assert len(held.rows) == 1
+  assert held.damaged == [1, 3]
 
 
 def test_run_counted_twice_counts_once_and_the_first_wins():

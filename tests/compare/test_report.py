@@ -45,11 +45,15 @@ def _written(folder):
 def test_report_holds_every_variant_task_command_and_digest(workdir, fake):
   markdown, page, parsed = _written(workdir)
   for row in ledger.read(workdir / "results.jsonl").rows:
-    assert row["command"] in markdown and row["command"] in parsed.text
+    assert row["command"] in markdown
+    assert row["command"] in parsed.text
   for spec in fake.specs:
-    assert f"`{spec}`" in markdown and f"<code>{spec}</code>" in page
-  assert "8d1f0c77aa12be90" in markdown and "8d1f0c77aa12be90" in parsed.text
-  assert "0.771 [0.748, 0.793]" in markdown and "0.771 [0.748, 0.793]" in parsed.text
+    assert f"`{spec}`" in markdown
+    assert f"<code>{spec}</code>" in page
+  assert "8d1f0c77aa12be90" in markdown
+  assert "8d1f0c77aa12be90" in parsed.text
+  assert "0.771 [0.748, 0.793]" in markdown
+  assert "0.771 [0.748, 0.793]" in parsed.text
 
 
 def test_page_needs_nothing_from_outside(workdir):
@@ -89,7 +93,8 @@ def test_unfinished_comparison_has_a_report_that_says_so(tmp_path, fake):
   for row in fake.make_rows()[:4]:
     ledger.append(tmp_path / "results.jsonl", row)
   markdown, _, parsed = _written(tmp_path)
-  assert "Unfinished: 41 of 45 runs" in markdown and "Unfinished: 41 of 45 runs" in parsed.text
+  assert "Unfinished: 41 of 45 runs" in markdown
+  assert "Unfinished: 41 of 45 runs" in parsed.text
 
 
 def test_damaged_and_repeated_rows_are_noted_and_change_no_number(workdir):
@@ -98,7 +103,8 @@ def test_damaged_and_repeated_rows_are_noted_and_change_no_number(workdir):
   first = path.read_text().splitlines(keepends=True)[0]
   path.write_text(path.read_text() + first + first[:40])
   markdown, _, _ = _written(workdir)
-  assert "line 47 is incomplete" in markdown and "1 repeated row;" in markdown
+  assert "line 47 is incomplete" in markdown
+  assert "1 repeated row;" in markdown
   assert markdown.partition("## recall")[2] == before.partition("## recall")[2]
 
 
@@ -126,9 +132,7 @@ def test_hostile_spec_is_escaped(tmp_path, fake):
 
 
 def test_report_without_costs_and_curves_is_written(tmp_path, fake):
-  bare = {
-    name: None for name in ("step_time", "peak_bytes", "flops_per_token", "parameters", "curve", "chance", "controls")
-  }
+  bare = dict.fromkeys(("step_time", "peak_bytes", "flops_per_token", "parameters", "curve", "chance", "controls"))
   for row in fake.make_rows():
     ledger.append(tmp_path / "results.jsonl", row | (bare if row["status"] == "done" else {}))
   _, _, parsed = _written(tmp_path)

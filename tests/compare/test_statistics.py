@@ -15,7 +15,8 @@ def test_interval_is_students_t():
 def test_one_seed_gives_no_interval():
   assert statistics.interval([0.5]) == statistics.Interval(0.5, None, 1)
   difference = statistics.compare({"a": {0: 0.5}, "b": {0: 0.9}}, True).differences["a"]
-  assert difference.interval.half is None and difference.standing == "undecided"
+  assert difference.interval.half is None
+  assert difference.standing == "undecided"
 
 
 def test_equal_values_give_an_interval_of_zero_width():
@@ -64,7 +65,8 @@ def test_equal_differences_of_varying_rows_do_not_count_as_certainty():
   row = {0: 0.50, 1: 0.75, 2: 1.00}
   shifted = {seed: value - 0.25 for seed, value in row.items()}
   result = statistics.paired(row, shifted)
-  assert result.p > 0.05 and result.interval.low < 0 < result.interval.high
+  assert result.p > 0.05
+  assert result.interval.low < 0 < result.interval.high
 
 
 def test_holm_agrees_with_its_definition():

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attention, Call, Claims
+from attention_lab.attention.base import Attention, Call, Claims, Refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,5 +26,7 @@ class Fourier(Attention):
     )
 
   def attend(self, params, q, k, v, call: Call):
+    if not call.positions.known:
+      raise Refused("Fourier transforms places in the array and has no use for positions: leave positions out")
     x = call.x.astype(jnp.promote_types(call.x.dtype, jnp.float32))
     return jnp.fft.fft2(x, axes=(1, 2)).real.astype(call.x.dtype)

@@ -9,9 +9,10 @@ position may read itself; refuses a bias and cross-attention.
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Refused, check_extend
+from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, check_extend
 from attention_lab.attention.mask import CAUSAL
 
 
@@ -24,9 +25,8 @@ class Identity(Attention):
 
   def attend(self, params, q, k, v, call: Call):
     mask, positions, T = call.mask, call.positions, v.shape[1]
-    if positions.q is not positions.k:
-      raise Refused("Identity reads its own position: queries and keys must share one array of positions")
-    readable = positions.keys(T) >= 0
+    i, j = positions.queries(T), positions.keys(T)
+    readable = jax.vmap(mask.pattern, 1, 1)(i[..., None], j[..., None])[..., 0, 0, 0]
     for valid in (mask.q_valid, mask.kv_valid):
       readable = readable if valid is None else readable & valid
     if mask.q_segments is not None:

@@ -1,0 +1,188 @@
+"""Equal to the oracle: a float64 loop written from the paper by someone who has not read the implementation."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention.base import Call, Refused
+from attention_lab.attention.mask import NAMES, Mask
+from attention_lab.certify import draw, oracle
+from attention_lab.certify.comparison import FORWARD, GRADIENT, same
+from attention_lab.certify.finding import NOT_GIVEN, Refuted, require
+from attention_lab.certify.oracle import Example
+from attention_lab.certify.subject import Inputs, Shape, Subject
+
+EVERY = (*NAMES, "bias")
+TWO_WAYS = tuple(name for name in EVERY if name not in ("causal", "window", "prefix"))
+STEP = 1e-4  # of the central differences, in float64
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One compiled program of the comparison: a shape and the constraints that are present."""
+
+  shape: Shape
+  names: tuple[str, ...] = ()
+  positions: bool = False
+  rows: tuple[int, ...] = ()  # queries to look at, where all of them are too many for a loop
+
+
+def cells(subject: Subject) -> Iterator[Cell]:
+  """The pool: odd lengths, grouped heads, T ≠ S both ways, T = 1, the cube, lengths of several blocks."""
+  odd, grouped = subject.shape(), subject.shape(B=2, T=7, S=7, K=2, H=4, V=3)
+  cube = subject.shape(B=4, T=4, S=4, K=4, H=4, V=4)
+  yield Cell(odd)
+  yield Cell(grouped, EVERY, positions=True)
+  yield Cell(cube, ("causal",))
+  if subject.claims.cross:
+    yield Cell(subject.shape(T=3, S=7, K=2, cross=True), TWO_WAYS)
+  yield from _long(subject)
+  if subject.quick:
+    return
+  yield Cell(odd, ("causal", "kv_valid", "q_valid", "segments"))
+  yield Cell(subject.shape(T=9, S=9, K=1, V=5), ("causal", "prefix", "kv_valid"))
+  yield Cell(grouped, ("window", "kv_valid", "segments"))
+  yield Cell(grouped, TWO_WAYS, positions=True)
+  yield Cell(cube._replace(cross=subject.claims.cross), TWO_WAYS)
+  yield Cell(subject.shape(B=1, T=1, S=1), ("kv_valid", "causal"))
+  if subject.claims.cross:
+    yield Cell(subject.shape(T=7, S=3, K=2, cross=True), EVERY)
+    yield Cell(subject.shape(T=1, S=6, cross=True), ("kv_valid",))
+    yield Cell(subject.shape(T=5, S=5, cross=True), ("segments", "kv_valid"))
+
+
+def _long(subject: Subject) -> Iterator[Cell]:
+  """A length at which engines cut into blocks; queries from the first, a middle and the last of them."""
+  if not subject.claims.cross:
+    return
+  shape, rows = subject.shape(B=2, T=300, S=300, N=16, K=8, H=2, V=2), (0, 63, 64, 200, 256, 299)
+  yield Cell(shape, ("causal", "kv_valid"), rows=rows)
+  if not subject.quick:
+    yield Cell(shape, ("kv_valid", "segments", "explicit", "bias"), rows=rows)
+
+
+def forward(subject: Subject) -> str:
+  """The output equals the oracle's; combinations that the variant refuses by name are listed."""
+  require(subject.case is not None, "no oracle", NOT_GIVEN)
+  worst, count, refused = 0.0, 0, []
+  for cell in cells(subject):
+    for seed in range(1 if cell.rows else subject.draws):
+      inputs, call, problem = instance(subject, cell, seed)
+      if problem:
+        refused.append(problem)
+        break
+      out = subject.run(inputs, cell.shape, call)
+      for b in _examples(cell):
+        expected = subject.case.oracle(subject.variant, _wide(subject, cell), example(inputs, call, cell, b))
+        given = out[b][list(cell.rows)] if cell.rows else out[b]
+        what = f"under {_listed(call)}, example {b}"
+        error = same(given[None], expected[None], what, tolerance=FORWARD, shape=cell.shape, seed=seed)
+        worst, count = max(worst, error), count + 1
+  require(count > 0, f"every combination is refused: {'; '.join(refused)}")
+  notes = "".join(f"; {reason}" for reason in dict.fromkeys(refused))
+  return f"{count} examples, largest error {worst:.0e}{notes}"
+
+
+def gradient(subject: Subject) -> str:
+  """Directional derivatives equal central differences of the oracle, one direction for each input and parameter."""
+  require(subject.case is not None, "no oracle", NOT_GIVEN)
+  worst, count = 0.0, 0
+  for cell in cells(subject):
+    inputs, call, problem = instance(subject, cell, seed=0)
+    if problem:
+      continue
+    slopes = dict(_slopes(subject, cell, inputs, call))
+    for name, (given, expected) in slopes.items():
+      error = abs(given - expected) / max(1.0, abs(expected), 0.1 * max(abs(e) for _, e in slopes.values()))
+      if not error <= GRADIENT:
+        detail = f"along {name} under {_listed(call)}: slope {given:.6g} where {expected:.6g} is right"
+        raise Refuted(detail, shape=cell.shape, seed=0, position=name)
+      worst, count = max(worst, error), count + 1
+  require(count > 0, "every combination is refused, or nothing has a gradient")
+  return f"{count} directions, largest error {worst:.0e}"
+
+
+def instance(subject: Subject, cell: Cell, seed: int) -> tuple[Inputs, Call, str]:
+  """Inputs and call of one draw, and the refusal where the variant declines the combination by name."""
+  inputs = subject.inputs(cell.shape, seed)
+  call = draw.call(subject, cell.shape, cell.names, seed, positions=cell.positions)
+  try:
+    jax.eval_shape(subject.eager, subject.params(cell.shape.dims()), inputs, call)
+  except Refused as refusal:
+    return inputs, call, f"refuses {_listed(call)} at {cell.shape}: {refusal}"
+  return inputs, call, ""
+
+
+def example(inputs: Inputs, call: Call, cell: Cell, b: int) -> Example:
+  """Example `b` in float64; of its queries those at `cell.rows`, if it has any."""
+  shape, picked = cell.shape, list(cell.rows) or list(range(cell.shape.T))
+  positions = call.positions.queries(shape.T), call.positions.keys(shape.S)
+  i, j = (np.asarray(array)[b % len(array)] for array in positions)
+  constraints = {name: _at(getattr(call.mask, name), b) for name in oracle.CONSTRAINTS}
+  for name in ("q_valid", "q_segments"):
+    constraints[name] = None if constraints[name] is None else constraints[name][picked]
+  if constraints["explicit"] is not None:
+    constraints["explicit"] = constraints["explicit"][:, picked]
+  readable = oracle.readable(constraints, i[picked], j, heads=shape.N)
+  q, k, v, x, y = (_at(None if array is None else np.asarray(array, np.float64), b) for array in inputs)
+  y = x if y is None else y
+  bias = None if call.bias is None else np.asarray(call.bias, np.float64)[b][:, picked]
+  return Example(None if q is None else q[picked], k, v, readable, i[picked], j, x[picked], y, bias)
+
+
+def _slopes(subject: Subject, cell: Cell, inputs: Inputs, call: Call) -> Iterator[tuple[str, tuple[float, float]]]:
+  """(name, (slope of the variant, slope of the oracle)) for a random direction of every float leaf."""
+  params, rng = subject.params(cell.shape.dims()), np.random.default_rng(7)
+  out = jax.eval_shape(subject.eager, params, inputs, call)
+  cotangent = rng.normal(size=out.shape)
+  if cell.rows:
+    cotangent[:, [t for t in range(cell.shape.T) if t not in cell.rows]] = 0.0
+  if len(_examples(cell)) < cell.shape.B:
+    cotangent[: cell.shape.B - 1] = 0.0
+  _, grads = subject.gradient(params, inputs, call, jnp.asarray(cotangent, jnp.float32))
+  point = (params, inputs, call.bias)
+  paths, tree = jax.tree_util.tree_flatten_with_path(point)
+  for index, ((path, leaf), grad) in enumerate(zip(paths, jax.tree.leaves(grads), strict=True)):
+    if np.shape(grad) != np.shape(leaf):
+      continue
+    direction = rng.normal(size=leaf.shape)
+    ends = []
+    for sign in (1, -1):
+      moved = [np.asarray(value, np.float64) for _, value in paths]
+      moved[index] = moved[index] + sign * STEP * direction
+      ends.append(_product(subject, cell, jax.tree.unflatten(tree, moved), call, cotangent))
+    name = jax.tree_util.keystr(path[1:], simple=True, separator="/") or "bias"
+    yield name, (float(np.sum(np.asarray(grad, np.float64) * direction)), (ends[0] - ends[1]) / (2 * STEP))
+
+
+def _product(subject: Subject, cell: Cell, point: Any, call: Call, cotangent: np.ndarray) -> float:
+  """The oracle's output times the cotangent, over the examples that are looked at."""
+  params, inputs, bias = point
+  total = 0.0
+  for b in _examples(cell):
+    out = subject.case.oracle(subject.variant, params, example(inputs, call._replace(bias=bias), cell, b))
+    total += float(np.sum(out * (cotangent[b][list(cell.rows)] if cell.rows else cotangent[b])))
+  return total
+
+
+def _examples(cell: Cell) -> list[int]:
+  return [cell.shape.B - 1] if cell.rows else list(range(cell.shape.B))
+
+
+def _wide(subject: Subject, cell: Cell) -> Any:
+  return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), subject.params(cell.shape.dims()))
+
+
+def _at(array: Any, b: int) -> Any:
+  """Row `b` of an array `#B …`; flags and windows as they are."""
+  return array if array is None or isinstance(array, bool | tuple) else np.asarray(array)[b % len(array)]
+
+
+def _listed(call: Call) -> str:
+  extras = {"bias"} if call.bias is not None else set()
+  extras |= set() if call.positions.known else {"positions"}
+  return "+".join(sorted(call.mask.names() | extras)) or "no mask"

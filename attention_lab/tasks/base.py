@@ -1,0 +1,85 @@
+"""What every task is. A file of this package defines NAME, Config and `build(config, workdir, mesh=None) -> Task`."""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+import types
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from attention_lab import tasks
+from attention_lab.attention import spec
+from attention_lab.attention.base import Refused
+from attention_lab.config import ModelConfig
+from attention_lab.data.source import Source
+from attention_lab.models import dimensions
+from attention_lab.models.functional import Functional, Params
+from attention_lab.models.layers import Output
+from attention_lab.models.positions import resolve
+
+Batch = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A model, its data, and the numbers that it is trained and judged by."""
+
+  name: str
+  source: Source
+  model: Functional
+  loss: Callable[[Params, Batch, PRNGKeyArray | None], tuple[Array, dict[str, Array]]]  # mean training loss, scalars to log
+  score: Callable[[Params, Batch], dict[str, Array]]  # sums over the batch, honouring its "weight"
+  summarize: Callable[[Mapping[str, float]], dict[str, float]]  # total sums -> metrics
+  primary: str  # the metric that is compared
+  higher_is_better: bool
+  tokens_per_example: int
+  chance: float | None  # of the primary metric, from guessing
+  positions: str  # what `--config.model.positions` came to
+
+
+def names() -> tuple[str, ...]:
+  """The tasks, by file name."""
+  return tuple(sorted(module.name for module in pkgutil.iter_modules(tasks.__path__) if module.name != "base"))
+
+
+def load(name: str) -> types.ModuleType:
+  """The module of a task. Raises ValueError for an unknown name, offering the nearest."""
+  if name not in names():
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise ValueError(f"unknown task '{name}'; {hint}choices: {', '.join(names())}")
+  return importlib.import_module(f"{tasks.__name__}.{name}")
+
+
+def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -> str:
+  """What the positions come to; refuses a model that the task cannot use, before any data is read.
+
+  Raises ValueError for sizes that do not fit, Refused for a variant without the task's mask or under a mask that it needs.
+  """
+  dimensions.dims(config, max_len=1)
+  dimensions.dtype(config)
+  variants = dimensions.variants(config)
+  for variant in variants:
+    claims, name = variant.claims(), spec.to_string(variant)
+    if causal and "causal" not in claims.masks:
+      fix = "take it on image_classification, or a causal variant such as softmax here"
+      raise Refused(f"{name} is not causal, and {task} predicts each token from those before it: {fix}")
+    if claims.requires_causal and not causal:
+      fix = "take it on language_modeling, or a variant such as softmax here"
+      raise Refused(f"{name} is causal by construction, and {task} reads in both directions: {fix}")
+  return resolve(config.positions, variants, grid)
+
+
+def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:
+  """The training loss: the task's own plus the variants' auxiliary losses; with the scalars to log."""
+  return sum(output.losses.values(), mean), {"loss": mean} | output.losses | output.stats
+
+
+def cross_entropy(logits: Float[Array, "*B V"], targets: Int[Array, "*B"]) -> Float[Array, "*B"]:
+  """−log softmax(logits)[target], in nats."""
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return jax.nn.logsumexp(logits, axis=-1) - chosen

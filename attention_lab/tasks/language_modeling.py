@@ -1,0 +1,127 @@
+"""Predict the next token of text, judged in bits per byte, which does not depend on the tokenizer.
+
+Batches: tokens int32 [B, T+1]; optional mask [B, T] (0 on targets that do not count), bytes int32 [B] (of the counted targets; without
+it the metric is bits per token), and for packed documents segments int32 [B, T+1], where 0 is padding and a document is one run of a number:
+attention stays within it, positions restart, and no target lies across a border.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from attention_lab import config as configs
+from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.positions import Positions
+from attention_lab.data import text
+from attention_lab.models.functional import Functional, Params, functional
+from attention_lab.models.language_model import TransformerLM
+from attention_lab.models.layers import Output
+from attention_lab.tasks.base import Batch, Task, check, cross_entropy, objective
+
+NAME = "language_modeling"
+
+
+@dataclasses.dataclass
+class ModelConfig(configs.ModelConfig):
+  tied: bool = True  # the embedding table is also the output map
+
+
+@dataclasses.dataclass
+class DataConfig(configs.DataConfig):
+  name: str = ""  # python_docs (the default, if no path is given)
+  path: str = ""  # a text file, or a folder of text files, in place of a named dataset
+  length: int = 128  # T, tokens per example
+  vocabulary: int = 512  # ids of the byte-level BPE tokenizer, at least 257
+
+
+@dataclasses.dataclass
+class Config(configs.Config):
+  steps: int = 1000  # optimizer steps
+  batch: int = 16  # examples per step, over all devices
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+
+
+def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+  """The task on `config.data`; the tokenizer is kept in `workdir`. Raises ValueError for what does not fit, naming the flag."""
+  positions = check(config.model, NAME, causal=True)
+  source = text.load(config.data, workdir, config.data.vocabulary)
+  vocabulary, length = source.facts["vocabulary"], config.data.length
+
+  def model(key: PRNGKeyArray) -> TransformerLM:
+    return TransformerLM(config.model, vocabulary, length, key=key, tied=config.model.tied, mesh=mesh)
+
+  own = functional(model)
+  return Task(
+    name=NAME,
+    source=source,
+    model=own,
+    loss=lambda params, batch, key: loss(own, params, batch, key),
+    score=lambda params, batch: score(own, params, batch),
+    summarize=summarize,
+    primary="bits_per_byte",
+    higher_is_better=False,
+    tokens_per_example=length,
+    chance=None,
+    positions=positions,
+  )
+
+
+def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
+  """Mean cross entropy over the counted targets, in nats, plus auxiliary losses."""
+  output = _run(model, params, batch["tokens"], batch.get("segments"), key)
+  counted = _counted(batch)
+  nll = cross_entropy(output.logits, batch["tokens"][:, 1:])
+  return objective(jnp.sum(nll * counted) / jnp.maximum(jnp.sum(counted), 1.0), output)
+
+
+def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
+  """Sums over the batch: nats, counted targets, right guesses, bytes."""
+  output = _run(model, params, batch["tokens"], batch.get("segments"), None)
+  targets, counted = batch["tokens"][:, 1:], _counted(batch) * batch["weight"][:, None]
+  right = (jnp.argmax(output.logits, axis=-1) == targets).astype(jnp.float32)
+  tokens = jnp.sum(counted)
+  return {
+    "nll": jnp.sum(cross_entropy(output.logits, targets) * counted),
+    "tokens": tokens,
+    "correct": jnp.sum(right * counted),
+    "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]) if "bytes" in batch else tokens,
+  }
+
+
+def summarize(sums: Mapping[str, float]) -> dict[str, float]:
+  """Bits per byte, and nats and accuracy per token."""
+  return {
+    "bits_per_byte": sums["nll"] / math.log(2) / sums["bytes"],
+    "loss": sums["nll"] / sums["tokens"],
+    "accuracy": sums["correct"] / sums["tokens"],
+  }
+
+
+def _run(model: Functional, params: Params, tokens: Array, segments: Array | None, key: PRNGKeyArray | None) -> Output:
+  mask, positions = CAUSAL, Positions()
+  if segments is not None:
+    own = segments[:, :-1]
+    place = restarting(own)
+    mask, positions = Mask(causal=True, q_segments=own, k_segments=own), Positions(q=place, k=place)
+  return model.apply(params, tokens[:, :-1], mask=mask, positions=positions, key=key)
+
+
+def restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
+  """0, 1, 2, … within each run of one segment number."""
+  place = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
+  starts = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+  return place - jax.lax.cummax(jnp.where(starts, place, 0), axis=1)
+
+
+def _counted(batch: Batch) -> Float[Array, "B T"]:
+  counted = batch["mask"] if "mask" in batch else jnp.ones(batch["tokens"][:, 1:].shape, jnp.float32)
+  if "segments" in batch:
+    before, after = batch["segments"][:, :-1], batch["segments"][:, 1:]
+    counted = counted * ((before == after) & (after > 0)).astype(jnp.float32)
+  return counted

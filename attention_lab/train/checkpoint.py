@@ -1,0 +1,156 @@
+"""Checkpoints in `checkpoints/STEP`: parameters, optimizer, data position. The only file that knows Orbax.
+
+What Orbax does not do is done here: a newest step that does not restore is set aside for the one before it, a workdir
+whose steps all fail stops the run, shapes and dtypes are compared before they are read (Orbax casts silently), and no
+state that is not finite is written.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.config import CheckpointConfig
+from attention_lab.train.state import State
+from attention_lab.train.step import Diverged
+
+FOLDER, ASIDE = "checkpoints", "broken_checkpoints"
+Positions = list[dict[str, Any]]
+
+
+class BrokenCheckpoint(ValueError):
+  """A workdir has checkpoints, and none of them can be restored."""
+
+  exit_code = 4
+
+
+class Checkpoints:
+  """The checkpoints of one run. Saving goes on in the background; `close` waits for it."""
+
+  def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, *, read_only: bool = False):
+    import orbax.checkpoint as ocp
+
+    self._ocp, self._workdir, self._keep = ocp, workdir, config.keep
+    self._options = ocp.CheckpointManagerOptions(
+      max_to_keep=config.keep or None, create=not read_only, read_only=read_only, cleanup_tmp_directories=not read_only
+    )
+    self._manager = self._open()
+
+  def save(self, step: int, state: State, positions: Positions) -> None:
+    """Starts to write the state after `step` steps and the positions of its data; Diverged if the state is not finite."""
+    if not self._keep:
+      return
+    if not bool(_all_finite((state.params, state.opt_state))):
+      raise Diverged(f"the state after step {step} is not finite and is not saved: lower --config.optimizer.learning_rate")
+    save = self._ocp.args.StandardSave
+    rest = {name: value for name, value in state._asdict().items() if name != "params"}
+    data = self._ocp.args.JsonSave({"positions": positions})
+    self._manager.save(step, args=self._ocp.args.Composite(params=save(state.params), rest=save(rest), data=data))
+
+  def latest(self) -> int | None:
+    """The newest step on disk, whether it can be restored or not; None without any."""
+    return max(self._manager.all_steps(), default=None)
+
+  def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[State, Positions] | None:
+    """The newest state that can be restored, laid out as `target` (shapes, dtypes, shardings); None where nothing was saved.
+
+    Newer steps that cannot be are moved to `broken_checkpoints/`, with one line each. Raises BrokenCheckpoint if no step
+    can be, ValueError if they hold arrays of other shapes or dtypes than the target.
+    """
+    rest = {name: value for name, value in target._asdict().items() if name != "params"}
+    found = self._newest({"params": target.params, "rest": rest}, log)
+    if found is None:
+      return None
+    _, items = found
+    return State(items["params"], **items["rest"]), items["data"]["positions"]
+
+  def restore_params(self, target: Any, log: Callable[[str], None] = print) -> tuple[int, Any]:
+    """(step, parameters) of the newest step that can be restored; BrokenCheckpoint if there is none."""
+    found = self._newest({"params": target}, log)
+    if found is None:
+      raise BrokenCheckpoint(f"--workdir={self._workdir} has no checkpoint")
+    return found[0], found[1]["params"]
+
+  def close(self) -> None:
+    """Waits until all is written, and raises what went wrong in the background."""
+    self._manager.close()
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+  def _open(self) -> Any:
+    ocp = self._ocp
+    standard = {name: ocp.StandardCheckpointHandler() for name in ("params", "rest")}
+    handlers = standard | {"data": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager((self._workdir / FOLDER).absolute(), options=self._options, item_handlers=handlers)
+
+  def _newest(self, targets: dict[str, Any], log: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
+    failures: dict[int, str] = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        items = self._read(step, targets)
+      except _Misfit as error:
+        raise ValueError(f"checkpoint {step} of --workdir={self._workdir} does not fit: {error}") from None
+      except Exception as error:  # whatever a damaged file makes Orbax raise
+        failures[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        continue
+      for broken, reason in failures.items():
+        log(f"checkpoint {broken} cannot be restored and is set aside in {ASIDE}/, going on from {step} ({reason})")
+      self._set_aside(failures)
+      return step, items
+    if failures:
+      step, reason = next(iter(failures.items()))
+      raise BrokenCheckpoint(f"no checkpoint of --workdir={self._workdir} can be restored; {step} says {reason}; give another folder to start over")
+    return None
+
+  def _read(self, step: int, targets: dict[str, Any]) -> dict[str, Any]:
+    metadata = self._manager.item_metadata(step)
+    for name, target in targets.items():
+      _compare(metadata[name].tree, target)
+    args = {name: self._ocp.args.StandardRestore(target) for name, target in targets.items()}
+    composite = self._ocp.args.Composite(**args, data=self._ocp.args.JsonRestore())
+    return dict(self._manager.restore(step, args=composite).items())
+
+  def _set_aside(self, steps: dict[int, str]) -> None:
+    if not steps or self._options.read_only or jax.process_index():
+      return
+    aside = self._workdir / ASIDE
+    aside.mkdir(exist_ok=True)
+    for step in steps:
+      name = next(aside / f"{step}.{n}" for n in range(1000) if not (aside / f"{step}.{n}").exists())
+      with contextlib.suppress(FileNotFoundError):
+        (self._workdir / FOLDER / str(step)).rename(name)
+    self._manager.reload()
+
+
+class _Misfit(Exception):
+  """Arrays of a checkpoint that are not those of the target."""
+
+
+def _compare(saved: Any, target: Any) -> None:
+  there, here = _described(saved), _described(target)
+  names = [name for name in sorted(here | there) if here.get(name) != there.get(name)]
+  if names:
+    shown = [f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here" for name in names[:3]]
+    more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    raise _Misfit("; ".join(shown) + more)
+
+
+def _described(tree: Any) -> dict[str, str]:
+  """`{"layers/0/kernel": "float32[64, 64]"}`."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "dtype"))
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
+  return {name(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))

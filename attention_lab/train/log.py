@@ -1,0 +1,89 @@
+"""The record of a run: `metrics.jsonl`, TensorBoard files beside it, and the learning curve in memory."""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from attention_lab.train import workdir as workdirs
+
+FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
+ROWS, POINTS = 1000, 200  # most training rows in the file and points in TensorBoard, for each seed
+
+
+class Log:
+  """Rows {"step", "split", metrics…}, with "seed" when there are several; without a folder only the curve is kept.
+
+  Going on from step S drops the rows after it, so that no step is recorded twice. Only process 0 writes.
+  """
+
+  def __init__(self, folder: pathlib.Path | None, seeds: Sequence[int], steps: int, start: int = 0):
+    self._seeds, self._steps, self._file, self._writers = seeds, steps, None, []
+    self._validation: list[dict[str, Any]] = []
+    if folder is None or jax.process_index():
+      return
+    rows = [row for row in _read(folder / FILE) if row["step"] <= start and (row["step"] < steps or row["split"] == "train")]
+    self._validation = [row for row in rows if row["split"] == "validation"]
+    workdirs.replace(folder / FILE, "".join(map(_line, rows)))
+    self._file = (folder / FILE).open("a", encoding="utf-8")
+    self._writers = _writers(folder / TENSORBOARD, seeds, start)
+
+  def write(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
+    """One row for each seed; of training, every row up to 1,000 steps and evenly spaced ones of a longer run."""
+    last = step == self._steps
+    if split == "train" and step % math.ceil(self._steps / ROWS) and not last:
+      return
+    rows = [{"step": step, "split": split, **one} for one in metrics]
+    if len(self._seeds) > 1:
+      rows = [{"seed": seed, **row} for seed, row in zip(self._seeds, rows, strict=True)]
+    self._validation += rows if split == "validation" else []
+    if self._file:
+      self._file.writelines(map(_line, rows))
+    if split != "train" or step % math.ceil(self._steps / POINTS) == 0 or last:
+      for writer, one in zip(self._writers, metrics, strict=False):
+        for name, value in one.items():
+          writer.add_scalar(f"{split}/{name}", value, step)
+
+  def curve(self, seed: int, metric: str) -> list[list[float]]:
+    """[[step, metric on the validation split], …] of one seed."""
+    return [[row["step"], row[metric]] for row in self._validation if row.get("seed", seed) == seed]
+
+  def flush(self) -> None:
+    """Hands what was written to the operating system."""
+    if self._file:
+      self._file.flush()
+
+  def __enter__(self) -> "Log":
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    for handle in (self._file, *self._writers):
+      if handle:
+        handle.close()
+
+
+def _read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of the file; a last line that a killed run left unfinished is dropped."""
+  rows = []
+  for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+  """One row as JSON, which has no NaN and no infinity: they become null."""
+  finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+  return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _writers(folder: pathlib.Path, seeds: Sequence[int], start: int) -> list[Any]:
+  import tensorboardX
+
+  folders = [folder / f"seed_{seed}" for seed in seeds] if len(seeds) > 1 else [folder]
+  return [tensorboardX.SummaryWriter(str(path), purge_step=start + 1) for path in folders]

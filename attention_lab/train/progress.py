@@ -1,0 +1,63 @@
+"""How a run tells of itself: a bar on a terminal, about ten plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+
+REFRESH = 0.1  # seconds between two states of the bar
+LINES = 10  # plain lines of progress in a run
+WIDTH = 24  # characters of the bar
+
+
+class Progress:
+  """Loss, speed and time left; `log` prints a whole line, the bar goes to `stream` (default: standard error) if that is a terminal."""
+
+  def __init__(self, steps: int, start: int, tokens: int, log: Callable[[str], None], stream=None):
+    self._steps, self._start, self._tokens, self._log = steps, start, tokens, log
+    self._stream = stream or sys.stderr
+    self._terminal = self._stream.isatty()
+    self._begun, self._drawn, self._dirty = time.monotonic(), 0.0, False
+    self._evaluations = 0
+
+  def update(self, step: int, loss: float) -> None:
+    """After each step; `loss` is the mean over seeds."""
+    now = time.monotonic()
+    if self._terminal:
+      if now - self._drawn >= REFRESH:
+        self._drawn, self._dirty = now, True
+        filled = WIDTH * step // self._steps
+        self._stream.write(f"\r\033[K{'━' * filled}{'╌' * (WIDTH - filled)} {self._status(step, loss, now)}")
+        self._stream.flush()
+    elif step * LINES // self._steps > (step - 1) * LINES // self._steps:
+      self._log(self._status(step, loss, now))
+
+  def evaluation(self, step: int, text: str) -> None:
+    """After an evaluation; elsewhere than on a terminal only as many are shown as there are lines."""
+    self._evaluations += 1
+    if self._terminal or self._evaluations <= LINES:
+      self.say(f"step {step}  {text}")
+
+  def say(self, line: str) -> None:
+    """A whole line, above the bar."""
+    self.clear()
+    self._log(line)
+
+  def clear(self) -> None:
+    """Takes the bar away."""
+    if self._dirty:
+      self._stream.write("\r\033[K")
+      self._stream.flush()
+      self._dirty = False
+
+  def _status(self, step: int, loss: float, now: float) -> str:
+    elapsed, done = max(now - self._begun, 1e-9), step - self._start
+    left = elapsed / done * (self._steps - step)
+    speed = done * self._tokens / elapsed
+    return f"step {step}/{self._steps}  loss {loss:.4g}  {speed:,.0f} tokens/s  {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+  """`5 s`, `3 min`, `2.5 h`."""
+  if seconds < 90:
+    return f"{seconds:.0f} s"
+  return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,95 @@
+"""A run's folder: `config.json` says whose it is, `final.json` what came out.
+
+A folder belongs to one run: another configuration is refused with the fields that differ, but for those that change nothing of what
+is trained.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from attention_lab import config as configs
+
+CONFIG, FINAL = "config.json", "final.json"
+MAY_DIFFER = ("config.mesh.", "config.checkpoint.", "config.evaluate_every")
+
+
+def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> None:
+  """Raises ValueError if the folder holds another run: experiment, seeds or a field of the configuration differ. Writes nothing."""
+  folder = pathlib.Path(workdir)
+  if folder.exists() and not folder.is_dir():
+    raise ValueError(f"--workdir={workdir} is a file; give a folder")
+  if not (folder / CONFIG).exists():
+    if any((folder / name).exists() for name in ("checkpoints", FINAL)):
+      raise ValueError(f"--workdir={workdir} holds a run without its {CONFIG}; give another folder")
+    return
+  here, there = _leaves(_record(experiment, config, seeds)), _leaves(read(folder))
+  names = [name for name in here | there if here.get(name) != there.get(name) and not name.startswith(MAY_DIFFER)]
+  if names:
+    shown = [f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here" for name in names]
+    raise ValueError(f"--workdir={workdir} holds another run: {'; '.join(shown)}; give another folder or the same settings")
+
+
+def claim(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> pathlib.Path:
+  """`check`, then makes the folder and writes its `config.json`."""
+  check(workdir, experiment, config, seeds)
+  folder = pathlib.Path(workdir)
+  if jax.process_index() == 0:
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(folder / CONFIG, json.dumps(_record(experiment, config, seeds), indent=2) + "\n")
+  return folder
+
+
+def read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """What `config.json` holds: {"experiment", "config", "seeds" if there are several}; ValueError where there is none."""
+  path = pathlib.Path(workdir) / CONFIG
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    raise ValueError(f"--workdir={workdir} has no {CONFIG}: it is not the folder of a run") from None
+  except json.JSONDecodeError as error:
+    raise ValueError(f"{path} is not JSON ({error}); restore it or give another --workdir") from None
+
+
+def results(folder: pathlib.Path) -> list[dict[str, Any]] | None:
+  """What a finished run left, one dict a seed; None if it has not finished."""
+  path = folder / FINAL
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except json.JSONDecodeError as error:
+    raise ValueError(f"{path} is not JSON ({error}); delete it to evaluate the checkpoint again") from None
+
+
+def finish(folder: pathlib.Path, outcome: list[dict[str, Any]]) -> None:
+  """Writes `final.json`."""
+  if jax.process_index() == 0:
+    replace(folder / FINAL, json.dumps(outcome, indent=2) + "\n")
+
+
+def replace(path: pathlib.Path, text: str) -> None:
+  """Writes a file so that a reader sees the old text or the new, and never a part."""
+  partial = path.with_name(f"{path.name}.partial")
+  partial.write_text(text, encoding="utf-8")
+  os.replace(partial, path)
+
+
+def _record(experiment: str, config: configs.Config, seeds: Sequence[int]) -> dict[str, Any]:
+  record = {"experiment": experiment, "config": json.loads(configs.to_json(config))}
+  return record | {"seeds": list(seeds)} if len(seeds) > 1 else record
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  leaves: dict[str, Any] = {}
+  for name, value in tree.items():
+    leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+  return leaves
+
+
+def _shown(value: Any) -> str:
+  return "absent" if value is None else json.dumps(value, ensure_ascii=False)
