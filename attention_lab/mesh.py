@@ -4,8 +4,8 @@
   fsdp     splits the batch, and every parameter and its optimizer state
   tensor   splits heads, MLP width and vocabulary
 
-Models know nothing of it: a parameter's place follows from the end of its path. Adam's moments lie as their parameters do, for their
-paths end alike.
+Models know nothing of it: a parameter's place follows from the end of its path. Adam's moments lie as their parameters
+do, for their paths end alike.
 """
 
 import math
@@ -46,7 +46,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       raise ValueError(f"--config.mesh.{name}={getattr(config, name)} is less than {least}")
   inner = config.fsdp * config.tensor
   sizes = (config.data or len(devices) // inner, config.fsdp, config.tensor)
-  if math.prod(sizes) > len(devices) or not config.data and len(devices) % inner:
+  if math.prod(sizes) > len(devices) or (not config.data and len(devices) % inner):
     asked = " × ".join(f"--config.mesh.{name}={getattr(config, name)}" for name in AXES)
     fit = f"needs {config.data * inner}" if config.data else f"needs a multiple of {inner}"
     raise ValueError(f"{asked} {fit} devices and there are {len(devices)}: the product of the three must fit")
@@ -77,7 +77,7 @@ def batch_parts(mesh: Mesh) -> int:
 
 
 def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> P:
-  """Where the array at `path` (`layers/0/mlp/up/kernel`) lies: RULES for `tensor`, and the largest axis left for `fsdp`.
+  """Where the array at `path` (`layers/0/mlp/up/kernel`) lies: RULES for `tensor`, the largest axis left for `fsdp`.
 
   An axis that does not divide stays whole, and so do vectors on `fsdp`: they are small, and gathering them costs more.
   """
@@ -93,7 +93,10 @@ def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> P:
 
 
 def shardings(tree: Any, mesh: Mesh, *, stacked: bool = False) -> Any:
-  """A NamedSharding for every array (or ShapeDtypeStruct) of `tree`; `stacked`: all have a leading axis of seeds, kept whole."""
+  """A NamedSharding for every array (or ShapeDtypeStruct) of `tree`.
+
+  stacked: all have a leading axis of seeds, which is kept whole.
+  """
 
   def place(path: tuple, leaf: Any) -> NamedSharding:
     name = jax.tree_util.keystr(path, simple=True, separator="/")

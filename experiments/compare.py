@@ -1,9 +1,9 @@
-"""Compares attention variants on the same tasks, budgets, data order and seeds, and writes a report.
+r"""Compares attention variants on the same tasks, budgets, data order and seeds, and writes a report.
 
 On a laptop (about 6 minutes on 2 CPU cores; softmax solves recall, a window of 4 does not):
   python -m experiments.compare
 One GPU:
-  python -m experiments.compare --task=language_modeling --attention='softmax;local(window=64)|softmax;linear' \\
+  python -m experiments.compare --task=language_modeling --attention='softmax;local(window=64)|softmax;linear' \
     --seeds=5 --steps=20000 --config.model.width=512 --config.model.layers=8 --workdir=runs/language
 A pod, the same command on every host:
   python -m experiments.compare --coordinator=auto --config.mesh.fsdp=16 --workdir=/shared/compare

@@ -99,7 +99,7 @@ def _missing(entry: Entry, number: int, width: int) -> str:
 
 
 def _name(entry: Entry, number: int) -> str:
-  name = html.escape(entry.attention).replace("|", "|<wbr>").replace("+", "+<wbr>")
+  name = re.sub(r"([|+(])", r"\1<wbr>", html.escape(entry.attention))
   return f'<th scope="row"><span class="variant">{plots.swatch(number)}<code>{name}</code></span></th>'
 
 

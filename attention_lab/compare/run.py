@@ -10,10 +10,10 @@ from typing import Any
 from jax.sharding import Mesh
 
 from attention_lab import config as configs
-from attention_lab import train
 from attention_lab.attention import Refused, spec
 from attention_lab.compare import grid, ledger, provenance, report
 from attention_lab.tasks import base as tasks
+from attention_lab.train import loop
 
 RESULTS = "results.jsonl"
 
@@ -104,13 +104,13 @@ def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh,
 def _built(comparison: Comparison, cell: grid.Cell, mesh: Mesh) -> tasks.Task | Refused:
   """The task with the variant in it, or why the variant cannot do it."""
   try:
-    return tasks.load(cell.task.partition(":")[0]).build(comparison.config(cell, cell.seeds[0]), None, mesh)
+    return tasks.load(cell.task.partition(":")[0]).build(comparison.config(cell, cell.seeds[0]), "", mesh)
   except Refused as refusal:
     return refusal
 
 
 def _rows(task: tasks.Task, config: configs.Config, cell: grid.Cell, mesh: Mesh, log: Callable) -> Iterator[dict]:
-  results = train.run(task, config, None, mesh=mesh, seeds=cell.seeds, log=lambda line: log(f"  {line}"))
+  results = loop.run(task, config, None, mesh=mesh, seeds=cell.seeds, log=lambda line: log(f"  {line}"))
   for seed, result in zip(cell.seeds, results, strict=True):
     splits = result.pop("metrics")
     yield {

@@ -1,1 +1,1 @@
-"""Training of any task: state, step, loop, optimizer, checkpoints and records. No model, variant or task is named here."""
+"""Training of any task: state, step, loop, optimizer, checkpoints, records. No model, variant or task is named here."""

@@ -41,11 +41,11 @@ class Checkpoints:
     self._manager = self._open()
 
   def save(self, step: int, state: State, positions: Positions) -> None:
-    """Starts to write the state after `step` steps and the positions of its data; Diverged if the state is not finite."""
+    """Starts to write the state after `step` steps and the positions of its data; Diverged if it is not finite."""
     if not self._keep:
       return
     if not bool(_all_finite((state.params, state.opt_state))):
-      raise Diverged(f"the state after step {step} is not finite and is not saved: lower --config.optimizer.learning_rate")
+      raise Diverged(f"the state after step {step} is not finite, so it is not saved: lower the learning rate")
     save = self._ocp.args.StandardSave
     rest = {name: value for name, value in state._asdict().items() if name != "params"}
     data = self._ocp.args.JsonSave({"positions": positions})
@@ -55,18 +55,18 @@ class Checkpoints:
     """The newest step on disk, whether it can be restored or not; None without any."""
     return max(self._manager.all_steps(), default=None)
 
-  def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[State, Positions] | None:
-    """The newest state that can be restored, laid out as `target` (shapes, dtypes, shardings); None where nothing was saved.
+  def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[int, State, Positions] | None:
+    """(step, state, data positions) of the newest step that can be restored; None where nothing was saved.
 
-    Newer steps that cannot be are moved to `broken_checkpoints/`, with one line each. Raises BrokenCheckpoint if no step
-    can be, ValueError if they hold arrays of other shapes or dtypes than the target.
+    target: shapes, dtypes and shardings. Newer steps that cannot be restored are moved to `broken_checkpoints/`, with one
+    line each. Raises BrokenCheckpoint if no step can be, ValueError if one holds other shapes or dtypes than the target.
     """
     rest = {name: value for name, value in target._asdict().items() if name != "params"}
     found = self._newest({"params": target.params, "rest": rest}, log)
     if found is None:
       return None
-    _, items = found
-    return State(items["params"], **items["rest"]), items["data"]["positions"]
+    step, items = found
+    return step, State(items["params"], **items["rest"]), items["data"]["positions"]
 
   def restore_params(self, target: Any, log: Callable[[str], None] = print) -> tuple[int, Any]:
     """(step, parameters) of the newest step that can be restored; BrokenCheckpoint if there is none."""
@@ -102,12 +102,14 @@ class Checkpoints:
         failures[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         continue
       for broken, reason in failures.items():
-        log(f"checkpoint {broken} cannot be restored and is set aside in {ASIDE}/, going on from {step} ({reason})")
+        aside = "" if self._options.read_only else f" and is set aside in {ASIDE}/"
+        log(f"checkpoint {broken} cannot be restored{aside}; {step} is taken in its place ({reason})")
       self._set_aside(failures)
       return step, items
     if failures:
       step, reason = next(iter(failures.items()))
-      raise BrokenCheckpoint(f"no checkpoint of --workdir={self._workdir} can be restored; {step} says {reason}; give another folder to start over")
+      broken = f"no checkpoint of --workdir={self._workdir} can be restored; give another folder to start over"
+      raise BrokenCheckpoint(f"{broken} ({step}: {reason})")
     return None
 
   def _read(self, step: int, targets: dict[str, Any]) -> dict[str, Any]:
@@ -146,8 +148,9 @@ def _compare(saved: Any, target: Any) -> None:
 def _described(tree: Any) -> dict[str, str]:
   """`{"layers/0/kernel": "float32[64, 64]"}`."""
   leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "dtype"))
-  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
-  return {name(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}
+  described = [f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for _, leaf in leaves]
+  names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+  return dict(zip(names, described, strict=True))
 
 
 @jax.jit

@@ -1,7 +1,7 @@
 """Metrics of a whole split: sums over batches on the devices, added up on the host in double precision."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,16 +10,14 @@ from jax.sharding import Mesh
 from attention_lab import mesh as meshes
 from attention_lab.data import pipeline
 from attention_lab.data.source import Split
+from attention_lab.tasks.base import Task
 from attention_lab.train.state import lifted, stacked
-
-if TYPE_CHECKING:
-  from attention_lab.tasks.base import Task
 
 
 class Evaluator:
   """Evaluates parameters on splits by one compiled program; `batch` is rounded up to what the mesh can split."""
 
-  def __init__(self, task: "Task", mesh: Mesh, batch: int, seeds: Sequence[int] = (0,)):
+  def __init__(self, task: Task, mesh: Mesh, batch: int, seeds: Sequence[int] = (0,)):
     self._task, self._stacked = task, stacked(seeds)
     parts = meshes.batch_parts(mesh)
     self._batch = -(-batch // parts) * parts
@@ -40,6 +38,6 @@ class Evaluator:
     return [self._task.summarize({name: float(total[seed]) for name, total in totals.items()}) for seed in seeds]
 
 
-def evaluate(task: "Task", params: Any, split: Split, mesh: Mesh, batch: int) -> dict[str, float]:
+def evaluate(task: Task, params: Any, split: Split, mesh: Mesh, batch: int) -> dict[str, float]:
   """The task's metrics of one model on every example of `split` once."""
   return Evaluator(task, mesh, batch)(params, split)[0]

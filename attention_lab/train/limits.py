@@ -31,7 +31,8 @@ def check(config: Config, mesh: Mesh, seeds: Sequence[int]) -> None:
     flags = f"--config.optimizer.warmup={config.optimizer.warmup} and --config.steps={config.steps}"
     raise ValueError(f"{flags}: the warm-up must be shorter than the run")
   if config.checkpoint.every and not config.checkpoint.keep:
-    raise ValueError(f"--config.checkpoint.every={config.checkpoint.every} with --config.checkpoint.keep=0 would keep none: set one of them")
+    flags = f"--config.checkpoint.every={config.checkpoint.every} with --config.checkpoint.keep=0"
+    raise ValueError(f"{flags} would keep none of them: keep at least 1")
   if len(set(seeds)) != len(seeds):
     raise ValueError(f"seeds {', '.join(map(str, seeds))}: name each once")
   for seed in seeds:

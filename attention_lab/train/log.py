@@ -25,7 +25,8 @@ class Log:
     self._validation: list[dict[str, Any]] = []
     if folder is None or jax.process_index():
       return
-    rows = [row for row in _read(folder / FILE) if row["step"] <= start and (row["step"] < steps or row["split"] == "train")]
+    rows = [row for row in _read(folder / FILE) if row["step"] <= start]
+    rows = [row for row in rows if row["split"] == "train" or row["step"] < steps]
     self._validation = [row for row in rows if row["split"] == "validation"]
     workdirs.replace(folder / FILE, "".join(map(_line, rows)))
     self._file = (folder / FILE).open("a", encoding="utf-8")

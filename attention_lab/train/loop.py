@@ -6,7 +6,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,22 +15,22 @@ from jax.sharding import Mesh
 from attention_lab import compiled as programs
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
-from attention_lab.train import checkpoint, limits, optimizer, workdir as workdirs
+from attention_lab.tasks.base import Task
+from attention_lab.train import checkpoint, limits, optimizer
 from attention_lab.train import state as states
+from attention_lab.train import workdir as workdirs
+from attention_lab.train.checkpoint import Checkpoints
 from attention_lab.train.evaluation import Evaluator
 from attention_lab.train.feed import Feed
-from attention_lab.train.log import Log
+from attention_lab.train.log import FILE, Log
 from attention_lab.train.progress import Progress
 from attention_lab.train.step import LARGEST_STREAK, Diverged, make_step
-
-if TYPE_CHECKING:
-  from attention_lab.tasks.base import Task
 
 Say = Callable[[str], None]
 
 
 def run(
-  task: "Task",
+  task: Task,
   config: Config,
   workdir: str | pathlib.Path | None,
   *,
@@ -43,9 +43,9 @@ def run(
 
   seeds: those of one program, trained side by side as their single runs would be (default: `config.seed`).
   workdir: None writes nothing. log: gets whole lines.
-  Results: seed, parameters, flops_per_token (of a training step; None where a loop's length is unknown), compile_time in
-  seconds, step_time (median, seconds) and peak_bytes (both one seed's share), skipped (steps with gradients that were not
-  finite), metrics {"validation", "test"}, curve [[step, primary metric on validation], …].
+  Results: seed, parameters, flops_per_token (of a training step; None where a loop's length is unknown), compile_time
+  in seconds, step_time (median, seconds) and peak_bytes (of one device; both one seed's share), skipped (steps with
+  gradients that were not finite), metrics {"validation", "test"}, curve [[step, primary metric on validation], …].
   Raises ValueError for what cannot be trained, Diverged (exit code 3), BrokenCheckpoint (exit code 4).
   """
   seeds = (config.seed,) if seeds is None else tuple(seeds)
@@ -65,7 +65,7 @@ def run(
 
 @dataclasses.dataclass(frozen=True)
 class _Setting:
-  task: "Task"
+  task: Task
   config: Config
   mesh: Mesh
   seeds: tuple[int, ...]
@@ -74,13 +74,168 @@ class _Setting:
 
 
 def _train(setting: _Setting) -> list[dict[str, Any]]:
-  config, task, seeds = setting.config, setting.task, setting.seeds
+  config, seeds = setting.config, setting.seeds
   rule = optimizer.make_optimizer(config.optimizer, config.steps)
   with contextlib.ExitStack() as stack:
-    saves = stack.enter_context(_checkpoints(setting))
-    state, positions = _begin(setting, rule, saves)
-    start = positions[0]["next_index"] if positions else 0
+    saves = _checkpoints(setting)
+    if saves:
+      stack.enter_context(saves)
+    start, state, positions = _begin(setting, rule, saves)
     sharding = meshes.batch_sharding(setting.mesh, stacked=states.stacked(seeds))
-    feed = stack.enter_context(Feed(task.source.splits["train"], config.batch, seeds, sharding, positions))
+    feed = stack.enter_context(Feed(setting.task.source.splits["train"], config.batch, seeds, sharding, positions))
     rows = stack.enter_context(Log(setting.folder, seeds, config.steps, start))
-    return _Run(setting, rule, state, start, feed, rows, saves).to_the_end()
+    run = _Run(setting, start, state, feed, rows, saves)
+    run.prepare(rule)
+    run.train()
+    return run.results()
+
+
+def _checkpoints(setting: _Setting) -> Checkpoints | None:
+  """None where nothing is to be saved and nothing was."""
+  folder, config = setting.folder, setting.config.checkpoint
+  if folder is None or (not config.keep and not (folder / checkpoint.FOLDER).exists()):
+    return None
+  return Checkpoints(folder, config)
+
+
+def _begin(setting: _Setting, rule: Any, saves: Checkpoints | None) -> tuple[int, states.State, list[dict] | None]:
+  """(step, state, positions of the data) of the newest checkpoint, or of step 0."""
+  task, seeds, mesh = setting.task, setting.seeds, setting.mesh
+  if saves and saves.latest() is not None:
+    step, state, positions = saves.restore(states.abstract_state(task, rule, seeds, mesh), setting.log)
+    setting.log(f"restored step {step} of {setting.config.steps} from {setting.folder}")
+    return step, state, positions
+  if setting.folder and (setting.folder / FILE).exists():
+    setting.log(f"{setting.folder} has no checkpoint: training begins at step 0 and its metrics anew")
+  return 0, states.init_state(task, rule, seeds, mesh), None
+
+
+class _Run:
+  """A run from `start` to the end; metrics are fetched one step late, so that the devices always have a step to do."""
+
+  def __init__(
+    self, setting: _Setting, start: int, state: states.State, feed: Feed, rows: Log, saves: Checkpoints | None
+  ):
+    self._setting, self._config, self._start, self._state = setting, setting.config, start, state
+    self._feed, self._rows, self._saves = feed, rows, saves
+    self._evaluator = Evaluator(setting.task, setting.mesh, setting.config.batch, setting.seeds)
+    self._tokens = setting.config.batch * setting.task.tokens_per_example * len(setting.seeds)
+    self._pending: tuple[int, Any] | None = None
+    self._intervals: list[float] = []
+    self._settled = 0.0
+
+  def prepare(self, rule: Any) -> None:
+    """Counts and compiles the step, and says so."""
+    setting, stacked = self._setting, states.stacked(self._setting.seeds)
+    self._next = next(self._feed)
+    step = make_step(setting.task, rule, setting.config, setting.mesh, stacked=stacked)
+    self._costs = _Costs(flops_per_token=_flops(step, self._state, self._next[0], self._tokens))
+    self._costs.parameters = optimizer.count(self._state.params) // len(setting.seeds)
+    if self._start < self._config.steps:
+      begun = time.perf_counter()
+      self._step = step.lower(self._state, self._next[0]).compile()
+      self._costs.compile_time = time.perf_counter() - begun
+      self._costs.peak_bytes = programs.memory(self._step)["peak"] // len(setting.seeds)
+    setting.log(_headline(setting, self._costs, self._tokens))
+    self._progress = Progress(self._config.steps, self._start, self._tokens, setting.log)
+
+  def train(self) -> None:
+    """All steps that are left, with the evaluations and checkpoints between them, and the last checkpoint."""
+    config = self._config
+    for step in range(self._start + 1, config.steps + 1):
+      batch, positions = self._next
+      self._state, metrics = self._step(self._state, batch)
+      self._settle()
+      self._pending = step, metrics
+      last = step == config.steps
+      self._next = self._next if last else next(self._feed)
+      if not last and config.evaluate_every and step % config.evaluate_every == 0:
+        self._evaluate(step, "validation")
+      if last or (config.checkpoint.every and step % config.checkpoint.every == 0):
+        self._save(step, positions)
+    self._progress.clear()
+
+  def results(self) -> list[dict[str, Any]]:
+    """Evaluates on validation, and for the one time on test."""
+    setting, steps = self._setting, self._config.steps
+    metrics = {split: self._evaluate(steps, split) for split in ("validation", "test")}
+    skipped = np.atleast_1d(jax.device_get(self._state.skipped))
+    self._costs.step_time = statistics.median(self._intervals) / len(setting.seeds) if self._intervals else None
+    return [
+      {
+        "seed": seed,
+        **dataclasses.asdict(self._costs),
+        "skipped": int(skipped[index]),
+        "metrics": {split: found[index] for split, found in metrics.items()},
+        "curve": self._rows.curve(seed, setting.task.primary),
+      }
+      for index, seed in enumerate(setting.seeds)
+    ]
+
+  def _settle(self) -> None:
+    """Waits for the step before this one, records it, and stops a run that diverges."""
+    if self._pending is None:
+      return
+    (step, metrics), self._pending = self._pending, None
+    metrics = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
+    now = time.perf_counter()
+    if self._settled:
+      self._intervals.append(now - self._settled)
+    self._settled = now
+    streak = metrics.pop("streak")
+    del metrics["finite"]
+    rows = [{name: value[index].item() for name, value in metrics.items()} for index in range(len(streak))]
+    self._rows.write(step, "train", rows)
+    self._progress.update(step, float(metrics["loss"].mean()))
+    if streak.max() >= LARGEST_STREAK:
+      seed = self._setting.seeds[int(streak.argmax())]
+      raise Diverged(
+        f"training diverged: the gradients of seed {seed} were not finite in {LARGEST_STREAK} steps in a row, up to step "
+        f"{step}; lower --config.optimizer.learning_rate={self._config.optimizer.learning_rate}"
+      )
+
+  def _evaluate(self, step: int, split: str) -> list[dict[str, float]]:
+    self._settle()
+    task = self._setting.task
+    metrics = self._evaluator(self._state.params, task.source.splits[split])
+    self._rows.write(step, split, metrics)
+    shown = "  ".join(f"{one[task.primary]:.4g}" for one in metrics)
+    self._progress.evaluation(step, f"{split} {task.primary} {shown}")
+    self._settled = 0.0
+    return metrics
+
+  def _save(self, step: int, positions: list[dict[str, Any]]) -> None:
+    self._settle()
+    self._rows.flush()
+    if self._saves:
+      self._saves.save(step, self._state, positions)
+    self._settled = 0.0
+
+
+@dataclasses.dataclass
+class _Costs:
+  parameters: int = 0
+  flops_per_token: float | None = None
+  step_time: float | None = None
+  peak_bytes: int | None = None
+  compile_time: float | None = None
+
+
+def _flops(step: Callable, state: states.State, batch: Any, tokens: int) -> float | None:
+  try:
+    return programs.flops(step, state, batch) / tokens
+  except ValueError:
+    return None
+
+
+def _headline(setting: _Setting, costs: _Costs, tokens: int) -> str:
+  mesh, seeds = setting.mesh, len(setting.seeds)
+  kind = mesh.devices.flat[0].device_kind
+  axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+  parts = [f"{mesh.size} {kind} device{'s' * (mesh.size > 1)}{f' ({axes})' * (mesh.size > 1)}"]
+  parts += [f"{costs.parameters:,} parameters"]
+  parts += [f"{costs.flops_per_token:,.0f} FLOPs per token" if costs.flops_per_token else "FLOPs not countable"]
+  parts += [f"{tokens:,} tokens per step"]
+  if costs.compile_time is not None:
+    parts += [f"compiled in {costs.compile_time:.1f} s; one program{f' for {seeds} seeds' * (seeds > 1)}"]
+  return " · ".join(parts)

@@ -1,6 +1,7 @@
 """AdamW with warm-up and cosine, over the trainable part of the parameters only.
 
-A leaf below a key "fixed" is not shown to the optimizer: no gradient, no state, no decay, not counted. It may be an integer.
+A leaf below a key "fixed" is not shown to the optimizer: no gradient, no state, no decay, not counted. It may be of
+integers.
 """
 
 from typing import Any
@@ -14,8 +15,8 @@ from attention_lab.config import OptimizerConfig
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
   """Global-norm clipping, then AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) along `schedule`.
 
-  Decay is on matrices: every leaf of two or more axes, embeddings among them, that is no bias and no norm's scale (as in
-  BERT and GPT). It takes the trainable tree of `partition`.
+  Decay is on matrices: every leaf of two or more axes, embeddings among them, that is no bias and no norm's scale, as
+  in BERT and GPT. It takes the trainable tree of `partition`.
   """
   clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
   return optax.chain(clip, optax.adamw(schedule(config, steps), weight_decay=config.weight_decay, mask=decayed))
@@ -37,7 +38,7 @@ def decayed(params: Any) -> Any:
 
 
 def partition(params: Any) -> tuple[Any, Any]:
-  """(trainable, fixed): two trees of the same shape; a leaf of one is None, which JAX takes for no leaf, in the other."""
+  """(trainable, fixed): two trees of one shape; a leaf of one is None, which JAX takes for no leaf, in the other."""
 
   def part(fixed: bool) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if _is_fixed(path) == fixed else None, params)

@@ -10,7 +10,10 @@ WIDTH = 24  # characters of the bar
 
 
 class Progress:
-  """Loss, speed and time left; `log` prints a whole line, the bar goes to `stream` (default: standard error) if that is a terminal."""
+  """Loss, speed and time left.
+
+  log: prints a whole line. stream: where the bar goes if that is a terminal (default: standard error).
+  """
 
   def __init__(self, steps: int, start: int, tokens: int, log: Callable[[str], None], stream=None):
     self._steps, self._start, self._tokens, self._log = steps, start, tokens, log

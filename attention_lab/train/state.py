@@ -1,7 +1,10 @@
-"""All that a training step changes, as one tree of arrays; for several seeds at once every array has a leading axis of seeds."""
+"""All that a training step changes, as one tree of arrays.
+
+For several seeds at once every array has a leading axis of seeds.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 
 from attention_lab import mesh as meshes
+from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer as optimizers
-
-if TYPE_CHECKING:
-  from attention_lab.tasks.base import Task
 
 
 class State(NamedTuple):
@@ -28,7 +29,7 @@ class State(NamedTuple):
   streak: Int[Array, ""]  # how many of them were the last ones
 
 
-def init_state(task: "Task", optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
+def init_state(task: Task, optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
   """The state at step 0, made where it lies on the mesh; stacked when there are several seeds."""
 
   def init(seeds_: Array) -> State:
@@ -38,13 +39,13 @@ def init_state(task: "Task", optimizer: optax.GradientTransformation, seeds: Seq
   return jax.jit(init)(_seed_array(seeds))
 
 
-def abstract_state(task: "Task", optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
+def abstract_state(task: Task, optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
   """Shape, dtype and sharding of every array of `init_state`, with nothing computed."""
   shapes = jax.eval_shape(lifted(_initializer(task, optimizer), stacked(seeds)), _seed_array(seeds))
   return placed(shapes, mesh, seeds)
 
 
-def abstract_params(task: "Task", seeds: Sequence[int], mesh: Mesh) -> Any:
+def abstract_params(task: Task, seeds: Sequence[int], mesh: Mesh) -> Any:
   """Shape, dtype and sharding of the parameters alone."""
   shapes = jax.eval_shape(lifted(lambda seed: task.model.init(init_key(seed)), stacked(seeds)), _seed_array(seeds))
   return placed(shapes, mesh, seeds)
@@ -80,7 +81,7 @@ def _seed_array(seeds: Sequence[int]) -> np.ndarray:
   return np.asarray(seeds if stacked(seeds) else seeds[0], np.uint32)
 
 
-def _initializer(task: "Task", optimizer: optax.GradientTransformation) -> Callable[[Any], State]:
+def _initializer(task: Task, optimizer: optax.GradientTransformation) -> Callable[[Any], State]:
   def init(seed: UInt32[Array, ""]) -> State:
     params = task.model.init(init_key(seed))
     zero = jnp.zeros((), jnp.int32)

@@ -1,7 +1,7 @@
 """One training step: gradients of a batch, or of its micro-batches, and an update unless they are not finite."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,9 @@ from jaxtyping import Array, Float
 
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
+from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer as optimizers
 from attention_lab.train.state import State, lifted, step_key
-
-if TYPE_CHECKING:
-  from attention_lab.tasks.base import Task
 
 LARGEST_STREAK = 5
 
@@ -31,12 +29,12 @@ class Diverged(ValueError):
 
 
 def make_step(
-  task: "Task", optimizer: optax.GradientTransformation, config: Config, mesh: Mesh, *, stacked: bool = False
+  task: Task, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh, *, stacked: bool = False
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """A jitted step that donates its state; with `stacked`, all arrays have a leading axis of seeds, which do not meet.
 
-  Metrics: the task's own scalars, `loss`, `grad_norm` (before clipping), `finite`, `skipped` and `streak` of `State`. A step
-  with a gradient or loss that is not finite changes nothing but these counts and the step.
+  Metrics: `loss` and the other scalars of the task, `grad_norm` (before clipping), `finite`, and `skipped` and `streak`
+  of `State`. A step with a gradient or loss that is not finite changes nothing but these counts and the step.
   """
 
   def one(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -55,7 +53,7 @@ def make_step(
     bad = 1 - finite.astype(jnp.int32)
     state = State(params, opt_state, state.step + 1, state.seed, state.skipped + bad, (state.streak + 1) * bad)
     counts = {"finite": finite, "skipped": state.skipped, "streak": state.streak}
-    return state, {**scalars, "loss": value, "grad_norm": norm, **counts}
+    return state, {"loss": value, **scalars, "grad_norm": norm, **counts}
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     state, metrics = lifted(one, stacked)(state, batch)
@@ -65,7 +63,9 @@ def make_step(
   return jax.jit(step, donate_argnums=0)
 
 
-def _gradients(loss: Callable, trainable: Any, batch: Batch, key: Array, micro: int, mesh: Mesh) -> tuple[Array, Any, Any]:
+def _gradients(
+  loss: Callable, trainable: Any, batch: Batch, key: Array, micro: int, mesh: Mesh
+) -> tuple[Array, Any, Any]:
   """Loss, scalars and gradients: means over `micro` micro-batches, each with a key of its own."""
 
   def gradients(batch: Batch, index: Any) -> tuple[Array, Any, Any]:

@@ -1,7 +1,7 @@
 """A run's folder: `config.json` says whose it is, `final.json` what came out.
 
-A folder belongs to one run: another configuration is refused with the fields that differ, but for those that change nothing of what
-is trained.
+A folder belongs to one run: another configuration is refused with the fields that differ, but for those that change
+nothing of what is trained.
 """
 
 import json
@@ -19,7 +19,7 @@ MAY_DIFFER = ("config.mesh.", "config.checkpoint.", "config.evaluate_every")
 
 
 def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> None:
-  """Raises ValueError if the folder holds another run: experiment, seeds or a field of the configuration differ. Writes nothing."""
+  """Raises ValueError if the folder holds another run: its experiment, seeds or configuration differ. Writes nothing."""
   folder = pathlib.Path(workdir)
   if folder.exists() and not folder.is_dir():
     raise ValueError(f"--workdir={workdir} is a file; give a folder")
@@ -31,10 +31,12 @@ def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Conf
   names = [name for name in here | there if here.get(name) != there.get(name) and not name.startswith(MAY_DIFFER)]
   if names:
     shown = [f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here" for name in names]
-    raise ValueError(f"--workdir={workdir} holds another run: {'; '.join(shown)}; give another folder or the same settings")
+    raise ValueError(f"--workdir={workdir} holds another run: {'; '.join(shown)}; give another folder")
 
 
-def claim(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> pathlib.Path:
+def claim(
+  workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]
+) -> pathlib.Path:
   """`check`, then makes the folder and writes its `config.json`."""
   check(workdir, experiment, config, seeds)
   folder = pathlib.Path(workdir)
@@ -45,7 +47,7 @@ def claim(workdir: str | os.PathLike[str], experiment: str, config: configs.Conf
 
 
 def read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-  """What `config.json` holds: {"experiment", "config", "seeds" if there are several}; ValueError where there is none."""
+  """What `config.json` holds: experiment, config, and seeds if there are several; ValueError where there is none."""
   path = pathlib.Path(workdir) / CONFIG
   try:
     return json.loads(path.read_text(encoding="utf-8"))
@@ -76,7 +78,7 @@ def replace(path: pathlib.Path, text: str) -> None:
   """Writes a file so that a reader sees the old text or the new, and never a part."""
   partial = path.with_name(f"{path.name}.partial")
   partial.write_text(text, encoding="utf-8")
-  os.replace(partial, path)
+  partial.replace(path)
 
 
 def _record(experiment: str, config: configs.Config, seeds: Sequence[int]) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+r"""Language modelling: trains a decoder to predict the next token of text, judged in bits per byte.
+
+On a laptop (a minute on 2 CPU cores; the Python language documentation, which every Python ships):
+  python -m experiments.language_modeling --attention=softmax --workdir=runs/docs
+One GPU, any text file or folder of text files:
+  python -m experiments.language_modeling --config.data.path=books/ --config.data.vocabulary=8192 \
+    --config.data.length=1024 --config.model.layers=12 --config.model.width=768 --config.model.heads=12 \
+    --config.model.dtype=bfloat16 --config.batch=32 --config.steps=50000 --workdir=runs/books
+A pod, the same command on every host:
+  python -m experiments.language_modeling --coordinator=auto --config.mesh.fsdp=16 --config.data.path=/shared/books \
+    --config.batch=512 --workdir=/shared/runs/books
+"""
+
+from absl import flags
+
+from attention_lab import cli
+from attention_lab.tasks import language_modeling
+from experiments import training
+
+CONFIG = cli.define_config(language_modeling.Config())
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
+
+
+def main() -> None:
+  training.run(language_modeling, CONFIG.value, WORKDIR.value)
+
+
+if __name__ == "__main__":
+  cli.run(main, CONFIG)
