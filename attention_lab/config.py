@@ -35,7 +35,7 @@ class DataConfig:
 @dataclasses.dataclass
 class OptimizerConfig:
   learning_rate: float = 3e-3  # peak, reached after the warm-up
-  warmup: int = 100  # steps from 0 to the peak; then cosine to a tenth of it
+  warmup: int = 0  # steps from 0 to the peak, then cosine to a tenth of it; 0 = a tenth of all steps
   weight_decay: float = 0.01  # per step and unit of learning rate, on matrices only
   clip: float = 1.0  # largest global gradient norm; 0 = no clipping
   accumulate: int = 1  # micro-batches per step; they divide the batch

@@ -78,7 +78,7 @@ class Subject:
   @property
   def draws(self) -> int:
     """How many random instances a proof looks at."""
-    return 2 if self.quick else 6
+    return 2 if self.quick else 4
 
   def shape(self, **sizes: Any) -> Shape:
     """A shape that the variant accepts: as many key heads as query heads unless it claims grouped ones."""

@@ -6,7 +6,9 @@ from attention_lab.compare.tables import Entry, Table
 
 def heading(table: Table) -> str:
   """The task, and what tells this table from others of the same task."""
-  return f"{numerals.metric(table.task)}{f' ({table.label})' if table.label else ''}"
+  binary, _, dataset = table.task.partition(":")
+  name = f"{numerals.metric(binary)}: {dataset}" if dataset else numerals.metric(binary)
+  return f"{name} ({table.label})" if table.label else name
 
 
 def direction(table: Table) -> str:

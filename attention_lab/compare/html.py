@@ -40,7 +40,7 @@ def _header(tables: Sequence[Table]) -> str:
   ]
   facts = [f"{count} {name}{'s' * (count != 1)}" for count, name in counts]
   facts += sorted({str(row[name]) for table in tables for row in table.done for name in ("device",) if row.get(name)})
-  facts += sorted({f"commit {str(row['commit'])[:8]}" for table in tables for row in table.done if row.get("commit")})
+  facts += sorted({f"commit {row['commit']}" for table in tables for row in table.done if row.get("commit")})
   return f"<header><h1>Attention variants compared</h1><p>{' · '.join(map(html.escape, facts))}</p></header>"
 
 

@@ -1,7 +1,7 @@
 """The pictures of a table: learning curves, paired differences, quality against cost, and the small bar in a cell."""
 
 import dataclasses
-import html
+import re
 from collections.abc import Mapping, Sequence
 
 from attention_lab.compare import numerals, svg, verdict
@@ -219,4 +219,4 @@ def _area(frame: svg.Frame) -> str:
 
 
 def _identifier(table: Table) -> str:
-  return html.escape(f"clip-{table.task}-{table.label}".replace(" ", "-").replace(",", ""))
+  return re.sub(r"[^A-Za-z0-9]+", "-", f"clip-{table.task}-{table.label}")

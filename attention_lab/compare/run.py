@@ -13,7 +13,7 @@ from attention_lab import config as configs
 from attention_lab.attention import Refused, spec
 from attention_lab.compare import grid, ledger, provenance, report
 from attention_lab.tasks import base as tasks
-from attention_lab.train import loop
+from attention_lab.train import limits, loop
 
 RESULTS = "results.jsonl"
 
@@ -70,6 +70,8 @@ def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh,
   Everything that can be refused for the whole comparison (data, sizes, mesh) is refused before anything is written.
   """
   cells = comparison.cells()
+  for config in comparison.tasks.values():
+    limits.check(config, mesh, range(comparison.seeds))
   built = {(cell.task, cell.attention): _built(comparison, cell, mesh) for cell in cells}
   folder = pathlib.Path(workdir)
   grid.register(folder, cells)

@@ -176,9 +176,9 @@ def _median(rows: Iterable[Row], name: str) -> float | None:
 
 def _label(rows: Sequence[Row]) -> str:
   row = rows[0]
-  parts = [("commit", row.get("commit")), ("configuration", row.get("config_digest"))]
-  parts += [("data", next(iter(sorted((row.get("digests") or {}).values())), ""))]
-  return ", ".join(f"{name} {str(value)[:8]}" for name, value in parts if value)
+  digests = " ".join(digest[:8] for _, digest in sorted((row.get("digests") or {}).items()))
+  parts = [("commit", row.get("commit")), ("configuration", row.get("config_digest", "")[:8]), ("data", digests)]
+  return ", ".join(f"{name} {value}" for name, value in parts if value)
 
 
 def _notes(done: Sequence[Row]) -> list[str]:

@@ -58,8 +58,8 @@ class Checkpoints:
   def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[int, State, Positions] | None:
     """(step, state, data positions) of the newest step that can be restored; None where nothing was saved.
 
-    target: shapes, dtypes and shardings. Newer steps that cannot be restored are moved to `broken_checkpoints/`, with one
-    line each. Raises BrokenCheckpoint if no step can be, ValueError if one holds other shapes or dtypes than the target.
+    target: shapes, dtypes and shardings. Newer steps that cannot be restored are moved to `broken_checkpoints/`, with
+    one line each. Raises BrokenCheckpoint if no step can be, ValueError if one holds other shapes or dtypes.
     """
     rest = {name: value for name, value in target._asdict().items() if name != "params"}
     found = self._newest({"params": target.params, "rest": rest}, log)

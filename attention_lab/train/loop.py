@@ -190,8 +190,8 @@ class _Run:
     if streak.max() >= LARGEST_STREAK:
       seed = self._setting.seeds[int(streak.argmax())]
       raise Diverged(
-        f"training diverged: the gradients of seed {seed} were not finite in {LARGEST_STREAK} steps in a row, up to step "
-        f"{step}; lower --config.optimizer.learning_rate={self._config.optimizer.learning_rate}"
+        f"training diverged: the gradients of seed {seed} were not finite in {LARGEST_STREAK} steps in a row, up to "
+        f"step {step}; lower --config.optimizer.learning_rate={self._config.optimizer.learning_rate}"
       )
 
   def _evaluate(self, step: int, split: str) -> list[dict[str, float]]:

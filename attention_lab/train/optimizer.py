@@ -24,8 +24,8 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
   """Learning rate by update: 0 to the peak over the warm-up, then a cosine to a tenth of it at `steps`."""
-  peak = config.learning_rate
-  return optax.warmup_cosine_decay_schedule(0.0, peak, config.warmup, steps, end_value=peak / 10)
+  peak, warmup = config.learning_rate, config.warmup or steps // 10
+  return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end_value=peak / 10)
 
 
 def decayed(params: Any) -> Any:

@@ -19,7 +19,7 @@ MAY_DIFFER = ("config.mesh.", "config.checkpoint.", "config.evaluate_every")
 
 
 def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> None:
-  """Raises ValueError if the folder holds another run: its experiment, seeds or configuration differ. Writes nothing."""
+  """Raises ValueError if the folder holds another run: other experiment, seeds or configuration. Writes nothing."""
   folder = pathlib.Path(workdir)
   if folder.exists() and not folder.is_dir():
     raise ValueError(f"--workdir={workdir} is a file; give a folder")

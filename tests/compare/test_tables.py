@@ -159,3 +159,9 @@ def test_score_at_a_control_is_not_to_be_told_from_it(built):
   table = built["language_modeling"]
   level = dataclasses.replace(table, references={"twin": table.scored[0].interval.mean})
   assert any("not to be told from twin" in sentence for sentence in verdict.sentences(level))
+
+
+def test_tables_of_edited_and_unedited_code_have_different_names(rows):
+  edited = [row | {"commit": row["commit"] + "+changes"} for row in rows]
+  labels = {(table.task, table.label) for table in tables.build([*rows, *edited])}
+  assert len(labels) == 6

@@ -1,0 +1,136 @@
+"""What a caller demands is honoured, or refused by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention.base import Call, Refused
+from attention_lab.attention.mask import NAMES, Mask
+from attention_lab.certify.comparison import same
+from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.subject import Inputs, Subject, at_positions, rows
+
+SHORT, LONG = 5, 10  # a length and twice that; both odd to chunks of 4
+
+
+def padding(subject: Subject) -> str:
+  """Padded on the right equals cut off, whatever stands in the padding; padded queries give zeros."""
+  require({"q_valid", "kv_valid"} <= subject.claims.masks, "padding is refused")
+  long, short = subject.shape(T=LONG, S=LONG), subject.shape(T=SHORT, S=SHORT)
+  masks = [Mask(), Mask(causal=True)] if "causal" in subject.claims.masks else [Mask()]
+  for seed in range(subject.draws):
+    inputs, garbage = subject.inputs(long, seed), subject.inputs(long, seed + 1000, scale=30.0)
+    padded = Inputs(*(_joined(a, b) for a, b in zip(rows(inputs, 0, SHORT), rows(garbage, SHORT, LONG), strict=True)))
+    real = jnp.broadcast_to(jnp.arange(LONG) < SHORT, (long.B, LONG))
+    for mask in map(subject.mask, masks):
+      given = subject.forward(subject.params(long.dims()), padded, Call(mask & Mask(q_valid=real, kv_valid=real)))
+      cut = subject.forward(subject.params(long.dims()), rows(inputs, 0, SHORT), Call(mask))
+      same(given[:, :SHORT], cut, "padding against truncation", shape=long, seed=seed)
+      same(given[:, SHORT:], jnp.zeros_like(given[:, SHORT:]), "padded queries", tolerance=0.0, shape=long, seed=seed)
+  return f"length {LONG} padded from {SHORT}, {len(masks) * subject.draws} draws at {short}"
+
+
+def packing(subject: Subject) -> str:
+  """Two sequences packed into one, with segments and restarting positions, equal each alone."""
+  require("segments" in subject.claims.masks, "segments are refused")
+  long = subject.shape(T=LONG, S=LONG)
+  ids = jnp.broadcast_to(jnp.where(jnp.arange(LONG) < SHORT, 3, 8), (long.B, LONG)).astype(jnp.int32)
+  places = at_positions(*[jnp.broadcast_to(jnp.arange(LONG) % SHORT, (long.B, LONG))] * 2)
+  masks = [Mask(), Mask(causal=True)] if "causal" in subject.claims.masks else [Mask()]
+  params = subject.params(long.dims())
+  for seed in range(subject.draws):
+    inputs = subject.inputs(long, seed, scale=1.0)
+    for mask in map(subject.mask, masks):
+      packed = subject.forward(params, inputs, Call(mask & Mask(q_segments=ids, k_segments=ids), places))
+      for start in (0, SHORT):
+        alone = subject.forward(params, rows(inputs, start, start + SHORT), Call(mask))
+        same(packed[:, start : start + SHORT], alone, f"packed from {start} against separate", shape=long, seed=seed)
+  return f"two segments of {SHORT}, {len(masks) * subject.draws} draws"
+
+
+def nothing(subject: Subject) -> str:
+  """A query that may read nothing returns zeros, without NaN in the gradient."""
+  shape, empty = subject.shape(), {}
+  claims = subject.claims
+  for name, array in (("kv_valid", (2, 5)), ("q_valid", (2, 5)), ("explicit", (2, 4, 5, 5))):
+    if name in claims.masks:
+      empty[name] = Call(subject.mask(Mask(**{name: jnp.zeros(array, bool)})))
+  if "segments" in claims.masks and claims.cross and "explicit" in claims.masks:
+    empty["segments"] = Call(subject.mask(Mask(q_segments=jnp.zeros((2, 5), jnp.int32), k_segments=jnp.ones((2, 5), jnp.int32))))
+  if "kv_valid" in claims.masks:
+    empty["empty slots"] = Call(subject.mask(), at_positions(np.arange(5)[None], np.full((1, 5), -1)))
+  require(bool(empty), "every mask that could hide all keys is refused")
+  inputs, params = subject.inputs(shape), subject.params(shape.dims())
+  for name, call in empty.items():
+    out, grads = subject.gradient(params, inputs, call, jnp.ones(jax.eval_shape(subject.eager, params, inputs, call).shape))
+    same(out, jnp.zeros_like(out), f"all hidden by {name}", tolerance=0.0, shape=shape, seed=0)
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(grads)):
+      raise Refuted(f"the gradient is not finite where {name} hides every key", shape=shape, seed=0)
+  return f"by {', '.join(empty)}; gradient finite"
+
+
+def refusals(subject: Subject) -> str:
+  """Each demand that is not claimed raises Refused with the names of the variant and of the demand."""
+  claims, shape = subject.claims, subject.shape()
+  demands = {name: (Call(subject.mask(_demand(name))), shape) for name in NAMES if name not in claims.masks and not (name == "causal" and claims.requires_causal)}
+  if not claims.bias:
+    demands["bias"] = (Call(subject.mask(), bias=jnp.zeros((1, 1, 5, 5))), shape)
+  if not claims.cross:
+    demands["cross"] = (Call(subject.mask()), subject.shape(T=5, S=7, cross=True))
+  if not claims.grouped and {"q", "k"} <= set(subject.variant.projections):
+    demands["kv_heads"] = (Call(subject.mask()), shape._replace(K=2))
+  if claims.requires_causal:
+    demands["causal"] = (Call(), shape)
+  for name, (call, sizes) in demands.items():
+    _expect(subject, name, call, sizes)
+  if not claims.decode:
+    _expect_no_decoding(subject, shape)
+    demands["extend"] = (Call(), shape)
+  require(bool(demands), "nothing is undeclared")
+  return f"refuses {', '.join(demands)}"
+
+
+def _demand(name: str) -> Mask:
+  two = {"q_segments": jnp.zeros((2, 5), jnp.int32), "k_segments": jnp.zeros((2, 5), jnp.int32)}
+  values = {"window": 2, "causal": True, "q_valid": jnp.ones((2, 5), bool), "kv_valid": jnp.ones((2, 5), bool)}
+  values |= {"explicit": jnp.ones((2, 1, 5, 5), bool)}
+  if name == "segments":
+    return Mask(**two)
+  return Mask(causal=True, prefix=jnp.ones(2, jnp.int32)) if name == "prefix" else Mask(**{name: values[name]})
+
+
+def _expect(subject: Subject, name: str, call: Call, shape) -> None:
+  try:
+    jax.eval_shape(subject.eager, subject.params(shape.dims()), subject.inputs(shape), call)
+  except Refused as refusal:
+    words = str(refusal).lower()
+    if subject.name.lower() not in words or not any(word in words for word in (name, "causal" if name == "prefix" else name)):
+      raise Refuted(f"the refusal of '{name}' does not name it and the variant: {refusal}", shape=shape) from refusal
+    return
+  except Exception as error:
+    raise Refuted(f"'{name}' is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape) from error
+  raise Refuted(f"'{name}' is not claimed, yet accepted without a word", shape=shape)
+
+
+def _expect_no_decoding(subject: Subject, shape) -> None:
+  inputs = subject.inputs(shape)
+  try:
+    subject.variant.extend(subject.params(shape.dims()), {}, *inputs[:3], x=inputs.x)
+  except Refused as refusal:
+    if subject.name in str(refusal):
+      return
+  except Exception as error:
+    raise Refuted(f"decoding is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape) from error
+  raise Refuted("decoding is not claimed, yet accepted, or refused without the variant's name", shape=shape)
+
+
+def _joined(a, b):
+  return None if a is None else jnp.concatenate([a, b], axis=1)
+
+
+PROOFS = {
+  "padding equals truncation": padding,
+  "packed equals separate": packing,
+  "nothing readable gives zeros": nothing,
+  "refuses undeclared demands": refusals,
+}

@@ -1,0 +1,143 @@
+"""No leak: what may not be read is replaced by other values of several magnitudes, and nothing may move.
+
+A Jacobian alone is blind to selection: top-k over the whole sequence has a zero Jacobian and still leaks.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention.base import Call
+from attention_lab.attention.mask import Mask
+from attention_lab.certify import draw
+from attention_lab.certify.comparison import same
+from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.subject import Inputs, Shape, Subject
+
+MAGNITUDES = (0.3, 10.0, 1e3)
+STILL = 2e-6  # largest movement of what must not move, relative to the output
+LENGTH = 7
+PAIRWISE = ("causal", "window", "prefix", "kv_valid", "segments", "explicit")
+
+
+def honours(constraint: str) -> Callable[[Subject], str]:
+  """The proof that no query reads a key which the constraint hides, and that exact attention reads all others."""
+
+  def proof(subject: Subject) -> str:
+    require(constraint in subject.claims.masks, f"refused: {subject.name} does not list '{constraint}'")
+    names = (constraint, "causal") if constraint == "prefix" else (constraint,)
+    return _examine(subject, names, subject.draws)
+
+  return proof
+
+
+def together(subject: Subject) -> str:
+  """All constraints at once hide what any of them hides."""
+  require(len(subject.claims.masks & set(PAIRWISE)) > 1, "honours fewer than two patterns")
+  return _examine(subject, PAIRWISE, 2 * subject.draws)
+
+
+def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
+  shape, pairs = subject.shape(B=1, T=LENGTH, S=LENGTH), 0
+  for seed in range(draws):
+    call = draw.call(subject, shape, names, seed)
+    readable = np.asarray(call.mask.dense(LENGTH, LENGTH))
+    readable = np.broadcast_to(readable, (1, shape.N, LENGTH, LENGTH))[0].any(axis=0)
+    for magnitude in MAGNITUDES:
+      moved = influence(subject, shape, call, seed, magnitude)
+      leaks = np.argwhere((moved > STILL) & ~readable & ~np.eye(LENGTH, dtype=bool))
+      if len(leaks):
+        t, s = leaks[0]
+        detail = f"query {t} moves by {moved[t, s]:.1e} when token {s}, which '{'+'.join(names)}' hides, is replaced by values of size {magnitude:g}"
+        raise Refuted(detail, shape=shape, seed=seed, position=f"query {t}, key {s}")
+      pairs += int((~readable).sum())
+    blind = np.argwhere(readable & ~(influence(subject, shape, call, seed, 10.0) > STILL))
+    if subject.claims.exactness == "exact" and len(blind):
+      t, s = blind[0]
+      raise Refuted(f"query {t} does not read key {s}, which it may: not softmax over all readable keys", shape=shape, seed=seed, position=f"query {t}, key {s}")
+  return f"{pairs} hidden pairs at sizes {', '.join(f'{m:g}' for m in MAGNITUDES)}"
+
+
+def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:
+  """`T S`: how far each output row moves when token s (its q, k, v and x) is replaced, in one batch of S + 1 copies."""
+  inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=magnitude)
+  which = jnp.arange(LENGTH + 1)[:, None] == jnp.arange(LENGTH)
+
+  def replaced(array, new):
+    return None if array is None else jnp.where(which.reshape(LENGTH + 1, LENGTH, *[1] * (array.ndim - 2)), new, array)
+
+  copies = Inputs(*(replaced(array, new) for array, new in zip(inputs, other, strict=True)))
+  out = subject.run(copies, shape, call)
+  base = out[LENGTH:]
+  moved = np.abs(out[:LENGTH] - base) / max(1.0, float(np.max(np.abs(base))))
+  moved = np.nan_to_num(moved, nan=np.inf)
+  return moved.reshape(LENGTH, LENGTH, -1).max(axis=-1).T
+
+
+def examples(subject: Subject) -> str:
+  """No example of a batch depends on another."""
+  shape = subject.shape(B=3)
+  call = Call(subject.mask())
+  for seed in range(subject.draws):
+    inputs = subject.inputs(shape, seed)
+    before = subject.run(inputs, shape, call)
+    for magnitude in MAGNITUDES:
+      other = subject.inputs(shape, seed + 1000, scale=magnitude)
+      mixed = Inputs(*(None if a is None else jnp.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, other, strict=True)))
+      after = subject.run(mixed, shape, call)
+      same(after[:1], before[:1], "another example of the batch was replaced", tolerance=STILL, shape=shape, seed=seed)
+  return f"{subject.draws * len(MAGNITUDES)} replacements"
+
+
+def queries(subject: Subject) -> str:
+  """A row depends on its own query alone: the other rows' q (and, in cross-attention, x) are replaced."""
+  require(subject.claims.per_query, "rows depend on the other queries")
+  require(subject.claims.cross or "q" in subject.variant.projections, "has no queries apart from its keys")
+  shape = subject.shape(T=5, S=6, K=2, cross=True) if subject.claims.cross else subject.shape()
+  for seed in range(subject.draws):
+    inputs = subject.inputs(shape, seed)
+    before = subject.run(inputs, shape, Call(subject.mask()))
+    other = subject.inputs(shape, seed + 1000, scale=10.0)
+    q = None if inputs.q is None else inputs.q.at[:, 1:].set(other.q[:, 1:])
+    x = inputs.x.at[:, 1:].set(other.x[:, 1:]) if shape.cross else inputs.x
+    after = subject.run(inputs._replace(q=q, x=x), shape, Call(subject.mask()))
+    same(after[:, :1], before[:, :1], "the other queries were replaced", tolerance=STILL, shape=shape, seed=seed)
+  return f"{subject.draws} replacements"
+
+
+def heads(subject: Subject) -> str:
+  """A head reads its own query head and key head and no other."""
+  require(not subject.claims.mixes_heads, "heads read one another")
+  shape = subject.shape(K=2)
+  group = shape.N // shape.K
+  call = Call(subject.mask(Mask()))
+  for seed in range(subject.draws):
+    inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=10.0)
+    before = subject.run(inputs, shape, call)
+    mixed = [None if a is None else a.at[:, :, :n].set(b[:, :, :n]) for a, b, n in zip(inputs[:3], other[:3], (group, 1, 1), strict=True)]
+    after = subject.run(Inputs(*mixed, inputs.x), shape, call)
+    same(after[:, :, group:], before[:, :, group:], "the first key head and its queries were replaced", tolerance=STILL, shape=shape, seed=seed)
+  return f"{subject.draws} replacements"
+
+
+def groups(subject: Subject) -> str:
+  """Query head n reads key head n // (N // K): grouped heads equal key heads repeated in blocks."""
+  require(subject.claims.grouped, "needs as many key heads as query heads")
+  shape, call = subject.shape(K=2), Call(subject.mask())
+  for seed in range(subject.draws):
+    inputs = subject.inputs(shape, seed)
+    repeated = [None if array is None else jnp.repeat(array, shape.N // shape.K, axis=2) for array in inputs[1:3]]
+    full = subject.run(inputs._replace(k=repeated[0], v=repeated[1]), shape, call)
+    same(subject.run(inputs, shape, call), full, "key heads repeated in blocks", shape=shape, seed=seed)
+  return f"{subject.draws} draws, {shape.N} heads on {shape.K}"
+
+
+PROOFS = {
+  **{f"honours {name}": honours(name) for name in PAIRWISE},
+  "honours all constraints together": together,
+  "examples are independent": examples,
+  "queries are independent": queries,
+  "heads are independent": heads,
+  "groups of heads are blocks": groups,
+}
