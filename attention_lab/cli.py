@@ -6,7 +6,6 @@ keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import pathlib
 import sys
@@ -18,6 +17,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from attention_lab import config as configs
+from attention_lab import nearest
 
 _OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
@@ -123,8 +123,7 @@ def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
     inside = [f"--{field}" for field in fields if field.startswith(f"{name}.")]
     if inside:
       _refuse(f"--{name} is a group of fields: set one of {', '.join(inside)}")
-    close = difflib.get_close_matches(name, fields, n=1)
-    _refuse(f"unknown flag '--{name}'" + (f", did you mean '--{close[0]}'?" if close else " (--help lists all)"))
+    _refuse(f"unknown flag '--{name}'{nearest.hint(name, fields) or ' (--help lists all)'}")
 
 
 def _default(config: flags.FlagHolder) -> Any:
@@ -132,7 +131,7 @@ def _default(config: flags.FlagHolder) -> Any:
 
 
 def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
-  module = inspect.getmodule(main)
+  module = sys.modules[main.__module__]
   lines = [(module.__doc__ or program).strip(), "", "Flags:"]
   own = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
   own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
@@ -167,7 +166,8 @@ def _comments(kind: type) -> dict[str, str]:
   for base in reversed(kind.__mro__[:-1]):
     source = inspect.getsource(base)
     lines = source.splitlines()
-    for node in ast.parse(inspect.cleandoc(source)).body[0].body:
-      if isinstance(node, ast.AnnAssign) and "  # " in lines[node.end_lineno - 1]:
-        comments[node.target.id] = lines[node.end_lineno - 1].split("  # ", 1)[1]
+    for node in ast.walk(ast.parse(inspect.cleandoc(source))):
+      if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        _, mark, comment = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
+        comments |= {node.target.id: comment} if mark else {}
   return comments

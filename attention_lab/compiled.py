@@ -35,7 +35,7 @@ def count(jaxpr: core.Jaxpr) -> int:
   return sum(_equation(equation) for equation in jaxpr.eqns)
 
 
-def _equation(equation: core.JaxprEqn) -> int:
+def _equation(equation: Any) -> int:
   name, params = equation.primitive.name, equation.params
   if name == "dot_general":
     return _dot(equation)
@@ -62,13 +62,13 @@ def _equation(equation: core.JaxprEqn) -> int:
   return max(sizes, default=0)
 
 
-def _dot(equation: core.JaxprEqn) -> int:
+def _dot(equation: Any) -> int:
   (contracted, _), _ = equation.params["dimension_numbers"]
   depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
   return 2 * depth * math.prod(equation.outvars[0].aval.shape)
 
 
-def _convolution(equation: core.JaxprEqn) -> int:
+def _convolution(equation: Any) -> int:
   kernel, features = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec[0]
   return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[features]
 

@@ -5,9 +5,10 @@ in `attention_lab/tasks`; `to_json` and `from_json` are what a workdir's `config
 """
 
 import dataclasses
-import difflib
 import json
 from typing import Any
+
+from attention_lab import nearest
 
 
 @dataclasses.dataclass
@@ -86,9 +87,7 @@ def override(config: Any, word: str) -> None:
   name, mark, text = word.lstrip("-").partition("=")
   fields = flatten(config)
   if name not in fields or not mark:
-    close = difflib.get_close_matches(name, fields, n=1)
-    hint = f", did you mean --{close[0]}?" if close else ""
-    raise ValueError(f"unknown flag {word}{hint}")
+    raise ValueError(f"unknown flag {word}{nearest.hint(name, fields)}")
   *path, last = name.split(".")[1:]
   for part in path:
     config = getattr(config, part)

@@ -44,7 +44,7 @@ def test_a_boolean_field_can_be_set(binary):
 @pytest.mark.parametrize(
   ("word", "message"),
   [
-    ("--config.model.widht=3", "did you mean '--config.model.width'"),
+    ("--config.model.widht=3", "did you mean 'config.model.width'"),
     ("--config.model=3", "is a group of fields"),
     ("--config.steps=many", "--config.steps=many"),
     ("--no_such_flag=1", "no_such_flag"),

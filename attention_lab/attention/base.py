@@ -76,6 +76,7 @@ class Call(NamedTuple):
   key: PRNGKeyArray | None = None  # None means no randomness
 
 
+@dataclasses.dataclass(frozen=True)
 class Attention(abc.ABC):
   """One way for queries to read values. Subclasses are frozen dataclasses: hashable, printable, the truth of a run."""
 

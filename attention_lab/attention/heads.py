@@ -27,7 +27,7 @@ class Heads(Attention):
         )
 
   @property
-  def projections(self) -> str:
+  def projections(self) -> str:  # type: ignore[override]
     """All that any part reads."""
     return "".join(letter for letter in "qkvo" if any(letter in part.projections for _, part in self.parts))
 
@@ -62,7 +62,8 @@ class Heads(Attention):
         raise Refused("a mixture of heads takes an explicit mask or bias that is the same for all heads")
 
     def one(i: int, part: Attention, own: list[Any]) -> Attended:
-      return part.with_aux(params[str(i)], *own, call)
+      q, k, v = own
+      return part.with_aux(params[str(i)], q, k, v, call)
 
     parts = self._each(one, q, k, v)
     losses = {f"{i}/{name}": value for i, part in enumerate(parts) for name, value in part.losses.items()}

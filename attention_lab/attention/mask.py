@@ -45,11 +45,16 @@ class Mask:
       window = (self.window, self.window) if isinstance(self.window, int) else tuple(self.window)
       if len(window) != 2 or min(window) < 1:
         raise ValueError(f"window={self.window} must be at least 1: it counts the query's own position")
-      object.__setattr__(self, "window", window)
+      object.__setattr__(self, "window", window)  # one form, so that equal windows compare equal
     if self.prefix is not None and not self.causal:
       raise ValueError("prefix relaxes a causal mask, and this mask is not causal: set causal=True")
     if (self.q_segments is None) != (self.k_segments is None):
       raise ValueError("segments need both q_segments and k_segments; pass the same array twice in self-attention")
+
+  @property
+  def span(self) -> tuple[int, int] | None:
+    """The window as (left, right)."""
+    return self.window if not isinstance(self.window, int) else (self.window, self.window)
 
   def names(self) -> frozenset[str]:
     """The constraints that are present, out of `NAMES`."""
@@ -60,22 +65,21 @@ class Mask:
     """Both: a pair is readable if it is readable in each."""
     if self.q_segments is not None and other.q_segments is not None:
       raise ValueError("two segmentations cannot be one mask: give one of them as explicit=")
-    explicit = _both(self.explicit, other.explicit)
     prefix = None
-    if self.causal and other.causal and None not in (self.prefix, other.prefix):
+    if self.prefix is not None and other.prefix is not None:
       prefix = jnp.minimum(self.prefix, other.prefix)
     elif not (self.causal and other.causal):
       prefix = self.prefix if self.prefix is not None else other.prefix
     segments = self if self.q_segments is not None else other
     return Mask(
       causal=self.causal or other.causal,
-      window=_narrower(self.window, other.window),
+      window=_narrower(self.span, other.span),
       prefix=prefix,
       q_valid=_both(self.q_valid, other.q_valid),
       kv_valid=_both(self.kv_valid, other.kv_valid),
       q_segments=segments.q_segments,
       k_segments=segments.k_segments,
-      explicit=explicit,
+      explicit=_both(self.explicit, other.explicit),
     )
 
   def dense(self, T: int, S: int, positions: Positions = Positions()) -> Bool[Array, "#B #N T S"]:
@@ -87,7 +91,7 @@ class Mask:
     ]
     for valid, index in rows:
       readable = readable if valid is None else readable & valid[index]
-    if self.q_segments is not None:
+    if self.q_segments is not None and self.k_segments is not None:
       readable = readable & (self.q_segments[:, None, :, None] == self.k_segments[:, None, None, :])
     return readable if self.explicit is None else readable & self.explicit
 
@@ -98,8 +102,8 @@ class Mask:
     if self.causal:
       past = j <= i
       readable &= past if self.prefix is None else past | (j < self.prefix[:, None, None, None])
-    if self.window is not None:
-      left, right = self.window
+    if self.span is not None:
+      left, right = self.span
       readable &= (i - j < left) & (i - j > -right)
     return readable
 

@@ -52,9 +52,8 @@ def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
 
   Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
   """
-  total = None
+  total = jnp.eye(layers[0].shape[-1])
   for maps in layers:
     step = 0.5 * maps.mean(axis=1) + 0.5 * jnp.eye(maps.shape[-1])
-    step = step / step.sum(axis=-1, keepdims=True)
-    total = step if total is None else step @ total
+    total = step / step.sum(axis=-1, keepdims=True) @ total
   return total

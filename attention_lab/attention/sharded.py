@@ -30,7 +30,7 @@ def attend(
     raise Refused(
       f"{type(variant).__name__} draws random bits, which are not yet independent of the mesh: use one device"
     )
-  batch = _batch_axes((v if v is not None else call.x).shape[0], mesh)
+  batch = _batch_axes(jax.tree.leaves((v, call.x))[0].shape[0], mesh)
   heads = None if variant.claims().mixes_heads else HEADS
   arrays = {"params": params, "q": q, "k": k, "v": v, "call": call._replace(key=None)}
   specs = {
@@ -42,12 +42,13 @@ def attend(
     _check_heads(letter, arrays[letter], mesh, heads)
   out = P(batch, None, None) if v is None else P(batch, None, heads)
 
-  def local(arrays: dict[str, Any]) -> Attended:
+  def local(arrays: dict[str, Any]) -> tuple:
     attended = variant.with_aux(**arrays)
     losses, stats = jax.lax.pmean((attended.losses, attended.stats), mesh.axis_names)
-    return Attended(attended.out, losses, stats)
+    return attended.out, losses, stats
 
-  return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=Attended(out, P(), P()), check_vma=False)(arrays)
+  outs: Any = (out, P(), P())
+  return Attended(*jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=outs, check_vma=False)(arrays))
 
 
 def extend(

@@ -10,13 +10,14 @@
 
 import ast
 import dataclasses
-import difflib
 import importlib
+import itertools
 import pkgutil
 import re
 import types
 import typing
 
+from attention_lab import nearest
 from attention_lab.attention import variants
 from attention_lab.attention.base import Attention
 from attention_lab.attention.heads import Heads
@@ -49,6 +50,17 @@ def layers(text: str, count: int) -> tuple[Attention, ...]:
   """The variant of each of `count` layers; the layers that `text` names are repeated cyclically."""
   found = _layers(_tree(text), text)
   return tuple(found[i % len(found)] for i in range(count))
+
+
+def canonical(text: str) -> str:
+  """The one way to write a row: defaults left out, arguments by name, equal neighbours counted."""
+  found = itertools.groupby(_layers(_tree(text), text))
+  counted = [(len(list(group)), to_string(variant)) for variant, group in found]
+  if len(counted) == 1:
+    return counted[0][1]
+  return "|".join(
+    name if count == 1 else f"{count}*({name})" if "+" in name else f"{count}*{name}" for count, name in counted
+  )
 
 
 def packages(text: str) -> frozenset[str]:
@@ -114,7 +126,7 @@ def _variant(node: ast.expr, text: str) -> Attention:
   fields = {field.name: field for field in dataclasses.fields(kind)}
   try:
     arguments = dict(zip(fields, (ast.literal_eval(value) for value in call.args), strict=False))
-    arguments |= {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    arguments |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
   except ValueError as error:
     raise ValueError(f"attention spec '{text}': arguments are literals such as 3, 0.5, 'text' or None") from error
   if len(call.args) > len(fields):
@@ -124,9 +136,8 @@ def _variant(node: ast.expr, text: str) -> Attention:
   hints = typing.get_type_hints(kind)
   for argument, value in arguments.items():
     if argument not in fields:
-      raise ValueError(
-        f"{name} has no hyper-parameter '{argument}'{nearest(argument, fields)}; it has {', '.join(fields) or 'none'}"
-      )
+      hint = nearest.hint(argument, fields)
+      raise ValueError(f"{name} has no hyper-parameter '{argument}'{hint}; it has {', '.join(fields) or 'none'}")
     if not _fits(value, hints[argument]):
       raise ValueError(f"{name}: {argument}={value!r} must be {_described(hints[argument])}")
   return kind(**arguments)
@@ -143,15 +154,9 @@ def _kind(name: str) -> type[Attention]:
       raise ValueError(f"{module}:{kind} is not a variant: it must be a frozen dataclass that extends Attention")
     return found
   if name not in names():
-    raise ValueError(f"unknown attention variant '{name}'{nearest(name, names())}; there are {', '.join(names())}")
-  module = importlib.import_module(f"{variants.__name__}.{name}")
-  return getattr(module, "".join(word.capitalize() for word in name.split("_")))
-
-
-def nearest(given: str, choices: typing.Iterable[str]) -> str:
-  """`, did you mean 'softmax'?` if a choice is close to what was given, else nothing."""
-  close = difflib.get_close_matches(given, list(choices), n=1)
-  return f", did you mean '{close[0]}'?" if close else ""
+    raise ValueError(f"unknown attention variant '{name}'{nearest.hint(name, names())}; there are {', '.join(names())}")
+  file = importlib.import_module(f"{variants.__name__}.{name}")
+  return getattr(file, "".join(word.capitalize() for word in name.split("_")))
 
 
 def _fits(value: object, hint: object) -> bool:

@@ -188,3 +188,6 @@ def _listed(call: Call) -> str:
   extras = {"bias"} if call.bias is not None else set()
   extras |= set() if call.positions.known else {"positions"}
   return "+".join(sorted(call.mask.names() | extras)) or "no mask"
+
+
+PROOFS = {"equals its oracle": forward, "gradient equals its oracle's": gradient}

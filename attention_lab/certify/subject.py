@@ -58,7 +58,7 @@ class Subject:
   def __post_init__(self):
     object.__setattr__(self, "forward", jax.jit(self.eager))
     object.__setattr__(self, "gradient", jax.jit(self._gradient))
-    object.__setattr__(self, "extend", jax.jit(self._extend, static_argnames="mask"))
+    object.__setattr__(self, "extend", jax.jit(self._extend))
 
   @property
   def claims(self) -> Claims:

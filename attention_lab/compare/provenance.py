@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -20,15 +21,15 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
 
 @functools.cache
 def commit() -> str:
-  """The git commit of this code, `+changes` if it was edited since, or the package's version outside a repository."""
+  """The git commit of this code, with a digest of what was edited since, or the package's version outside a repository."""
   folder = pathlib.Path(__file__).parent.parent.parent
   git = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
   try:
     head = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-    edited = git(["git", "status", "--porcelain", "--", "attention_lab", "experiments"]).stdout.strip()
+    edited = git(["git", "diff", "HEAD", "--", "attention_lab", "experiments"]).stdout
   except (OSError, subprocess.CalledProcessError):
     return f"version {__version__}"
-  return f"{head}+changes" if edited else head
+  return f"{head}+{hashlib.sha256(edited.encode()).hexdigest()[:8]}" if edited else head
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from attention_lab.tasks import base as tasks
 from attention_lab.train import limits, loop
 
 RESULTS = "results.jsonl"
+POINTS = 10  # of a learning curve, unless --config.evaluate_every says otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +48,7 @@ def plan(names: str, specs: str, seeds: int, steps: int, overrides: Sequence[str
     raise ValueError(f"--seeds={seeds} must be at least 1")
   if steps < 0:
     raise ValueError(f"--steps={steps} must be at least 1, or 0 for each task's own number")
-  rows = spec.rows(specs)
-  for row in rows:
-    spec.layers(row, 1)
+  rows = tuple(map(spec.canonical, spec.rows(specs)))
   chosen: dict[str, configs.Config] = {}
   for name in filter(None, (part.strip() for part in names.split(","))):
     binary, _, dataset = name.partition(":")
@@ -58,6 +57,7 @@ def plan(names: str, specs: str, seeds: int, steps: int, overrides: Sequence[str
     config.steps = steps or config.steps
     for word in overrides:
       configs.override(config, word)
+    config.evaluate_every = config.evaluate_every or max(1, config.steps // POINTS)
     chosen[name] = config
   if not chosen:
     raise ValueError("--task is empty: name at least one, as in --task=recall,image_classification:digits")

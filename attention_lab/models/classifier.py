@@ -9,7 +9,7 @@ from attention_lab.attention.mask import FULL, Mask
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
 from attention_lab.models.dimensions import FLAG, choose
-from attention_lab.models.embedding import Embedding
+from attention_lab.models.embedding import Tokens
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.transformer import Transformer
 
@@ -32,7 +32,7 @@ class TransformerClassifier(nnx.Module):
   ):
     self.max_len, self.pooling = max_len, choose(f"{FLAG}.pooling", pooling, POOLINGS)
     self.encoder = Transformer(config, max_len, key=keys.child(key, "encoder"), mesh=mesh)
-    self.embedding = Embedding(vocabulary, config.width, key=keys.child(key, "embedding"))
+    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
 
   def __call__(
@@ -40,7 +40,7 @@ class TransformerClassifier(nnx.Module):
   ) -> Output:
     """Logits `B C` in float32. valid: False on padding, which nobody reads and which does not count in the mean."""
     mask = FULL if valid is None else Mask(q_valid=valid, kv_valid=valid)
-    x = self.embedding(tokens, self.encoder.dtype)
+    x = self.tokens(tokens, self.encoder.dtype)
     hidden = self.encoder(x, mask=mask, key=keys.child(key, "encoder"))
     pooled = hidden.logits[:, 0] if self.pooling == "first" else mean(hidden.logits, valid)
     return hidden._replace(logits=self.head(pooled, jnp.float32))

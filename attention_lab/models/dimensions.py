@@ -54,7 +54,7 @@ def variants(config: ModelConfig) -> tuple[Attention, ...]:
   found = spec.layers(config.attention, config.layers)
   for variant in found:
     if not variant.claims().grouped and config.kv_heads not in (0, config.heads):
-      why = f"{spec.to_string(variant)} needs as many key and value heads as {FLAG}.heads={config.heads}"
+      why = f"{spec.to_string(variant)} needs as many of them as {FLAG}.heads={config.heads}"
       raise Refused(f"{FLAG}.kv_heads={config.kv_heads}: {why}; give {FLAG}.kv_heads=0")
   if config.shared_layers and len(set(found)) > 1:
     why = "but layers with one set of parameters need one variant"

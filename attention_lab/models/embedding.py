@@ -11,22 +11,22 @@ from attention_lab.attention.positions import Positions
 from attention_lab.models import keys, positions
 
 
-class Embedding(nnx.Module):
+class Tokens(nnx.Module):
   """A table N(0, 1/D) of V rows, times √D on the way in, so that the same table serves as the output map (tied)."""
 
   def __init__(self, vocabulary: int, width: int, *, key: PRNGKeyArray):
     self.width = width
-    self.table = nnx.Param(width**-0.5 * jax.random.normal(keys.child(key, "table"), (vocabulary, width)))
+    self.embedding = nnx.Param(width**-0.5 * jax.random.normal(keys.child(key, "embedding"), (vocabulary, width)))
 
   def __call__(self, tokens: Int[Array, "B T"], dtype: Any) -> Float[Array, "B T D"]:
     """Vectors of unit variance. Tokens outside the table give NaN."""
-    rows = self.table[...].at[tokens].get(mode="fill", fill_value=jnp.nan)
+    rows = self.embedding[...].at[tokens].get(mode="fill", fill_value=jnp.nan)
     return (rows * self.width**0.5).astype(dtype)
 
   def logits(self, x: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:
-    """x times the transposed table, in float32."""
+    """Products with the rows of the table, in float32."""
     flat = x.reshape(-1, self.width)
-    out = jnp.dot(flat, self.table[...].astype(x.dtype).T, preferred_element_type=jnp.float32)
+    out = jnp.dot(flat, self.embedding[...].astype(x.dtype).T, preferred_element_type=jnp.float32)
     return out.reshape(*x.shape[:-1], -1)
 
 
@@ -41,7 +41,9 @@ class Codes(nnx.Module):
   def __call__(self, x: Float[Array, "B T D"], where: Positions) -> Float[Array, "B T D"]:
     """Raises ValueError if x is longer than max_len."""
     if x.shape[1] > self.max_len:
-      raise ValueError(f"{x.shape[1]} tokens are more than the {self.max_len} that the model was built for; give a larger max_len")
+      raise ValueError(
+        f"{x.shape[1]} tokens are more than the {self.max_len} that the model was built for; give a larger max_len"
+      )
     if "learned" in self.resolved:
       code = self.learned(where.queries(x.shape[1]))
     elif self.resolved == "sinusoidal":

@@ -14,7 +14,7 @@ Params = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Functional:
-  """`build(key) -> nnx.Module` as init, apply and bind; equal and hashable by identity, so that it can be static in jit."""
+  """`build(key) -> nnx.Module` as init, apply and bind; hashable by identity, so that it can be static in jit."""
 
   build: Callable[[PRNGKeyArray], nnx.Module]
 

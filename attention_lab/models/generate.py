@@ -43,9 +43,9 @@ def generate(
 ) -> list[Int[np.ndarray, "_"]]:
   """Continues each prompt by `steps` tokens, or up to and with the stop token; returns the new tokens.
 
-  model: of a `TransformerLM`. Prompts may differ in length: the batch is padded on the right and each row decodes at its own positions.
-  A row's random bits depend on its number in the batch and on the step. Raises ValueError for an empty prompt, tokens outside the vocabulary,
-  more tokens than the model's max_len, sampling without a key.
+  model: of a `TransformerLM`. Prompts may differ in length: they are padded on the right, and each row decodes at its
+  own positions. A row's random bits depend on its number in the batch and on the step. Raises ValueError for an empty
+  prompt, tokens outside the vocabulary, more tokens than the model's max_len, sampling without a key.
   """
   module = model.bind(params)
   lengths = _checked(prompts, steps, module.max_len, module.vocabulary)
@@ -110,7 +110,7 @@ def _prefill(model: Functional, params: Params, tokens: Array, lengths: Array) -
 def _decode(
   model: Functional, steps: int, sampling: Sampling, params: Params, state: State, logits: Array, key: Array
 ) -> tuple[Array, State]:
-  """Tokens `B steps`, each row filled up with its stop token, and the state, which takes the place of the donated one."""
+  """Tokens `B steps`, rows filled up with the stop token, and the state, which takes the place of the donated one."""
   module = model.bind(params)
   B = logits.shape[0]
   row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(B))

@@ -1,7 +1,7 @@
 """Random keys by name, so that a parameter's initial value depends on its path and on nothing else in the model.
 
-Were keys split in order, one extra parameter of a variant would move every later initial value, and no two variants could be
-compared from the same start.
+Were keys split in order, one extra parameter of a variant would move every later initial value, and no two variants
+could be compared from the same start.
 """
 
 import zlib

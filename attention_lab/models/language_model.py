@@ -9,7 +9,7 @@ from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
-from attention_lab.models.embedding import Embedding
+from attention_lab.models.embedding import Tokens
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.transformer import State, Transformer
 
@@ -29,15 +29,20 @@ class TransformerLM(nnx.Module):
   ):
     self.max_len, self.vocabulary, self.tied = max_len, vocabulary, tied
     self.decoder = Transformer(config, max_len, key=keys.child(key, "decoder"), mesh=mesh)
-    self.embedding = Embedding(vocabulary, config.width, key=keys.child(key, "embedding"))
+    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
     if not tied:
       self.head = Linear((config.width,), (vocabulary,), key=keys.child(key, "head"))
 
   def __call__(
-    self, tokens: Int[Array, "B T"], *, mask: Mask = CAUSAL, positions: Positions = Positions(), key: PRNGKeyArray | None = None
+    self,
+    tokens: Int[Array, "B T"],
+    *,
+    mask: Mask = CAUSAL,
+    positions: Positions = Positions(),
+    key: PRNGKeyArray | None = None,
   ) -> Output:
     """Logits `B T V` in float32. Packed sequences: a mask with segments, and positions that restart in each."""
-    x = self.embedding(tokens, self.decoder.dtype)
+    x = self.tokens(tokens, self.decoder.dtype)
     hidden = self.decoder(x, mask=mask, positions=positions, key=keys.child(key, "decoder"))
     return hidden._replace(logits=self._logits(hidden.logits))
 
@@ -52,11 +57,11 @@ class TransformerLM(nnx.Module):
 
     last: the logits at each row's last real token only, `B V`. Prefill and decoding in one; NaN beyond `max_len`.
     """
-    state, hidden = self.decoder.extend(self.embedding(tokens, self.decoder.dtype), state, lengths)
+    state, hidden = self.decoder.extend(self.tokens(tokens, self.decoder.dtype), state, lengths)
     if last:
       at = jnp.full((tokens.shape[0],), tokens.shape[1], jnp.int32) if lengths is None else lengths
       hidden = jnp.take_along_axis(hidden, jnp.maximum(at - 1, 0)[:, None, None], axis=1)[:, 0]
     return state, self._logits(hidden)
 
   def _logits(self, hidden: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:
-    return self.embedding.logits(hidden) if self.tied else self.head(hidden, jnp.float32)
+    return self.tokens.logits(hidden) if self.tied else self.head(hidden, jnp.float32)

@@ -64,15 +64,27 @@ class Mlp(nnx.Module):
 class MultiHeadAttention(nnx.Module):
   """A variant between the projections that it names; it is called through `attention.sharded` only.
 
-  Projections: query D→N·H, key D→K·H, value D→K·V, out N·V→D. A variant without out gives back `B T D`, or `B T N V` with N·V = D.
+  Projections: query D→N·H, key D→K·H, value D→K·V, out N·V→D. A variant without out gives back `B T D`, or `B T N V`
+  with N·V = D.
   rotate: whether RoPE turns queries and keys first.
   """
 
   def __init__(
-    self, variant: Attention, dims: Dims, *, key: PRNGKeyArray, rotate: bool = False, gain: float = 1.0, mesh: Mesh | None = None
+    self,
+    variant: Attention,
+    dims: Dims,
+    *,
+    key: PRNGKeyArray,
+    rotate: bool = False,
+    gain: float = 1.0,
+    mesh: Mesh | None = None,
   ):
     self.variant, self.dims, self.rotate, self.mesh = variant, dims, rotate, mesh
-    shapes = {"q": ("query", dims.heads, dims.head), "k": ("key", dims.kv_heads, dims.head), "v": ("value", dims.kv_heads, dims.value)}
+    shapes = {
+      "q": ("query", dims.heads, dims.head),
+      "k": ("key", dims.kv_heads, dims.head),
+      "v": ("value", dims.kv_heads, dims.value),
+    }
     for letter, (name, *shape) in shapes.items():
       if letter in variant.projections:
         setattr(self, name, Linear((dims.model,), tuple(shape), key=keys.child(key, name)))
@@ -90,7 +102,12 @@ class MultiHeadAttention(nnx.Module):
     return attended._replace(out=self._merge(attended.out))
 
   def extend(
-    self, x: Float[Array, "B T D"], state: Any, positions: Int[Array, "B T"], lengths: Int[Array, "B"] | None, mask: Mask = CAUSAL
+    self,
+    x: Float[Array, "B T D"],
+    state: Any,
+    positions: Int[Array, "B T"],
+    lengths: Int[Array, "B"] | None,
+    mask: Mask = CAUSAL,
   ) -> tuple[Any, Float[Array, "B T D"]]:
     """Appends T tokens, of which `lengths` are real, at these positions, and attends from them to all so far."""
     q, k, v = self._project(x, positions)
@@ -164,7 +181,9 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _parameters(tree: dict[str, Any]) -> nnx.Dict:
-  return nnx.Dict({name: _parameters(leaf) if isinstance(leaf, dict) else nnx.Param(leaf) for name, leaf in tree.items()})
+  return nnx.Dict(
+    {name: _parameters(leaf) if isinstance(leaf, dict) else nnx.Param(leaf) for name, leaf in tree.items()}
+  )
 
 
 def _arrays(tree: nnx.Dict) -> dict[str, Any]:

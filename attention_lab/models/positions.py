@@ -2,11 +2,11 @@
 
 `resolve` is the one rule for `--config.model.positions`:
 
-  auto         each layer's own need: nothing where its variant has positions of its own, RoPE where it has queries and keys,
-               and learned codes on the embeddings if some layer has neither
-  rope         RoPE in every layer without positions of its own; refused if one of those has no queries and keys to turn
+  auto      what each layer needs: nothing where its variant has positions of its own, RoPE where it has queries and
+            keys, and learned codes on the embeddings if some layer has neither
+  rope      in every layer without positions of its own; refused if one of those has no queries and keys to turn
   learned, sinusoidal, sincos2d     added to the embeddings, whatever the variants have
-  none         nothing
+  none      nothing
 """
 
 import math
@@ -38,9 +38,13 @@ def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False)
     codes = ["rope"] * (len(needy) > len(stiff)) + ["learned"] * bool(stiff)
     return "+".join(codes) or "none"
   if positions == "rope" and stiff:
-    raise ValueError(f"{FLAG}.positions=rope turns queries and keys, and {spec.to_string(stiff[0])} lacks them; give auto or learned")
+    raise ValueError(
+      f"{FLAG}.positions=rope turns queries and keys, and {spec.to_string(stiff[0])} lacks them; give auto or learned"
+    )
   if positions == "rope" and not needy:
-    raise ValueError(f"{FLAG}.positions=rope: {spec.to_string(variants[0])} has positions of its own; give auto or none")
+    raise ValueError(
+      f"{FLAG}.positions=rope: {spec.to_string(variants[0])} has positions of its own; give auto or none"
+    )
   if positions == "sincos2d" and not grid:
     raise ValueError(f"{FLAG}.positions=sincos2d needs images; give sinusoidal for sequences")
   return positions
@@ -54,7 +58,8 @@ def rotates(resolved: str, variant: Attention) -> bool:
 def rope(x: Float[Array, "B T N H"], positions: Int[Array, "#B T"]) -> Float[Array, "B T N H"]:
   """Turns the pairs (c, c + H/2) of each head by position · 10000^(−2c/H): the half-split form, as in GPT-NeoX.
 
-  In float32. Raises ValueError for an odd H. Su et al. 2021 (https://arxiv.org/abs/2104.09864, equation 34, which pairs neighbours).
+  In float32. Raises ValueError for an odd H. Su et al. 2021 (https://arxiv.org/abs/2104.09864, equation 34), where
+  neighbours are paired.
   """
   H = x.shape[-1]
   if H % 2:
@@ -66,9 +71,9 @@ def rope(x: Float[Array, "B T N H"], positions: Int[Array, "#B T"]) -> Float[Arr
 
 
 def sinusoidal(positions: Int[Array, "#B T"], width: int) -> Float[Array, "#B T D"]:
-  """[sin(i·f), cos(i·f)] for width/2 frequencies f from 1 down to 1/10000 (Vaswani et al. 2017, section 3.5, sines first).
+  """All sin(i·f), then all cos(i·f), for width/2 frequencies f from 1 down towards 1/10000.
 
-  Raises ValueError for an odd width.
+  Raises ValueError for an odd width. Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762, section 3.5).
   """
   if width % 2:
     raise ValueError(f"{FLAG}.positions=sinusoidal needs an even {FLAG}.width, not {width}")

@@ -15,7 +15,9 @@ from attention_lab.models.embedding import Codes
 from attention_lab.models.layers import Block, LayerNorm, MultiHeadAttention, Output, drop
 from attention_lab.models.positions import resolve, rotates
 
-State = dict[str, Any]  # {"length": int32 [B], "layers": {"0": the variant's state, …}}; every leaf has B as leading axis
+State = dict[
+  str, Any
+]  # {"length": int32 [B], "layers": {"0": the variant's state, …}}; every leaf has B as leading axis
 
 
 class Transformer(nnx.Module):
@@ -37,7 +39,9 @@ class Transformer(nnx.Module):
     for i, variant in enumerate(variants[:1] if config.shared_layers else variants):
       own = keys.child(keys.child(key, "layers"), str(i))
       rotate = rotates(self.positions, variant)
-      attention = MultiHeadAttention(variant, dims, key=keys.child(own, "attention"), rotate=rotate, gain=gain, mesh=mesh)
+      attention = MultiHeadAttention(
+        variant, dims, key=keys.child(own, "attention"), rotate=rotate, gain=gain, mesh=mesh
+      )
       hidden = config.mlp_width or 4 * config.width
       blocks.append(Block(attention, hidden, key=own, dropout=config.dropout, gain=gain))
     self.layers = nnx.List(blocks)

@@ -44,7 +44,9 @@ SIZES = {
 
 @dataclasses.dataclass
 class VisionConfig(ModelConfig):
-  size: str = ""  # mini/2, mini/4, Ti/16, S/16, S/32, B/16, B/32 or L/16: sets layers, width, heads, mlp_width and patch
+  size: str = (
+    ""  # mini/2, mini/4, Ti/16, S/16, S/32, B/16, B/32 or L/16: sets layers, width, heads, mlp_width and patch
+  )
   patch: int = 2  # side of a square patch, pixels
   pooling: str = "mean"  # what is classified: mean of all patches, or cls, a class token in front of them
 
@@ -58,7 +60,9 @@ def sized(config: VisionConfig) -> VisionConfig:
   for name, value in size._asdict().items():
     given = getattr(config, name)
     if given not in (getattr(default, name), value):
-      raise ValueError(f"{FLAG}.{name}={given} contradicts {FLAG}.size={config.size}, which has {value}; give one of the two")
+      raise ValueError(
+        f"{FLAG}.{name}={given} contradicts {FLAG}.size={config.size}, which has {value}; give one of the two"
+      )
   return dataclasses.replace(config, size="", **size._asdict())
 
 
@@ -66,7 +70,9 @@ def layout(config: VisionConfig, image: tuple[int, int, int]) -> tuple[tuple[int
   """The grid of patches, and the number of tokens in front of it. Raises ValueError if patches do not fill the image."""
   height, width, _ = image
   if config.patch < 1 or height % config.patch or width % config.patch:
-    raise ValueError(f"{FLAG}.patch={config.patch} does not divide images of {height}×{width} pixels; give a common divisor")
+    raise ValueError(
+      f"{FLAG}.patch={config.patch} does not divide images of {height}×{width} pixels; give a common divisor"
+    )
   extra = int(choose(f"{FLAG}.pooling", config.pooling, POOLINGS) == "cls")
   return (height // config.patch, width // config.patch), extra
 
@@ -87,14 +93,14 @@ class VisionTransformer(nnx.Module):
     self.patch, self.grid, self.extra = config.patch, *layout(config, image)
     self.max_len = math.prod(self.grid) + self.extra
     self.encoder = Transformer(config, self.max_len, key=keys.child(key, "encoder"), grid=True, mesh=mesh)
-    self.embedding = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "embedding"))
+    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "patches"))
     if self.extra:
       self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32."""
-    x = self.embedding(patches(images, self.patch).astype(self.encoder.dtype))
+    x = self.patches(patches(images, self.patch).astype(self.encoder.dtype))
     if self.extra:
       token = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))
       x = jnp.concatenate([token, x], axis=1)

@@ -31,7 +31,9 @@ class Task:
   name: str
   source: Source
   model: Functional
-  loss: Callable[[Params, Batch, PRNGKeyArray | None], tuple[Array, dict[str, Array]]]  # mean training loss, scalars to log
+  loss: Callable[
+    [Params, Batch, PRNGKeyArray | None], tuple[Array, dict[str, Array]]
+  ]  # mean training loss, scalars to log
   score: Callable[[Params, Batch], dict[str, Array]]  # sums over the batch, honouring its "weight"
   summarize: Callable[[Mapping[str, float]], dict[str, float]]  # total sums -> metrics
   primary: str  # the metric that is compared

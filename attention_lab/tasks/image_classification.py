@@ -43,7 +43,9 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   """The task on `config.data`; nothing is kept in `workdir`. Raises ValueError for what does not fit, naming the flag."""
   del workdir
   if config.data.length:
-    raise ValueError(f"--config.data.length={config.data.length}: an image has as many tokens as patches; give --config.model.patch")
+    raise ValueError(
+      f"--config.data.length={config.data.length}: an image has as many tokens as patches; give --config.model.patch"
+    )
   settings = sized(config.model)
   positions = check(settings, NAME, causal=False, grid=True)
   source = images.load(config.data)

@@ -11,20 +11,20 @@ from attention_lab import mesh as meshes
 from attention_lab.data import pipeline
 from attention_lab.data.source import Split
 from attention_lab.tasks.base import Task
-from attention_lab.train.state import lifted, stacked
+from attention_lab.train.state import lifted, platform, stacked
 
 
 class Evaluator:
   """Evaluates parameters on splits by one compiled program; `batch` is rounded up to what the mesh can split."""
 
   def __init__(self, task: Task, mesh: Mesh, batch: int, seeds: Sequence[int] = (0,)):
-    self._task, self._stacked = task, stacked(seeds)
+    self._task = task
     parts = meshes.batch_parts(mesh)
     self._batch = -(-batch // parts) * parts
     self._sharding = meshes.batch_sharding(mesh)
 
     def score(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-      sums = lifted(lambda params: task.score(params, batch), self._stacked)(params)
+      sums = lifted(lambda params: task.score(params, batch), stacked(seeds), platform(mesh))(params)
       return jax.lax.with_sharding_constraint(sums, meshes.replicated(mesh))
 
     self._score = jax.jit(score)

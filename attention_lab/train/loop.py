@@ -135,7 +135,7 @@ class _Run:
       begun = time.perf_counter()
       self._step = step.lower(self._state, self._next[0]).compile()
       self._costs.compile_time = time.perf_counter() - begun
-      self._costs.peak_bytes = programs.memory(self._step)["peak"] // len(setting.seeds)
+      self._costs.peak_bytes = _peak(self._step, setting)
     setting.log(_headline(setting, self._costs, self._tokens))
     self._progress = Progress(self._config.steps, self._start, self._tokens, setting.log)
 
@@ -219,6 +219,13 @@ class _Costs:
   step_time: float | None = None
   peak_bytes: int | None = None
   compile_time: float | None = None
+
+
+def _peak(step: Any, setting: _Setting) -> int:
+  """Bytes of one seed's run: its share of the state, and the temporaries, which seeds use in turn on a CPU."""
+  memory, seeds = programs.memory(step), len(setting.seeds)
+  in_turn = states.platform(setting.mesh) == "cpu"
+  return (memory["peak"] - memory["temporaries"]) // seeds + memory["temporaries"] // (1 if in_turn else seeds)
 
 
 def _flops(step: Callable, state: states.State, batch: Any, tokens: int) -> float | None:

@@ -14,7 +14,7 @@ from attention_lab import mesh as meshes
 from attention_lab.config import Config
 from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer as optimizers
-from attention_lab.train.state import State, lifted, step_key
+from attention_lab.train.state import State, lifted, platform, step_key
 
 LARGEST_STREAK = 5
 
@@ -56,7 +56,7 @@ def make_step(
     return state, {"loss": value, **scalars, "grad_norm": norm, **counts}
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-    state, metrics = lifted(one, stacked)(state, batch)
+    state, metrics = lifted(one, stacked, platform(mesh))(state, batch)
     places = meshes.shardings(state, mesh, stacked=stacked)
     return jax.lax.with_sharding_constraint((state, metrics), (places, meshes.replicated(mesh)))
 

@@ -34,6 +34,21 @@ def test_star_binds_before_plus_before_bar_and_parentheses_group():
   assert spec.to_string(third) == "alibi"
 
 
+@pytest.mark.parametrize(
+  ("text", "canonical"),
+  [
+    ("local(3)", "local(window=3)"),
+    ("local(window=128)", "local"),
+    ("linear|linear|softmax", "2*linear|softmax"),
+    ("2*softmax", "softmax"),
+    ("(softmax+linear)|(1*softmax+1*linear)|alibi", "2*(softmax+linear)|alibi"),
+  ],
+)
+def test_a_row_has_one_canonical_form(text, canonical):
+  assert spec.canonical(text) == canonical
+  assert spec.layers(canonical, 6) == spec.layers(text, 6)
+
+
 def test_rows_are_split_at_semicolons():
   assert spec.rows("softmax; local(window=3);") == ("softmax", "local(window=3)")
 

@@ -39,11 +39,15 @@ class Kernel(Attention):
     mask, S = call.mask, v.shape[1]
     features = self._split(*self.feature_maps(params, q, k, v), v)
     T = features.q.shape[3]
-    cross = T != S or call.y is not None and call.y is not call.x
+    cross = T != S or (call.y is not None and call.y is not call.x)
     if mask.q_segments is not None and cross:
-      raise Refused(f"{type(self).__name__} honours segments in self-attention only: pass an encoder's padding as kv_valid")
+      raise Refused(
+        f"{type(self).__name__} honours segments in self-attention only: pass an encoder's padding as kv_valid"
+      )
     if T != S and mask.causal and not call.positions.known:
-      raise Refused(f"{type(self).__name__} orders tokens by their place in the array: causal with given positions needs T = S")
+      raise Refused(
+        f"{type(self).__name__} orders tokens by their place in the array: causal with given positions needs T = S"
+      )
     valid = call.positions.keys(S) >= 0 if mask.kv_valid is None else mask.kv_valid & (call.positions.keys(S) >= 0)
     q_valid = jnp.ones((1, T), bool) if mask.q_valid is None else mask.q_valid
     features = _only(features, q_valid, valid)

@@ -36,7 +36,7 @@ def make(T: int, S: int, groups: int, heads: int, call: Call) -> Plan:
   """The plan for `groups` independent groups of `heads` query heads each."""
   mask, known = call.mask, call.positions.known
   skips = known and mask.causal and mask.prefix is None
-  left, right = mask.window or (S, S)
+  left, right = mask.span or (S, S)
   right = 1 if skips else right
   span = left + right - 2
   size = T if T * S <= QUERIES**2 or T <= QUERIES else QUERIES

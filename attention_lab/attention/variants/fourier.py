@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attention, Call, Claims, Refused
+from attention_lab.attention.base import Attention, Claims, Refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Fourier(Attention):
       cross=False, decode=False, grouped=False, per_query=False, mixes_heads=True, exactness="other", time=1
     )
 
-  def attend(self, params, q, k, v, call: Call):
+  def attend(self, params, q, k, v, call):
     if not call.positions.known:
       raise Refused("Fourier transforms places in the array and has no use for positions: leave positions out")
     x = call.x.astype(jnp.promote_types(call.x.dtype, jnp.float32))

@@ -1,0 +1,84 @@
+"""Growth with T, read from the program and never from a clock: FLOPs, temporaries, bytes of decoding state."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab import compiled
+from attention_lab.attention.base import Call, Dims
+from attention_lab.certify.finding import NOT_RUN, Refuted, Undecided, require
+from attention_lab.certify.subject import WIDTH, Inputs, Shape, Subject
+
+SLACK = 0.3  # of an exponent: T·log T counts as T, and constants fade slowly
+TIMES = (1024, 2048)
+MEMORIES = (1024, 4096)
+STATES = (256, 1024)
+
+
+def time(subject: Subject) -> str:
+  """FLOPs grow as claims.time says, no faster and no slower."""
+  try:
+    counts = [compiled.flops(*_program(subject, length)) for length in TIMES]
+  except ValueError as error:
+    raise Undecided(NOT_RUN, str(error)) from error
+  if not any(counts):
+    exponent = 0.0
+  else:
+    exponent = _exponent(counts, TIMES)
+  claimed = subject.claims.time
+  if abs(exponent - claimed) > SLACK and not (claimed == 1 and exponent < 1):
+    raise Refuted(f"FLOPs grow as T^{exponent:.2f}, not T^{claimed}", shape=f"T {TIMES[0]} and {TIMES[1]}")
+  return f"T^{exponent:.2f}, from {counts[0]:,} FLOPs at T = {TIMES[0]}"
+
+
+def memory(subject: Subject) -> str:
+  """Temporaries of the compiled program grow no faster than claims.memory says; in the full battery, of its gradient."""
+  sizes = []
+  for length in MEMORIES:
+    run, *args = _program(subject, length)
+    if not subject.quick:
+      run = functools.partial(_gradient, run)
+    sizes.append(compiled.memory(jax.jit(run).lower(*args).compile())["temporaries"])
+  exponent = _exponent([max(size, 1) for size in sizes], MEMORIES)
+  if exponent > subject.claims.memory + SLACK:
+    raise Refuted(f"temporaries grow as T^{exponent:.2f}, not T^{subject.claims.memory}", shape=f"T {MEMORIES[0]} and {MEMORIES[1]}")
+  return f"T^{exponent:.2f}, {sizes[0]:,} bytes at T = {MEMORIES[0]}"
+
+
+def state(subject: Subject) -> str:
+  """Bytes of decoding state grow with the longest sequence as claims.state says."""
+  require(subject.claims.decode, "cannot decode step by step")
+  sizes = []
+  for length in STATES:
+    dims = Dims(WIDTH, 4, 4, 3, 2, length)
+    tree = jax.eval_shape(lambda dims=dims: subject.variant.init_state(1, dims, jnp.float32))
+    sizes.append(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+  exponent = _exponent([max(size, 1) for size in sizes], STATES)
+  if abs(exponent - subject.claims.state) > SLACK:
+    raise Refuted(f"the state grows as T^{exponent:.2f}, not T^{subject.claims.state}", shape=f"max_len {STATES[0]} and {STATES[1]}")
+  return f"T^{exponent:.2f}, {sizes[0]:,} bytes an example at {STATES[0]}"
+
+
+def _exponent(values: list[int], lengths: tuple[int, int]) -> float:
+  return math.log(values[1] / values[0]) / math.log(lengths[1] / lengths[0])
+
+
+def _program(subject: Subject, length: int) -> tuple:
+  """A call of one example, and abstract arguments for it: nothing is computed."""
+  shape: Shape = subject.shape(B=1, T=length, S=length, N=2, K=2, H=8, V=8)
+  abstract = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+  arrays = {"q": abstract((1, length, 2, 8)), "k": abstract((1, length, 2, 8)), "v": abstract((1, length, 2, 8))}
+  given = {name: array if name in subject.variant.projections else None for name, array in arrays.items()}
+  inputs = Inputs(**given, x=abstract((1, length, WIDTH)))
+  params = jax.eval_shape(lambda: subject.variant.init(jax.random.key(0), shape.dims()))
+  call = Call(subject.mask())
+  return lambda params, inputs: subject.eager(params, inputs, call), params, inputs
+
+
+def _gradient(run, params, inputs):
+  return jax.grad(lambda inputs: jnp.sum(run(params, inputs).astype(jnp.float32) ** 2))(inputs)
+
+
+PROOFS = {"time in T": time, "memory in T": memory, "state in T": state}

@@ -1,0 +1,134 @@
+"""The law of `extend`: any split of the sequence, extended piece by piece, equals one causal call."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention.base import Call
+from attention_lab.attention.mask import Mask
+from attention_lab.certify.comparison import same
+from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.subject import Inputs, Shape, Subject, rows
+
+LENGTH = 9
+SPLITS = ((1,) * 9, (4, 1, 4), (1, 4, 4))
+MORE = ((9,), (4, 4, 1), (1, 1, 7), (7, 1, 1))
+RAGGED = (4, 4, 1, 1, 4)  # room for each piece; how much of it is real differs from row to row
+
+
+def splits(subject: Subject) -> str:
+  """Token by token, in pieces, all at once: equal to one causal call."""
+  require(subject.claims.decode, "cannot decode step by step")
+  return _law(subject, Mask(causal=True), SPLITS if subject.quick else SPLITS + MORE)
+
+
+def masked(subject: Subject) -> str:
+  """The same under a window, and under a prefix that lies in the first piece."""
+  claims = subject.claims
+  names = sorted({"window", "prefix"} & claims.masks) if claims.decode else []
+  require(bool(names), "honours neither window nor prefix, or cannot decode")
+  for name in names:
+    prefix = jnp.array([3, 1], jnp.int32)
+    mask = Mask(causal=True, window=2) if name == "window" else Mask(causal=True, prefix=prefix)
+    pieces = ((1,) * 9, (4, 1, 4)) if name == "window" else ((4, 1, 4), (4, 4, 1))
+    _law(subject, mask, pieces)
+  return f"under {', '.join(names)}"
+
+
+def _law(subject: Subject, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> str:
+  shape = subject.shape(T=LENGTH, S=LENGTH, K=2)
+  params = subject.params(shape.dims())
+  for seed in range(subject.draws):
+    inputs = subject.inputs(shape, seed)
+    whole = subject.forward(params, inputs, Call(mask))
+    for split in pieces:
+      state, start = subject.variant.init_state(shape.B, shape.dims(), jnp.float32), 0
+      for size in split:
+        state, out = _extend(subject, params, state, rows(inputs, start, start + size), None, mask)
+        what = f"split {'+'.join(map(str, split))}, piece from {start}"
+        same(out, whole[:, start : start + size], what, shape=shape, seed=seed)
+        start += size
+  return f"{len(pieces)} splits of {LENGTH}, {subject.draws} draws at {shape}"
+
+
+def ragged(subject: Subject) -> str:
+  """Rows of unequal length, padded on the right with garbage: each equals its own causal call."""
+  require(subject.claims.decode, "cannot decode step by step")
+  shape = subject.shape(B=3, T=LENGTH, S=LENGTH, K=2)
+  params, mask = subject.params(shape.dims()), Mask(causal=True)
+  for seed in range(subject.draws):
+    rng = np.random.default_rng(seed)
+    inputs = subject.inputs(shape, seed)
+    whole = np.asarray(subject.forward(params, inputs, Call(mask)))
+    state, done = subject.variant.init_state(shape.B, shape.dims(), jnp.float32), np.zeros(shape.B, int)
+    for size in RAGGED:
+      lengths = np.minimum(rng.integers(0, size + 1, shape.B), LENGTH - done)
+      piece = _piece(inputs, done, size, lengths, rng)
+      state, out = _extend(subject, params, state, piece, jnp.asarray(lengths, jnp.int32), mask)
+      for b, real in enumerate(lengths):
+        what = f"row {b} of lengths {lengths.tolist()} after {done.tolist()} tokens"
+        same(np.asarray(out)[b : b + 1, :real], whole[b : b + 1, done[b] : done[b] + real], what, shape=shape, seed=seed)
+      done += lengths
+  return f"pieces of {', '.join(map(str, RAGGED))}, {subject.draws} draws at {shape}"
+
+
+def _piece(inputs: Inputs, done: np.ndarray, size: int, lengths: np.ndarray, rng: np.random.Generator) -> Inputs:
+  """The next `lengths` tokens of each row, padded on the right with garbage to `size`."""
+
+  def cut(array: Any) -> Any:
+    if array is None:
+      return None
+    out = 30.0 * rng.normal(size=(len(array), size, *array.shape[2:])).astype(np.float32)
+    for b, real in enumerate(lengths):
+      out[b, :real] = np.asarray(array)[b, done[b] : done[b] + real]
+    return jnp.asarray(out)
+
+  return Inputs(*map(cut, inputs))
+
+
+def batch_first(subject: Subject) -> str:
+  """Every leaf of the state has B as leading axis, so that beams, shards and ragged rows can pick its rows."""
+  require(subject.claims.decode, "cannot decode step by step")
+  shape = subject.shape()
+  two, three = (jax.eval_shape(lambda b=b: subject.variant.init_state(b, shape.dims(), jnp.float32)) for b in (2, 3))
+  for a, b in zip(jax.tree.leaves(two), jax.tree.leaves(three), strict=True):
+    if a.shape[:1] != (2,) or b.shape != (3, *a.shape[1:]):
+      raise Refuted(f"a leaf of the state has shape {a.shape} for 2 examples and {b.shape} for 3", shape=shape)
+  params, inputs = subject.params(shape.dims()), subject.inputs(shape)
+  state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
+  before = jax.tree.map(jnp.shape, state)
+  after = jax.tree.map(jnp.shape, _extend(subject, params, state, inputs, None, Mask(causal=True))[0])
+  if before != after:
+    raise Refuted(f"the state changes its shapes from {before} to {after}", shape=shape)
+  return f"{len(jax.tree.leaves(two))} leaves"
+
+
+def overflow(subject: Subject) -> str:
+  """Beyond the longest sequence an unbounded state gives NaN or is refused; it never silently forgets."""
+  require(subject.claims.decode and subject.claims.state > 0, "the state does not grow")
+  shape: Shape = subject.shape(T=4, S=4, K=2)
+  params, inputs = subject.params(shape.dims()), subject.inputs(shape)
+  state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
+  state, _ = _extend(subject, params, state, inputs, None, Mask(causal=True))
+  try:
+    _, out = _extend(subject, params, state, rows(inputs, 0, 1), None, Mask(causal=True))
+  except ValueError:
+    return "refused"
+  if not bool(jnp.all(jnp.isnan(out))):
+    raise Refuted(f"token {shape.T} of at most {shape.T} gets an answer", shape=shape)
+  return "NaN, never silently a window"
+
+
+def _extend(subject: Subject, params: Any, state: Any, piece: Inputs, lengths: Any, mask: Mask) -> tuple[Any, Any]:
+  return subject.extend(params, state, piece, lengths, mask)
+
+
+PROOFS = {
+  "extend in any split": splits,
+  "extend of ragged rows": ragged,
+  "extend under window and prefix": masked,
+  "state has the batch first": batch_first,
+  "state never overflows silently": overflow,
+}

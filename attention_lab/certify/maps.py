@@ -1,0 +1,80 @@
+"""The map from values to outputs: its class, its rows, and that it averages."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention import probe
+from attention_lab.attention.base import Call
+from attention_lab.certify import draw
+from attention_lab.certify.comparison import same
+from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.subject import Inputs, Subject
+
+
+def values(subject: Subject) -> str:
+  """The output as a function of v is what is claimed: linear, affine, or neither."""
+  require("v" in subject.variant.projections, "reads no values")
+  measured = "linear"
+  for seed in range(subject.draws):
+    measured = max(measured, _class(subject, seed), key=("linear", "affine", "nonlinear").index)
+  if measured != subject.claims.values:
+    raise Refuted(f"claims to be {subject.claims.values} in v and is {measured}", shape=subject.shape(B=4))
+  return f"measured {measured}, {subject.draws} draws"
+
+
+def _class(subject: Subject, seed: int) -> str:
+  shape = subject.shape(B=4)
+  one = subject.inputs(shape, seed)
+  q, k, x = (None if array is None else jnp.broadcast_to(array[:1], array.shape) for array in (one.q, one.k, one.x))
+  a, b = one.v[0], one.v[1]
+  v = jnp.stack([a, b, 2.0 * a - 3.0 * b, jnp.zeros_like(a)])
+  out = subject.run(Inputs(q, k, v, x), shape, Call(subject.mask()))
+  offset = out[3]
+  size = max(1.0, float(np.max(np.abs(out))))
+  if np.max(np.abs((out[2] - offset) - 2.0 * (out[0] - offset) + 3.0 * (out[1] - offset))) > 2e-5 * size:
+    return "nonlinear"
+  return "affine" if np.max(np.abs(offset)) > 2e-5 * size else "linear"
+
+
+def weights(subject: Subject) -> str:
+  """The probed map has no negative entry, its rows sum to 1 over readable keys, and hidden keys have weight 0."""
+  require(subject.claims.exactness == "exact" and subject.claims.values != "nonlinear", "not claimed to be exact softmax weights")
+  shape = subject.shape(T=6, S=7, K=2, cross=True) if subject.claims.cross else subject.shape(T=7, S=7)
+  params = subject.params(shape.dims())
+
+  def probed(inputs, call):
+    q, k, v, x, y = inputs
+    return probe.weights(subject.variant, params, q, k, v, call._replace(x=x, y=y))
+
+  for seed in range(subject.draws):
+    call = draw.call(subject, shape, ("explicit", "kv_valid"), seed)
+    maps = np.asarray(jax.jit(probed)(subject.inputs(shape, seed), call))
+    readable = np.broadcast_to(np.asarray(call.mask.dense(shape.T, shape.S)), maps.shape)
+    if float(maps.min()) < -1e-6:
+      raise Refuted(f"the map has the weight {maps.min():.3g}", shape=shape, seed=seed)
+    same(maps.sum(axis=-1), readable.any(axis=-1), "rows of the map", shape=shape, seed=seed)
+    same(np.where(readable, 0.0, maps), np.zeros_like(maps), "weights of hidden keys", shape=shape, seed=seed)
+  return f"{subject.draws} maps at {shape}"
+
+
+def averages(subject: Subject) -> str:
+  """Equal values pass unchanged, and outputs lie between the smallest and the largest value."""
+  require(subject.claims.exactness == "exact" and subject.claims.values == "linear", "not claimed to be an average of values")
+  shape, call = subject.shape(), Call(subject.mask())
+  for seed in range(subject.draws):
+    inputs = subject.inputs(shape, seed)
+    equal = jnp.broadcast_to(inputs.v[:, :1, :1], inputs.v.shape)
+    expected = jnp.broadcast_to(equal[:, :1, :1], (shape.B, shape.T, shape.N, shape.V))
+    same(subject.run(inputs._replace(v=equal), shape, call), expected, "equal values", shape=shape, seed=seed)
+    out, group = subject.run(inputs, shape, call), shape.N // shape.K
+    low, high = (np.repeat(np.asarray(f(inputs.v, axis=1, keepdims=True)), group, axis=2) for f in (jnp.min, jnp.max))
+    same(np.clip(out, low, high), out, "values' convex hull", shape=shape, seed=seed)
+  return f"{subject.draws} draws"
+
+
+PROOFS = {
+  "class in the values": values,
+  "rows of the map sum to 1": weights,
+  "averages the values": averages,
+}

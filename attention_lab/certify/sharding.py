@@ -1,0 +1,73 @@
+"""Many devices: what `sharded` computes on eight of them is what one computes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention import sharded
+from attention_lab.attention.base import Call
+from attention_lab.attention.mask import Mask
+from attention_lab.certify import draw
+from attention_lab.certify.comparison import same
+from attention_lab.certify.finding import NOT_RUN, require
+from attention_lab.certify.subject import Subject
+
+DEVICES = 8
+
+
+def attend(subject: Subject) -> str:
+  """One call, split over examples and heads; in the full battery its gradient too."""
+  mesh = _mesh()
+  shape = subject.shape(B=4, T=5, S=5, N=4, K=2)
+  params, inputs = subject.params(shape.dims()), subject.inputs(shape)
+  call = draw.call(subject, shape, ("kv_valid", "causal", "explicit", "bias"), seed=1)
+
+  def run(mesh, params, inputs):
+    q, k, v, x, y = inputs
+    return sharded.attend(subject.variant, params, q, k, v, call._replace(x=x, y=y), mesh).out
+
+  def loss(mesh, params, inputs):
+    return jnp.sum(jnp.sin(run(mesh, params, inputs)))
+
+  alone = subject.forward(params, inputs, call)
+  many = jax.jit(functools.partial(run, mesh))(params, inputs)
+  same(many, alone, f"on {DEVICES} devices against one", shape=shape, seed=1)
+  if subject.quick:
+    return f"forward on {dict(mesh.shape)}"
+  grads = [jax.jit(jax.grad(functools.partial(loss, m), argnums=1))(params, inputs) for m in (mesh, None)]
+  for many, alone in zip(*map(jax.tree.leaves, grads), strict=True):
+    same(many, alone, f"gradient on {DEVICES} devices against one", tolerance=2e-5, shape=shape, seed=1)
+  return f"forward and gradient on {dict(mesh.shape)}"
+
+
+def extend(subject: Subject) -> str:
+  """A prefill, split over examples."""
+  require(subject.claims.decode, "cannot decode step by step")
+  mesh = _mesh()
+  shape = subject.shape(B=4, T=5, S=5, N=4, K=2)
+  params, inputs = subject.params(shape.dims()), subject.inputs(shape)
+  lengths, mask = jnp.array([5, 2, 0, 4], jnp.int32), Mask(causal=True)
+  state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
+
+  def run(params, state, inputs):
+    return sharded.extend(subject.variant, params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask, mesh=mesh)
+
+  after, out = jax.jit(run)(params, state, inputs)
+  expected, alone = subject.extend(params, state, inputs, lengths, mask)
+  real = np.arange(5) < np.asarray(lengths)[:, None]
+  same(np.asarray(out)[real], np.asarray(alone)[real], f"extend on {DEVICES} devices against one", shape=shape)
+  for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(expected), strict=True):
+    same(a, b, f"state on {DEVICES} devices against one", shape=shape)
+  return f"on {dict(mesh.shape)}"
+
+
+def _mesh() -> jax.sharding.Mesh:
+  require(jax.device_count() >= DEVICES, f"needs {DEVICES} devices and has {jax.device_count()}", NOT_RUN)
+  axes = ("data", "fsdp", "tensor")
+  kinds = (jax.sharding.AxisType.Auto,) * 3
+  return jax.make_mesh((2, 2, 2), axes, axis_types=kinds, devices=jax.devices()[:DEVICES])
+
+
+PROOFS = {"sharded equals unsharded": attend, "sharded extend equals unsharded": extend}
