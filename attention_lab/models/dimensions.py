@@ -50,13 +50,13 @@ def dims(config: ModelConfig, max_len: int) -> Dims:
 
 
 def variants(config: ModelConfig) -> tuple[Attention, ...]:
-  """The variant of each layer. Refuses fewer key heads where a variant does not group, and shared layers that differ."""
+  """The variant of each layer; refuses fewer key heads where one does not group, and shared layers that differ."""
   found = spec.layers(config.attention, config.layers)
   for variant in found:
     if not variant.claims().grouped and config.kv_heads not in (0, config.heads):
       why = f"{spec.to_string(variant)} needs as many of them as {FLAG}.heads={config.heads}"
       raise Refused(f"{FLAG}.kv_heads={config.kv_heads}: {why}; give {FLAG}.kv_heads=0")
   if config.shared_layers and len(set(found)) > 1:
-    why = "but layers with one set of parameters need one variant"
-    raise ValueError(f"{FLAG}.shared_layers is set and {FLAG}.attention={config.attention} names several, {why}")
+    why = f"{FLAG}.attention={config.attention} names several"
+    raise ValueError(f"{FLAG}.shared_layers gives all layers one set of parameters and so one variant, but {why}")
   return found

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attention
+from attention_lab.attention.base import Attention, Dims
 from attention_lab.models import keys
 from attention_lab.models.dimensions import FLAG, choose
 
@@ -50,6 +50,18 @@ def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False)
   return positions
 
 
+def check_widths(resolved: str, dims: Dims) -> None:
+  """Raises ValueError for widths that the codes cannot halve."""
+  needs = {
+    "rope": ("head_width", dims.head, 2),
+    "sinusoidal": ("width", dims.model, 2),
+    "sincos2d": ("width", dims.model, 4),
+  }
+  for name, (field, given, divisor) in needs.items():
+    if name in resolved and given % divisor:
+      raise ValueError(f"{FLAG}.positions={name} needs a {FLAG}.{field} that {divisor} divides, not {given}")
+
+
 def rotates(resolved: str, variant: Attention) -> bool:
   """Whether a layer with this variant turns its queries and keys."""
   return "rope" in resolved and _turns(variant) and not variant.claims().own_positions
@@ -58,12 +70,9 @@ def rotates(resolved: str, variant: Attention) -> bool:
 def rope(x: Float[Array, "B T N H"], positions: Int[Array, "#B T"]) -> Float[Array, "B T N H"]:
   """Turns the pairs (c, c + H/2) of each head by position · 10000^(−2c/H): the half-split form, as in GPT-NeoX.
 
-  In float32. Raises ValueError for an odd H. Su et al. 2021 (https://arxiv.org/abs/2104.09864, equation 34), where
-  neighbours are paired.
+  In float32; H is even. Su et al. 2021 (https://arxiv.org/abs/2104.09864, equation 34), where neighbours are paired.
   """
   H = x.shape[-1]
-  if H % 2:
-    raise ValueError(f"{FLAG}.positions=rope turns pairs, and a head is {H} wide; give an even {FLAG}.head_width")
   angles = positions[:, :, None, None].astype(jnp.float32) * _frequencies(H // 2)[None, None, None]
   cos, sin = jnp.cos(angles), jnp.sin(angles)
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -71,12 +80,10 @@ def rope(x: Float[Array, "B T N H"], positions: Int[Array, "#B T"]) -> Float[Arr
 
 
 def sinusoidal(positions: Int[Array, "#B T"], width: int) -> Float[Array, "#B T D"]:
-  """All sin(i·f), then all cos(i·f), for width/2 frequencies f from 1 down towards 1/10000.
+  """All sin(i·f), then all cos(i·f), for width/2 frequencies f from 1 down towards 1/10000; the width is even.
 
-  Raises ValueError for an odd width. Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762, section 3.5).
+  Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762, section 3.5), where the two alternate.
   """
-  if width % 2:
-    raise ValueError(f"{FLAG}.positions=sinusoidal needs an even {FLAG}.width, not {width}")
   angles = positions[:, :, None].astype(jnp.float32) * _frequencies(width // 2)[None, None]
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
@@ -84,10 +91,8 @@ def sinusoidal(positions: Int[Array, "#B T"], width: int) -> Float[Array, "#B T 
 def sincos2d(grid: tuple[int, int], extra: int, width: int) -> Float[Array, "1 T D"]:
   """Half the width codes the row, half the column, as in `sinusoidal`; the `extra` leading tokens get zeros.
 
-  Raises ValueError unless 4 divides the width. As in MoCo v3 and big_vision.
+  4 divides the width. As in MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057).
   """
-  if width % 4:
-    raise ValueError(f"{FLAG}.positions=sincos2d needs a {FLAG}.width that 4 divides, not {width}")
   place = jnp.arange(math.prod(grid), dtype=jnp.int32)[None]
   codes = [sinusoidal(axis, width // 2) for axis in (place // grid[1], place % grid[1])]
   return jnp.pad(jnp.concatenate(codes, axis=-1), ((0, 0), (extra, 0), (0, 0)))

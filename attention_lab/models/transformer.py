@@ -13,7 +13,7 @@ from attention_lab.config import ModelConfig
 from attention_lab.models import dimensions, keys
 from attention_lab.models.embedding import Codes
 from attention_lab.models.layers import Block, LayerNorm, MultiHeadAttention, Output, drop
-from attention_lab.models.positions import resolve, rotates
+from attention_lab.models.positions import check_widths, resolve, rotates
 
 State = dict[
   str, Any
@@ -33,6 +33,7 @@ class Transformer(nnx.Module):
     dims, variants = dimensions.dims(config, max_len), dimensions.variants(config)
     self.variants, self.dims, self.dropout, self.dtype = variants, dims, config.dropout, dimensions.dtype(config)
     self.positions = resolve(config.positions, variants, grid)
+    check_widths(self.positions, dims)
     self.codes = Codes(self.positions, max_len, dims.model, key=keys.child(key, "codes"))
     gain = (2 * config.layers) ** -0.5
     blocks = []

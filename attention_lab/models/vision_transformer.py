@@ -1,4 +1,8 @@
-"""The Vision Transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929, section 3.1): an image as a row of patches."""
+"""The Vision Transformer: an image as a row of patches.
+
+Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929, section 3.1 and table 1); Ti and S are those of Steiner et
+al. 2022 (https://arxiv.org/abs/2106.10270, table 2).
+"""
 
 import dataclasses
 import math
@@ -44,15 +48,13 @@ SIZES = {
 
 @dataclasses.dataclass
 class VisionConfig(ModelConfig):
-  size: str = (
-    ""  # mini/2, mini/4, Ti/16, S/16, S/32, B/16, B/32 or L/16: sets layers, width, heads, mlp_width and patch
-  )
+  size: str = ""  # Ti/16, S/16, S/32, B/16, B/32, L/16, mini/2 or mini/4: sets layers, width, heads, mlp_width, patch
   patch: int = 2  # side of a square patch, pixels
   pooling: str = "mean"  # what is classified: mean of all patches, or cls, a class token in front of them
 
 
 def sized(config: VisionConfig) -> VisionConfig:
-  """The configuration with its `size` written out. Raises ValueError for an unknown size, or a field that contradicts it."""
+  """The configuration with its `size` written out; raises ValueError for an unknown size, or a field against it."""
   if not config.size:
     return config
   size = SIZES[choose(f"{FLAG}.size", config.size, SIZES)]
@@ -67,7 +69,7 @@ def sized(config: VisionConfig) -> VisionConfig:
 
 
 def layout(config: VisionConfig, image: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
-  """The grid of patches, and the number of tokens in front of it. Raises ValueError if patches do not fill the image."""
+  """The grid of patches, and the number of tokens before it. Raises ValueError if patches do not fill the image."""
   height, width, _ = image
   if config.patch < 1 or height % config.patch or width % config.patch:
     raise ValueError(

@@ -19,7 +19,7 @@ from attention_lab.data.source import Source
 from attention_lab.models import dimensions
 from attention_lab.models.functional import Functional, Params
 from attention_lab.models.layers import Output
-from attention_lab.models.positions import resolve
+from attention_lab.models.positions import check_widths, resolve
 
 Batch = Mapping[str, Array]
 
@@ -60,12 +60,12 @@ def load(name: str) -> types.ModuleType:
 def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -> str:
   """What the positions come to; refuses a model that the task cannot use, before any data is read.
 
-  Raises ValueError for sizes that do not fit, Refused for a variant without the task's mask or under a mask that it needs.
+  Raises ValueError for sizes that do not fit, Refused for a variant that reads in the wrong directions.
   """
-  dimensions.dims(config, max_len=1)
+  dims = dimensions.dims(config, max_len=1)
   dimensions.dtype(config)
   variants = dimensions.variants(config)
-  for variant in variants:
+  for variant in dict.fromkeys(variants):
     claims, name = variant.claims(), spec.to_string(variant)
     if causal and "causal" not in claims.masks:
       fix = "take it on image_classification, or a causal variant such as softmax here"
@@ -73,7 +73,10 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
     if claims.requires_causal and not causal:
       fix = "take it on language_modeling, or a variant such as softmax here"
       raise Refused(f"{name} is causal by construction, and {task} reads in both directions: {fix}")
-  return resolve(config.positions, variants, grid)
+    jax.eval_shape(lambda key, variant=variant: variant.init(key, dims), jax.random.key(0))
+  positions = resolve(config.positions, variants, grid)
+  check_widths(positions, dims)
+  return positions
 
 
 def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:

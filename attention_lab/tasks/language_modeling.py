@@ -1,8 +1,8 @@
 """Predict the next token of text, judged in bits per byte, which does not depend on the tokenizer.
 
-Batches: tokens int32 [B, T+1]; optional mask [B, T] (0 on targets that do not count), bytes int32 [B] (of the counted targets; without
-it the metric is bits per token), and for packed documents segments int32 [B, T+1], where 0 is padding and a document is one run of a number:
-attention stays within it, positions restart, and no target lies across a border.
+Batches: tokens int32 [B, T+1]; bytes int32 [B], UTF-8 bytes of the counted targets; optional mask [B, T], 0 on targets
+that do not count; for packed documents segments int32 [B, T+1], where 0 is padding and a document is one run of a
+number: attention stays within it, positions restart, and no target lies across a border.
 """
 
 import dataclasses
@@ -48,7 +48,10 @@ class Config(configs.Config):
 
 
 def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
-  """The task on `config.data`; the tokenizer is kept in `workdir`. Raises ValueError for what does not fit, naming the flag."""
+  """The task on `config.data`; the tokenizer is kept in `workdir`.
+
+  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
+  """
   positions = check(config.model, NAME, causal=True)
   source = text.load(config.data, workdir, config.data.vocabulary)
   vocabulary, length = source.facts["vocabulary"], config.data.length
@@ -85,12 +88,11 @@ def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
   output = _run(model, params, batch["tokens"], batch.get("segments"), None)
   targets, counted = batch["tokens"][:, 1:], _counted(batch) * batch["weight"][:, None]
   right = (jnp.argmax(output.logits, axis=-1) == targets).astype(jnp.float32)
-  tokens = jnp.sum(counted)
   return {
     "nll": jnp.sum(cross_entropy(output.logits, targets) * counted),
-    "tokens": tokens,
+    "tokens": jnp.sum(counted),
     "correct": jnp.sum(right * counted),
-    "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]) if "bytes" in batch else tokens,
+    "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]),
   }
 
 

@@ -1,4 +1,4 @@
-"""Multi-query associative recall (Arora et al. 2023, "Zoology"): give the value that stood behind a key, judged by accuracy.
+"""Multi-query associative recall: give the value that stood behind a key (Arora et al. 2023, Zoology); by accuracy.
 
 Batches: tokens int32 [B, T], targets int32 [B, T], −1 where nothing is asked.
 """
@@ -49,7 +49,10 @@ class Config(configs.Config):
 
 
 def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
-  """The task on generated examples; nothing is kept in `workdir`. Raises ValueError for what does not fit, naming the flag."""
+  """The task on generated examples; nothing is kept in `workdir`.
+
+  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
+  """
   del workdir
   positions = check(config.model, NAME, causal=True)
   source = _source(config.data)

@@ -35,9 +35,9 @@ class Progress:
       self._log(self._status(step, loss, now))
 
   def evaluation(self, step: int, text: str) -> None:
-    """After an evaluation; elsewhere than on a terminal only as many are shown as there are lines."""
+    """After an evaluation; elsewhere than on a terminal only so many are shown as there are lines, and the last ones."""
     self._evaluations += 1
-    if self._terminal or self._evaluations <= LINES:
+    if self._terminal or self._evaluations <= LINES or step == self._steps:
       self.say(f"step {step}  {text}")
 
   def say(self, line: str) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
@@ -19,7 +19,7 @@ from attention_lab.train.state import State, lifted, platform, step_key
 LARGEST_STREAK = 5
 
 Batch = dict[str, Array]
-Metrics = dict[str, Float[Array, "..."]]
+Metrics = dict[str, Array]
 
 
 class Diverged(ValueError):
