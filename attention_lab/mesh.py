@@ -115,3 +115,10 @@ def batch_sharding(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
   """The same array on every device."""
   return NamedSharding(mesh, P())
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+  """Host arrays, which all processes have alike, on the devices; each process sends what its own devices hold."""
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda index: a[index]), tree)

@@ -30,7 +30,7 @@ def masked(subject: Subject) -> str:
   names = sorted({"window", "prefix"} & claims.masks) if claims.decode else []
   require(bool(names), "honours neither window nor prefix, or cannot decode")
   for name in names:
-    prefix = jnp.array([3, 1], jnp.int32)
+    prefix = jnp.array([3, 1, 4], jnp.int32)
     mask = Mask(causal=True, window=2) if name == "window" else Mask(causal=True, prefix=prefix)
     pieces = ((1,) * 9, (4, 1, 4)) if name == "window" else ((4, 1, 4), (4, 4, 1))
     _law(subject, mask, pieces)
@@ -38,7 +38,7 @@ def masked(subject: Subject) -> str:
 
 
 def _law(subject: Subject, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> str:
-  shape = subject.shape(T=LENGTH, S=LENGTH, K=2)
+  shape = _shape(subject)
   params = subject.params(shape.dims())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)
@@ -56,7 +56,7 @@ def _law(subject: Subject, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> s
 def ragged(subject: Subject) -> str:
   """Rows of unequal length, padded on the right with garbage: each equals its own causal call."""
   require(subject.claims.decode, "cannot decode step by step")
-  shape = subject.shape(B=3, T=LENGTH, S=LENGTH, K=2)
+  shape = _shape(subject)
   params, mask = subject.params(shape.dims()), Mask(causal=True)
   for seed in range(subject.draws):
     rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def _piece(inputs: Inputs, done: np.ndarray, size: int, lengths: np.ndarray, rng
 def batch_first(subject: Subject) -> str:
   """Every leaf of the state has B as leading axis, so that beams, shards and ragged rows can pick its rows."""
   require(subject.claims.decode, "cannot decode step by step")
-  shape = subject.shape()
+  shape = _shape(subject)
   two, three = (jax.eval_shape(lambda b=b: subject.variant.init_state(b, shape.dims(), jnp.float32)) for b in (2, 3))
   for a, b in zip(jax.tree.leaves(two), jax.tree.leaves(three), strict=True):
     if a.shape[:1] != (2,) or b.shape != (3, *a.shape[1:]):
@@ -99,7 +99,7 @@ def batch_first(subject: Subject) -> str:
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
   state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
   before = jax.tree.map(jnp.shape, state)
-  after = jax.tree.map(jnp.shape, _extend(subject, params, state, inputs, None, Mask(causal=True))[0])
+  after = jax.tree.map(jnp.shape, _extend(subject, params, state, rows(inputs, 0, 4), None, Mask(causal=True))[0])
   if before != after:
     raise Refuted(f"the state changes its shapes from {before} to {after}", shape=shape)
   return f"{len(jax.tree.leaves(two))} leaves"
@@ -108,17 +108,22 @@ def batch_first(subject: Subject) -> str:
 def overflow(subject: Subject) -> str:
   """Beyond the longest sequence an unbounded state gives NaN or is refused; it never silently forgets."""
   require(subject.claims.decode and subject.claims.state > 0, "the state does not grow")
-  shape: Shape = subject.shape(T=4, S=4, K=2)
+  shape = _shape(subject)
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
   state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
-  state, _ = _extend(subject, params, state, inputs, None, Mask(causal=True))
+  for start in (0, 4, 5):
+    state, _ = _extend(subject, params, state, rows(inputs, start, start + 4), None, Mask(causal=True))
   try:
     _, out = _extend(subject, params, state, rows(inputs, 0, 1), None, Mask(causal=True))
   except ValueError:
     return "refused"
   if not bool(jnp.all(jnp.isnan(out))):
-    raise Refuted(f"token {shape.T} of at most {shape.T} gets an answer", shape=shape)
+    raise Refuted(f"the 13th token of at most {LENGTH} gets an answer", shape=shape)
   return "NaN, never silently a window"
+
+
+def _shape(subject: Subject) -> Shape:
+  return subject.shape(B=3, T=LENGTH, S=LENGTH, K=2)
 
 
 def _extend(subject: Subject, params: Any, state: Any, piece: Inputs, lengths: Any, mask: Mask) -> tuple[Any, Any]:

@@ -50,23 +50,21 @@ def packing(subject: Subject) -> str:
 
 def nothing(subject: Subject) -> str:
   """A query that may read nothing returns zeros, without NaN in the gradient."""
-  shape, empty = subject.shape(), {}
-  claims = subject.claims
-  for name, array in (("kv_valid", (2, 5)), ("q_valid", (2, 5)), ("explicit", (2, 4, 5, 5))):
-    if name in claims.masks:
-      empty[name] = Call(subject.mask(Mask(**{name: jnp.zeros(array, bool)})))
-  if "segments" in claims.masks and claims.cross and "explicit" in claims.masks:
-    empty["segments"] = Call(subject.mask(Mask(q_segments=jnp.zeros((2, 5), jnp.int32), k_segments=jnp.ones((2, 5), jnp.int32))))
-  if "kv_valid" in claims.masks:
-    empty["empty slots"] = Call(subject.mask(), at_positions(np.arange(5)[None], np.full((1, 5), -1)))
-  require(bool(empty), "every mask that could hide all keys is refused")
+  shape = subject.shape()
+  sizes = {"kv_valid": (2, 5), "q_valid": (2, 5), "explicit": (2, 4, 5, 5)}
+  claimed = {name: jnp.ones(size, bool) for name, size in sizes.items() if name in subject.claims.masks}
+  require(bool(claimed), "every mask that could hide all keys is refused")
+  i, j = np.arange(5)[None], np.full((1, 5), -1)
+  calls = {name: Call(subject.mask(Mask(**claimed | {name: ~array})), at_positions(i, i)) for name, array in claimed.items()}
+  if "kv_valid" in claimed:
+    calls["empty slots"] = Call(subject.mask(Mask(**claimed)), at_positions(i, j))
   inputs, params = subject.inputs(shape), subject.params(shape.dims())
-  for name, call in empty.items():
-    out, grads = subject.gradient(params, inputs, call, jnp.ones(jax.eval_shape(subject.eager, params, inputs, call).shape))
+  for name, call in calls.items():
+    out, grads = subject.gradient(params, inputs, call, jnp.ones((shape.B, shape.T, shape.N, shape.V)))
     same(out, jnp.zeros_like(out), f"all hidden by {name}", tolerance=0.0, shape=shape, seed=0)
     if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(grads)):
       raise Refuted(f"the gradient is not finite where {name} hides every key", shape=shape, seed=0)
-  return f"by {', '.join(empty)}; gradient finite"
+  return f"by {', '.join(calls)}; gradient finite"
 
 
 def refusals(subject: Subject) -> str:

@@ -62,7 +62,7 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
 def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:
   """`T S`: how far each output row moves when token s (its q, k, v and x) is replaced, in one batch of S + 1 copies."""
   inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=magnitude)
-  which = jnp.arange(LENGTH + 1)[:, None] == jnp.arange(LENGTH)
+  which = jnp.arange(LENGTH + 1)[:, None] == jnp.arange(LENGTH)[None]
 
   def replaced(array, new):
     return None if array is None else jnp.where(which.reshape(LENGTH + 1, LENGTH, *[1] * (array.ndim - 2)), new, array)

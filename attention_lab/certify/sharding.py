@@ -32,7 +32,7 @@ def attend(subject: Subject) -> str:
     return jnp.sum(jnp.sin(run(mesh, params, inputs)))
 
   alone = subject.forward(params, inputs, call)
-  many = jax.jit(functools.partial(run, mesh))(params, inputs)
+  many = subject.compiled(functools.partial(run, mesh))(params, inputs)
   same(many, alone, f"on {DEVICES} devices against one", shape=shape, seed=1)
   if subject.quick:
     return f"forward on {dict(mesh.shape)}"
@@ -45,6 +45,7 @@ def attend(subject: Subject) -> str:
 def extend(subject: Subject) -> str:
   """A prefill, split over examples."""
   require(subject.claims.decode, "cannot decode step by step")
+  require(not subject.quick, "only in the full battery", NOT_RUN)
   mesh = _mesh()
   shape = subject.shape(B=4, T=5, S=5, N=4, K=2)
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)

@@ -102,7 +102,7 @@ class VisionTransformer(nnx.Module):
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32."""
-    x = self.patches(patches(images, self.patch).astype(self.encoder.dtype))
+    x = self.patches(patches(2.0 * images - 1.0, self.patch).astype(self.encoder.dtype))
     if self.extra:
       token = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))
       x = jnp.concatenate([token, x], axis=1)

@@ -6,6 +6,7 @@ state that is not finite is written.
 """
 
 import contextlib
+import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,7 @@ class Checkpoints:
   def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, *, read_only: bool = False):
     import orbax.checkpoint as ocp
 
+    logging.getLogger("absl").addFilter(_is_worth_reading)
     self._ocp, self._workdir, self._keep = ocp, workdir, config.keep
     self._options = ocp.CheckpointManagerOptions(
       max_to_keep=config.keep or None, create=not read_only, read_only=read_only, cleanup_tmp_directories=not read_only
@@ -130,6 +132,11 @@ class Checkpoints:
       with contextlib.suppress(FileNotFoundError):
         (self._workdir / FOLDER / str(step)).rename(name)
     self._manager.reload()
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+  """Orbax tells of every step it takes, at the level of information and of warnings."""
+  return record.levelno >= logging.ERROR or "orbax" not in record.pathname
 
 
 class _Misfit(Exception):

@@ -32,7 +32,7 @@ class Evaluator:
   def __call__(self, params: Any, split: Split) -> list[dict[str, float]]:
     """The task's metrics on every example of `split` once, one dict a seed."""
     batches = pipeline.evaluation_batches(split, self._batch)
-    sums = jax.device_get([self._score(params, jax.device_put(batch, self._sharding)) for batch in batches])
+    sums = jax.device_get([self._score(params, meshes.put(batch, self._sharding)) for batch in batches])
     totals = {name: np.sum([np.atleast_1d(part[name]) for part in sums], axis=0, dtype=np.float64) for name in sums[0]}
     seeds = range(len(next(iter(totals.values()))))
     return [self._task.summarize({name: float(total[seed]) for name, total in totals.items()}) for seed in seeds]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from attention_lab import mesh as meshes
 from attention_lab.data import pipeline
 from attention_lab.data.source import Split
 
@@ -51,4 +52,4 @@ class Feed:
   def _fetch(self) -> tuple[dict[str, jax.Array], list[dict[str, Any]]]:
     batches = [next(stream) for stream in self._streams]
     batch = batches[0] if len(batches) == 1 else jax.tree.map(lambda *arrays: np.stack(arrays), *batches)
-    return jax.device_put(batch, self._sharding), [stream.get_state() for stream in self._streams]
+    return meshes.put(batch, self._sharding), [stream.get_state() for stream in self._streams]

@@ -48,7 +48,7 @@ class Log:
         for name, value in one.items():
           writer.add_scalar(f"{split}/{name}", value, step)
 
-  def curve(self, seed: int, metric: str) -> list[list[float]]:
+  def curve(self, seed: int, metric: str) -> list[list[Any]]:
     """[[step, metric on the validation split], …] of one seed."""
     return [[row["step"], row[metric]] for row in self._validation if row.get("seed", seed) == seed]
 

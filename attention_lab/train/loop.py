@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from attention_lab import compiled as programs
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
 from attention_lab.tasks.base import Task
@@ -20,6 +19,7 @@ from attention_lab.train import checkpoint, limits, optimizer
 from attention_lab.train import state as states
 from attention_lab.train import workdir as workdirs
 from attention_lab.train.checkpoint import Checkpoints
+from attention_lab.train.cost import Costs, flops_per_token, headline, peak_bytes
 from attention_lab.train.evaluation import Evaluator
 from attention_lab.train.feed import Feed
 from attention_lab.train.log import FILE, Log
@@ -51,6 +51,7 @@ def run(
   seeds = (config.seed,) if seeds is None else tuple(seeds)
   config = dataclasses.replace(config, seed=seeds[0])
   limits.check(config, mesh, seeds)
+  log = log if jax.process_index() == 0 else _say_nothing
   if workdir is None:
     return _train(_Setting(task, config, mesh, seeds, None, log))
   folder = workdirs.claim(workdir, experiment or task.name, config, seeds)
@@ -61,6 +62,10 @@ def run(
   results = _train(_Setting(task, config, mesh, seeds, folder, log))
   workdirs.finish(folder, results)
   return results
+
+
+def _say_nothing(line: str) -> None:
+  """What the processes but the first say."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +134,14 @@ class _Run:
     setting, stacked = self._setting, states.stacked(self._setting.seeds)
     self._next = next(self._feed)
     step = make_step(setting.task, rule, setting.config, setting.mesh, stacked=stacked)
-    self._costs = _Costs(flops_per_token=_flops(step, self._state, self._next[0], self._tokens))
-    self._costs.parameters = optimizer.count(self._state.params) // len(setting.seeds)
+    self._costs = Costs(optimizer.count(self._state.params) // len(setting.seeds))
+    self._costs.flops_per_token = flops_per_token(step, self._state, self._next[0], self._tokens)
     if self._start < self._config.steps:
       begun = time.perf_counter()
       self._step = step.lower(self._state, self._next[0]).compile()
       self._costs.compile_time = time.perf_counter() - begun
-      self._costs.peak_bytes = _peak(self._step, setting)
-    setting.log(_headline(setting, self._costs, self._tokens))
+      self._costs.peak_bytes = peak_bytes(self._step, setting.mesh, len(setting.seeds))
+    setting.log(headline(self._costs, setting.mesh, len(setting.seeds), self._tokens))
     self._progress = Progress(self._config.steps, self._start, self._tokens, setting.log)
 
   def train(self) -> None:
@@ -210,39 +215,3 @@ class _Run:
     if self._saves:
       self._saves.save(step, self._state, positions)
     self._settled = 0.0
-
-
-@dataclasses.dataclass
-class _Costs:
-  parameters: int = 0
-  flops_per_token: float | None = None
-  step_time: float | None = None
-  peak_bytes: int | None = None
-  compile_time: float | None = None
-
-
-def _peak(step: Any, setting: _Setting) -> int:
-  """Bytes of one seed's run: its share of the state, and the temporaries, which seeds use in turn on a CPU."""
-  memory, seeds = programs.memory(step), len(setting.seeds)
-  in_turn = states.platform(setting.mesh) == "cpu"
-  return (memory["peak"] - memory["temporaries"]) // seeds + memory["temporaries"] // (1 if in_turn else seeds)
-
-
-def _flops(step: Callable, state: states.State, batch: Any, tokens: int) -> float | None:
-  try:
-    return programs.flops(step, state, batch) / tokens
-  except ValueError:
-    return None
-
-
-def _headline(setting: _Setting, costs: _Costs, tokens: int) -> str:
-  mesh, seeds = setting.mesh, len(setting.seeds)
-  kind = mesh.devices.flat[0].device_kind
-  axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
-  parts = [f"{mesh.size} {kind} device{'s' * (mesh.size > 1)}{f' ({axes})' * (mesh.size > 1)}"]
-  parts += [f"{costs.parameters:,} parameters"]
-  parts += [f"{costs.flops_per_token:,.0f} FLOPs per token" if costs.flops_per_token else "FLOPs not countable"]
-  parts += [f"{tokens:,} tokens per step"]
-  if costs.compile_time is not None:
-    parts += [f"compiled in {costs.compile_time:.1f} s; one program{f' for {seeds} seeds' * (seeds > 1)}"]
-  return " · ".join(parts)

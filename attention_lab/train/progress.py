@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import jax
+
 REFRESH = 0.1  # seconds between two states of the bar
 LINES = 10  # plain lines of progress in a run
 WIDTH = 24  # characters of the bar
@@ -18,7 +20,7 @@ class Progress:
   def __init__(self, steps: int, start: int, tokens: int, log: Callable[[str], None], stream=None):
     self._steps, self._start, self._tokens, self._log = steps, start, tokens, log
     self._stream = stream or sys.stderr
-    self._terminal = self._stream.isatty()
+    self._terminal = self._stream.isatty() and jax.process_index() == 0
     self._begun, self._drawn, self._dirty = time.monotonic(), 0.0, False
     self._evaluations = 0
 
@@ -35,7 +37,7 @@ class Progress:
       self._log(self._status(step, loss, now))
 
   def evaluation(self, step: int, text: str) -> None:
-    """After an evaluation; elsewhere than on a terminal only so many are shown as there are lines, and the last ones."""
+    """After an evaluation; elsewhere than on a terminal only the first and the last ones are shown."""
     self._evaluations += 1
     if self._terminal or self._evaluations <= LINES or step == self._steps:
       self.say(f"step {step}  {text}")

@@ -86,7 +86,7 @@ def lifted(function: Callable, is_stacked: bool, platform: str) -> Callable:
 
 
 def platform(mesh: Mesh) -> str:
-  """ "cpu", "gpu" or "tpu"."""
+  """What the devices are: "cpu", "gpu" or "tpu"."""
   return mesh.devices.flat[0].platform
 
 

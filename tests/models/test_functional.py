@@ -44,8 +44,8 @@ def test_the_paths_are_those_that_the_sharding_table_knows():
 
 
 def test_init_is_the_same_under_jit_and_differs_between_keys():
-  model = language_model()
-  params, jitted, other = model.init(KEY), jax.jit(model.init)(KEY), model.init(jax.random.key(1))
+  model = language_model(layers=1)
+  params, jitted, other = model.init(KEY), jax.jit(model.init)(KEY), jax.jit(model.init)(jax.random.key(1))
   same = jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, rtol=1e-6, atol=1e-7)), params, jitted)
   assert all(jax.tree.leaves(same))
   assert not jnp.array_equal(params["tokens"]["embedding"], other["tokens"]["embedding"])
@@ -66,26 +66,26 @@ def test_no_two_kernels_of_a_model_start_alike():
   assert len(starts) == len(kernels)
 
 
-def test_fixed_leaves_keep_their_path_and_reach_the_variant():
+def test_fixed_leaves_keep_their_path_and_reach_the_variant(filled):
   model = language_model("performer(features=4)", layers=1)
-  params = model.init(KEY)
+  params, apply = filled(model), jax.jit(model.apply)
   fixed = params["decoder"]["layers"]["0"]["attention"]["own"]["fixed"]
-  before = model.apply(params, TOKENS).logits
+  before = apply(params, TOKENS).logits
   fixed["directions"] = 2 * fixed["directions"]
-  assert not jnp.allclose(before, model.apply(params, TOKENS).logits)
+  assert not jnp.allclose(before, apply(params, TOKENS).logits)
 
 
-def test_parameters_of_another_model_are_refused_by_the_first_name_that_does_not_fit():
-  params = language_model("relative").init(KEY)
+def test_parameters_of_another_model_are_refused_by_the_first_name_that_does_not_fit(filled):
+  params = filled(language_model("relative"))
   with pytest.raises(ValueError, match="have an unknown 'decoder/layers/0/attention/own/keys'"):
     language_model("softmax").bind(params)
   with pytest.raises(ValueError, match="lack 'decoder/layers/0/attention/own/keys'"):
-    language_model("relative").bind(language_model("softmax").init(KEY))
+    language_model("relative").bind(filled(language_model("softmax")))
 
 
-def test_a_model_binds_within_jit_and_grad():
+def test_a_model_binds_within_jit_and_grad(filled):
   model = language_model(layers=1)
-  params = model.init(KEY)
+  params = filled(model)
   grads = jax.jit(jax.grad(lambda p: model.apply(p, TOKENS).logits.std()))(params)
   assert jax.tree.structure(grads) == jax.tree.structure(params)
   assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))

@@ -18,7 +18,7 @@ LOGITS = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
 
 
 def language_model(attention, **fields):
-  config = ModelConfig(attention=attention, **{"width": 16, "heads": 2, "layers": 2} | fields)
+  config = ModelConfig(attention=attention, **{"width": 16, "heads": 2, "layers": 1} | fields)
   return functional(lambda key: TransformerLM(config, 11, 11, key=key))
 
 
@@ -40,34 +40,34 @@ def recomputed(model, params, prompt):
     ("linear", {}),
     ("alibi", {}),
     ("relative(clip=2)", {}),
-    ("softmax|pooling", {"dropout": 0.5}),
-    ("softmax", {"positions": "sinusoidal", "shared_layers": True}),
+    ("softmax|pooling", {"dropout": 0.5, "layers": 2}),
+    ("softmax", {"positions": "sinusoidal", "shared_layers": True, "layers": 2}),
   ],
 )
-def test_a_ragged_batch_decodes_as_each_prompt_alone_and_as_without_a_state(attention, fields):
+def test_a_ragged_batch_decodes_as_each_prompt_alone_and_as_without_a_state(filled, attention, fields):
   model = language_model(attention, **fields)
-  params = model.init(KEY)
+  params = filled(model)
   together = generate(model, params, PROMPTS, STEPS, GREEDY)
   for prompt, tokens in zip(PROMPTS, together, strict=True):
     np.testing.assert_array_equal(tokens, recomputed(model, params, prompt))
   np.testing.assert_array_equal(together[1], generate(model, params, PROMPTS[1:2], STEPS, GREEDY)[0])
 
 
-def test_extend_in_any_pieces_gives_the_logits_of_one_call():
+def test_extend_in_any_pieces_gives_the_logits_of_one_call(filled):
   model = language_model("softmax|local(window=3)|linear", layers=3, positions="learned")
-  params = model.init(KEY)
-  module, tokens = model.bind(params), jax.random.randint(KEY, (2, 9), 0, 11)
-  state, pieces = module.init_state(2), []
+  params = filled(model)
+  extend, tokens = jax.jit(lambda *args: model.bind(params).extend(*args)), jax.random.randint(KEY, (2, 9), 0, 11)
+  state, pieces = model.bind(params).init_state(2), []
   for piece in (slice(0, 4), slice(4, 5), slice(5, 9)):
-    state, logits = module.extend(tokens[:, piece], state)
+    state, logits = extend(tokens[:, piece], state)
     pieces.append(logits)
-  np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), model.apply(params, tokens).logits, atol=1e-5)
+  np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), jax.jit(model.apply)(params, tokens).logits, atol=1e-5)
   assert {leaf.shape[0] for leaf in jax.tree.leaves(state)} == {2}
 
 
-def test_samples_follow_the_key_and_end_with_the_stop_token():
-  model = language_model("softmax", layers=1)
-  params = model.init(KEY)
+def test_samples_follow_the_key_and_end_with_the_stop_token(filled):
+  model = language_model("softmax")
+  params = filled(model)
   first, again, other = (
     generate(model, params, PROMPTS, STEPS, Sampling(temperature=5.0), jax.random.key(k)) for k in (0, 0, 1)
   )
@@ -110,16 +110,16 @@ def test_the_temperature_divides_the_logits():
     ([], 1, GREEDY, "at least one of each"),
   ],
 )
-def test_requests_that_cannot_be_served_are_refused(prompts, steps, sampling, message):
-  model = language_model("softmax", layers=1)
+def test_requests_that_cannot_be_served_are_refused(filled, prompts, steps, sampling, message):
+  model = language_model("softmax")
   with pytest.raises(ValueError, match=message):
-    generate(model, model.init(KEY), prompts, steps, sampling)
+    generate(model, filled(model), prompts, steps, sampling)
 
 
-def test_a_variant_that_cannot_decode_is_refused_by_name():
-  model = language_model("linformer(rank=2)", layers=1)
+def test_a_variant_that_cannot_decode_is_refused_by_name(filled):
+  model = language_model("linformer(rank=2)")
   with pytest.raises(ValueError, match="Linformer cannot decode step by step"):
-    generate(model, model.init(KEY), PROMPTS, 1, GREEDY)
+    generate(model, filled(model), PROMPTS, 1, GREEDY)
 
 
 @pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}])

@@ -1,11 +1,13 @@
 """A task that trains in milliseconds, with parameters of every kind that a real model has."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from attention_lab.config import Config
 from attention_lab.data.source import Arrays, Source
 from attention_lab.mesh import make_mesh
@@ -19,8 +21,9 @@ class Tiny(Functional):
   """A pooled embedding through gated heads and an MLP."""
 
   def init(self, key):
-    keys = iter(jax.random.split(key, 6))
-    normal = lambda *shape: 0.5 * jax.random.normal(next(keys), shape)
+    numbers = 0.5 * jax.random.normal(key, (7, VOCABULARY * D))  # drawn at once: each draw takes long to compile
+    rows = iter(range(7))
+    normal = lambda *shape: numbers[next(rows), : math.prod(shape)].reshape(shape)
     fixed = {"per_head": {"slopes": jnp.arange(1.0, N + 1)}, "order": jnp.arange(D)[::-1]}
     query = {"kernel": normal(D, N, H), "bias": jnp.zeros((N, H))}
     return {
@@ -36,7 +39,9 @@ class Tiny(Functional):
     x = jnp.mean(params["tokens"]["embedding"][tokens], axis=1)[:, own["order"]] * params["norm"]["scale"][None]
     if key is not None:
       x = x * jax.random.bernoulli(key, 0.8, x.shape)
-    q = jnp.einsum("BD,DNH->BNH", x, params["attention"]["query"]["kernel"]) + params["attention"]["query"]["bias"][None]
+    q = (
+      jnp.einsum("BD,DNH->BNH", x, params["attention"]["query"]["kernel"]) + params["attention"]["query"]["bias"][None]
+    )
     heads = jnp.tanh(q * own["per_head"]["slopes"][None, :, None])
     x = x + jnp.einsum("BNH,NHD->BD", heads, params["attention"]["out"]["kernel"])
     x = x + jax.nn.gelu(x @ mlp["up"]["kernel"] + mlp["up"]["bias"][None]) @ mlp["down"]["kernel"]

@@ -3,13 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from attention_lab.config import OptimizerConfig
 from attention_lab.train import optimizer as optimizers
 
 
 @pytest.fixture
 def params(tiny):
-  return tiny().model.init(jax.random.key(0))
+  return jax.jit(tiny().model.init)(jax.random.key(0))
 
 
 def test_a_fixed_leaf_has_no_gradient_state_decay_or_count(params):

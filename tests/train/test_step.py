@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+
 from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
 from attention_lab.train import evaluation, optimizer
@@ -35,13 +36,24 @@ def single(tiny, config, one_device):
   return train(tiny(), config(steps=STEPS), one_device)
 
 
+@pytest.fixture(scope="module")
+def ready(tiny, config, one_device):
+  """(a function that makes the state at step 0, a batch, the step)."""
+  state, feed, step = begin(tiny(), config(), one_device)
+  with feed:
+    batch, _ = next(feed)
+  host = jax.device_get(state)
+  return lambda: jax.device_put(host, one_device.devices.flat[0]), batch, step
+
+
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
 def test_20_losses_on_8_devices_equal_those_on_1(sizes, tiny, config, single):
   mesh = meshes.make_mesh(MeshConfig(*sizes))
   losses, state = train(tiny(), config(steps=STEPS), mesh)
   np.testing.assert_allclose(losses, single[0], rtol=1e-5)
   places = meshes.shardings(state, mesh)
-  jax.tree.map(lambda leaf, place: leaf.sharding.is_equivalent_to(place, leaf.ndim) or pytest.fail(), state, places)
+  for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(places), strict=True):
+    assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
   assert len(state.params["mlp"]["up"]["kernel"].sharding.device_set) == 8
 
 
@@ -68,24 +80,20 @@ def test_micro_batches_add_up_to_the_full_batch(tiny, config, single):
   np.testing.assert_allclose(parts, full, rtol=1e-5)
 
 
-def test_dropout_differs_between_steps_and_fixed_leaves_stay(tiny, config, one_device):
-  state, feed, step = begin(tiny(), config(optimizer__learning_rate=0.0), one_device)
+def test_dropout_differs_between_steps_and_fixed_leaves_stay(ready):
+  fresh, batch, step = ready
+  state, losses = fresh(), []
   fixed = jax.device_get(state.params["attention"]["own"])
-  with feed:
-    batch, _ = next(feed)
-  losses = []
-  for _ in range(2):
+  for _ in range(2):  # the first update has the learning rate 0
     state, metrics = step(state, batch)
     losses.append(float(metrics["loss"]))
   assert losses[0] != losses[1]
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params["attention"]["own"]), fixed)
 
 
-def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tiny, config, one_device):
-  state, feed, step = begin(tiny(), config(), one_device)
-  with feed:
-    batch, _ = next(feed)
-  state, _ = step(state, batch)
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(ready):
+  fresh, batch, step = ready
+  state, _ = step(fresh(), batch)
   state, _ = step(state, batch)
   before = jax.device_get((state.params, state.opt_state))
   state, metrics = step(state, batch | {"factor": batch["factor"].at[3].set(np.nan)})
@@ -96,8 +104,8 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tiny, config, 
   assert np.abs(jax.device_get(state.params["head"]["kernel"]) - before[0]["head"]["kernel"]).max() > 0
 
 
-def test_the_state_is_donated(tiny, config, one_device):
-  state, feed, step = begin(tiny(), config(), one_device)
-  with feed:
-    step(state, next(feed)[0])
+def test_the_state_is_donated(ready):
+  fresh, batch, step = ready
+  state = fresh()
+  step(state, batch)
   assert state.params["mlp"]["up"]["kernel"].is_deleted()

@@ -69,7 +69,7 @@ class Kernel(Attention):
     check_extend(self, mask, lengths)
     features = self._split(*self.feature_maps(params, q, k, v), v)
     if lengths is not None:
-      real = jnp.arange(v.shape[1]) < lengths[:, None]
+      real = jnp.arange(v.shape[1])[None] < lengths[:, None]
       features = _only(features, real, real)
     out, after = recurrence.scan(features, state["sum"], self.chunk)
     return {"sum": after.astype(state["sum"].dtype)}, _normalised(out).astype(v.dtype)

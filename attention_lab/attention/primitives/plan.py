@@ -10,9 +10,10 @@ from jaxtyping import Array
 
 from attention_lab.attention.base import Call
 
-LOGITS = 2**21  # logits alive at once: 8 MiB in float32, a share of a last-level cache
+LOGITS = 2**20  # logits alive at once: 4 MiB in float32, a share of a last-level cache
 QUERIES = 256  # queries of a block, once T is longer
-RUNS = 8  # static groups of causal blocks, each against keys up to its own end
+SMALLEST = 64  # queries of a block under a narrow window
+RUNS = 8  # static groups of causal blocks, two or more in each, against keys up to the group's end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def make(T: int, S: int, groups: int, heads: int, call: Call) -> Plan:
   span = left + right - 2
   size = T if T * S <= QUERIES**2 or T <= QUERIES else QUERIES
   if known and mask.window is not None and size < T:
-    size = min(QUERIES, max(64, 2 ** math.ceil(math.log2(max(span, 1)))))
+    size = min(QUERIES, max(SMALLEST, 2 ** math.ceil(math.log2(max(span, 1)))))
   blocks = -(-T // size)
   near = (-(-(left - 1) // size), -(-(right - 1) // size))
   dense = mask.explicit is not None or call.bias is not None
@@ -55,7 +56,7 @@ def make(T: int, S: int, groups: int, heads: int, call: Call) -> Plan:
 def _runs(blocks: int, size: int, S: int, skips: bool) -> tuple[tuple[int, int, int], ...]:
   if not skips:
     return ((0, blocks, S),)
-  count = min(blocks, RUNS)
+  count = max(1, min(blocks // 2, RUNS))
   edges = [round(blocks * run / count) for run in range(count + 1)]
   return tuple((first, last, min(S, last * size)) for first, last in itertools.pairwise(edges))
 

@@ -42,5 +42,5 @@ class Identity(Attention):
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
     check_extend(self, mask, lengths)
-    real = jnp.ones((1, v.shape[1]), bool) if lengths is None else jnp.arange(v.shape[1]) < lengths[:, None]
+    real = jnp.ones((1, v.shape[1]), bool) if lengths is None else jnp.arange(v.shape[1])[None] < lengths[:, None]
     return state, jnp.where(real[:, :, None, None], v, 0.0)

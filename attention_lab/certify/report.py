@@ -1,0 +1,74 @@
+"""Certificates for people (a terminal), for machines (JSON) and for the README (a Markdown table of variants)."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+
+from attention_lab.certify.finding import FAILED, NOT_CLAIMED, PROVED, Certificate, Finding
+
+_MARKS = {PROVED: "proved", FAILED: "FAILED"}
+_COST = {0: "1", 1: "T", 2: "T²", 3: "T³"}
+_COLUMNS = ("variant", "paper", "masks honoured", "cross", "decoding state", "grouped", "exactness", "time", "memory", "proofs")
+_MASKS = 7  # constraints that a mask can hold
+
+
+def text(certificate: Certificate) -> str:
+  """One certificate for a terminal: a line for each claim, failures with their counter-example and snippet."""
+  findings = certificate.findings
+  width = max(len(finding.claim) for finding in findings)
+  lines = [f"{certificate.spec}: {summary(certificate)}"]
+  for finding in findings:
+    if finding.status != NOT_CLAIMED:
+      lines.append(f"  {_MARKS.get(finding.status, finding.status):<9}  {finding.claim:<{width}}  {finding.detail}")
+    if finding.status == FAILED:
+      lines += [f"             {line}" for line in counterexample(finding)]
+  rest = [finding.claim for finding in findings if finding.status == NOT_CLAIMED]
+  return "\n".join([*lines, f"  not claimed: {', '.join(rest)}"] if rest else lines)
+
+
+def counterexample(finding: Finding) -> list[str]:
+  """Where a claim fails, and how to see it."""
+  seed = "" if finding.seed < 0 else f"seed {finding.seed}"
+  where = "; ".join(part for part in (finding.shape, seed, finding.position) if part)
+  snippet = ["", *(f"  {line}" for line in finding.snippet.splitlines()), ""] if finding.snippet else []
+  return [*([f"counter-example: {where}"] if where else []), *snippet]
+
+
+def summary(certificate: Certificate) -> str:
+  """`34 of 34 claims proved`, and how many could not be examined."""
+  proved, failed = certificate.count(PROVED), certificate.count(FAILED)
+  rest = [f.status for f in certificate.findings if f.status not in (PROVED, FAILED, NOT_CLAIMED)]
+  notes = "".join(f", {rest.count(status)} {status}" for status in sorted(set(rest)))
+  return f"{proved} of {proved + failed} claims proved{notes}"
+
+
+def to_json(certificates: Iterable[Certificate]) -> str:
+  """All certificates as an indented JSON list."""
+  rows = [dataclasses.asdict(certificate) | {"summary": summary(certificate)} for certificate in certificates]
+  return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def markdown(certificates: Iterable[Certificate]) -> str:
+  """The table of variants: one row for each certificate that could be made."""
+  rows = [_row(certificate) for certificate in certificates if certificate.facts]
+  head = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
+  return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def _row(certificate: Certificate) -> tuple[str, ...]:
+  facts = certificate.facts
+  proved, failed = certificate.count(PROVED), certificate.count(FAILED)
+  masks = "all, bias" if facts["bias"] and len(facts["masks"]) == _MASKS else ", ".join(facts["masks"]) or "none"
+  masks = "all" if len(facts["masks"]) == _MASKS and not facts["bias"] else masks
+  return (
+    f"`{certificate.spec}`",
+    f"[{facts['paper']}]({facts['url']})" if facts["url"] else "",
+    masks + (" (causal only)" if facts["requires_causal"] else ""),
+    "yes" if facts["cross"] else "no",
+    _COST[facts["state"]] if facts["decode"] else "no",
+    "yes" if facts["grouped"] else "no",
+    facts["exactness"],
+    _COST[facts["time"]],
+    _COST[facts["memory"]],
+    f"{proved}/{proved + failed}",
+  )

@@ -1,0 +1,48 @@
+"""What a run costs, and the line that says so."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from attention_lab import compiled as programs
+from attention_lab.train.state import State, platform
+
+
+@dataclasses.dataclass
+class Costs:
+  """Of one seed's run; None where it was not measured."""
+
+  parameters: int  # trainable ones
+  flops_per_token: float | None = None  # of a whole training step; None for a loop of unknown length
+  step_time: float | None = None  # seconds, median over steps
+  peak_bytes: int | None = None  # on one device
+  compile_time: float | None = None  # seconds, of the one program of all seeds
+
+
+def flops_per_token(step: Callable, state: State, batch: Any, tokens: int) -> float | None:
+  """FLOPs of one step over its `tokens`, those of all seeds; None where a loop's length is not known."""
+  try:
+    return programs.flops(step, state, batch) / tokens
+  except ValueError:
+    return None
+
+
+def peak_bytes(step: Any, mesh: Mesh, seeds: int) -> int:
+  """One seed's share of a compiled step: of its state, and of the temporaries, which seeds use in turn on a CPU."""
+  memory = programs.memory(step)
+  sharing = 1 if platform(mesh) == "cpu" else seeds
+  return (memory["peak"] - memory["temporaries"]) // seeds + memory["temporaries"] // sharing
+
+
+def headline(costs: Costs, mesh: Mesh, seeds: int, tokens: int) -> str:
+  """Devices, parameters, FLOPs per token, tokens per step and compile time in one line."""
+  axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+  parts = [f"{mesh.size} {mesh.devices.flat[0].device_kind} device{f's ({axes})' if mesh.size > 1 else ''}"]
+  parts += [f"{costs.parameters:,} parameters"]
+  parts += [f"{costs.flops_per_token:,.0f} FLOPs per token" if costs.flops_per_token else "FLOPs not countable"]
+  parts += [f"{tokens:,} tokens per step"]
+  if costs.compile_time is not None:
+    parts += [f"compiled in {costs.compile_time:.1f} s; one program{f' for {seeds} seeds' if seeds > 1 else ''}"]
+  return " · ".join(parts)

@@ -1,0 +1,149 @@
+"""The block engine: any cut gives the same numbers, and memory and work are those of the blocks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attention_lab import compiled
+from attention_lab.attention import CAUSAL, FULL, Dims, Mask, Positions, spec
+from attention_lab.attention.primitives import plan
+
+B, T, N, K, H, V = 2, 21, 4, 2, 8, 6
+SEGMENTS = jnp.asarray(np.repeat([[0, 1, 2], [5, 5, 7]], 7, axis=1))
+VALID = jnp.asarray(np.random.default_rng(0).random((B, T)) < 0.7)
+EXPLICIT = jnp.asarray(np.random.default_rng(1).random((B, N, T, T)) < 0.5)
+MASKS = {
+  "full": FULL,
+  "causal": CAUSAL,
+  "window": Mask(window=(3, 2)),
+  "causal window": Mask(causal=True, window=4),
+  "prefix": Mask(causal=True, prefix=jnp.asarray([9, 4])),
+  "padding": Mask(q_valid=VALID, kv_valid=VALID),
+  "segments": Mask(causal=True, q_segments=SEGMENTS, k_segments=SEGMENTS),
+  "window and segments": Mask(window=3, q_segments=SEGMENTS, k_segments=SEGMENTS, kv_valid=VALID),
+  "explicit": Mask(explicit=EXPLICIT),
+  "one row for all": Mask(causal=True, explicit=EXPLICIT[:1, :1, :1]),
+}
+
+
+def inputs(T=T, S=T, dtype=jnp.float32):
+  keys = jax.random.split(jax.random.key(0), 3)
+  shapes = ((B, T, N, H), (B, S, K, H), (B, S, K, V))
+  return [jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def run(variant, arrays, **demands):
+  params = variant.init(jax.random.key(1), Dims(N * H, N, K, H, V, 64))
+  params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+
+  def loss(*arrays):
+    out = variant(params, *arrays, **demands)
+    return jnp.sum(out * jnp.cos(jnp.arange(out.size).reshape(out.shape))), out
+
+  (_, out), grads = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arrays)
+  return out, *grads
+
+
+OTHERS = ["alibi", "relative(clip=2)", "talking_heads", "local(window=3)"]
+EVERYDAY = [("softmax", mask) for mask in MASKS] + [(name, "window and segments") for name in OTHERS]
+REST = [pytest.param(name, mask, marks=pytest.mark.long) for name in OTHERS for mask in MASKS]
+
+
+@pytest.mark.parametrize(("name", "mask"), EVERYDAY + REST)
+def test_any_cut_gives_the_same_output_and_gradients(name, mask, monkeypatch):
+  variant, arrays, whole = spec.parse(name), inputs(), MASKS[mask]
+  expected = run(variant, arrays, mask=whole)
+  monkeypatch.setattr(plan, "QUERIES", 4)
+  monkeypatch.setattr(plan, "SMALLEST", 2)
+  monkeypatch.setattr(plan, "LOGITS", 64)
+  for one, other in zip(run(variant, arrays, mask=whole), expected, strict=True):
+    np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(B, N, T, T), (1, N, 1, T), (B, 1, T, 1)])
+def test_a_bias_of_any_broadcast_shape_gets_its_gradient_from_every_block(shape, monkeypatch):
+  softmax, (q, k, v), bias = spec.parse("softmax"), inputs(), jax.random.normal(jax.random.key(2), shape)
+
+  def loss(bias):
+    return jnp.sum(softmax({}, q, k, v, bias=bias, mask=CAUSAL) ** 2)
+
+  expected = jax.jit(jax.grad(loss))(bias)
+  monkeypatch.setattr(plan, "QUERIES", 4)
+  monkeypatch.setattr(plan, "LOGITS", 64)
+  np.testing.assert_allclose(jax.jit(jax.grad(loss))(bias), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("S", [5, 30])
+@pytest.mark.parametrize("mask", [CAUSAL, Mask(window=3)])
+def test_queries_and_keys_may_differ_in_number(S, mask, monkeypatch):
+  softmax, arrays = spec.parse("softmax"), inputs(T, S)
+  expected = run(softmax, arrays, mask=mask)
+  monkeypatch.setattr(plan, "QUERIES", 4)
+  monkeypatch.setattr(plan, "SMALLEST", 2)
+  for one, other in zip(run(softmax, arrays, mask=mask), expected, strict=True):
+    np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_given_positions_decide_and_not_the_order_of_the_array(monkeypatch):
+  q, k, v = inputs()
+  order = jax.random.permutation(jax.random.key(3), T)
+  expected = spec.parse("alibi")
+  params = expected.init(jax.random.key(1), Dims(N * H, N, K, H, V, 64))
+  straight = expected(params, q, k, v, mask=CAUSAL)
+  monkeypatch.setattr(plan, "QUERIES", 4)
+  shuffled = expected(params, q, k[:, order], v[:, order], mask=CAUSAL, positions=Positions(k=order[None]))
+  np.testing.assert_allclose(shuffled, straight, atol=2e-5)
+
+
+def naive(q, k, v, mask):
+  logits = jnp.einsum("btnh,bsnh->bnts", q, k) * q.shape[-1] ** -0.5
+  logits = jnp.where(mask.dense(q.shape[1], k.shape[1]), logits, -1e30)
+  return jnp.einsum("bnts,bsnv->btnv", jax.nn.softmax(logits), v)
+
+
+LONG = [jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)] * 3
+
+
+def temporaries(function):
+  return compiled.memory(jax.jit(function).lower(*LONG).compile())["temporaries"]
+
+
+def test_memory_is_a_twentieth_of_the_naive_forms_and_no_buffer_is_quadratic():
+  softmax = spec.parse("softmax")
+  ours = jax.jit(lambda q, k, v: softmax({}, q, k, v)).lower(*LONG).compile()
+  assert compiled.memory(ours)["temporaries"] * 20 < temporaries(lambda q, k, v: naive(q, k, v, FULL))
+  assert "4096,4096" not in ours.as_text()
+
+
+def test_the_backward_pass_computes_logits_again_and_stores_none():
+  softmax = spec.parse("softmax")
+  grad = jax.grad(lambda q, k, v: jnp.sum(softmax({}, q, k, v, mask=CAUSAL)), argnums=(0, 1, 2))
+  assert "4096,4096" not in jax.jit(grad).lower(*LONG).compile().as_text()
+
+
+def test_blocks_that_a_mask_empties_are_not_computed():
+  softmax = spec.parse("softmax")
+
+  def work(mask, T):
+    shapes = [jax.ShapeDtypeStruct((1, T, 2, 16), jnp.float32)] * 3
+    return compiled.flops(lambda q, k, v: softmax({}, q, k, v, mask=mask), *shapes)
+
+  assert work(CAUSAL, 4096) < 0.65 * work(FULL, 4096)
+  assert work(Mask(window=64), 4096) < 2.2 * work(Mask(window=64), 2048)
+  assert work(Mask(causal=True, window=64), 4096) < 0.1 * work(FULL, 4096)
+
+
+def test_gradients_equal_those_of_the_naive_form():
+  shapes = (1, 700, 2, 16)
+  q, k, v = (jax.random.normal(jax.random.key(seed), shapes) for seed in range(3))
+  softmax = spec.parse("softmax")
+
+  def gradients(attend):
+    return jax.jit(jax.grad(lambda *arrays: jnp.sum(attend(*arrays) ** 2), argnums=(0, 1, 2)))(q, k, v)
+
+  for mask in (FULL, CAUSAL):
+    ours = gradients(lambda *arrays, mask=mask: softmax({}, *arrays, mask=mask))
+    theirs = gradients(lambda *arrays, mask=mask: naive(*arrays, mask))
+    for one, other in zip(ours, theirs, strict=True):
+      np.testing.assert_allclose(one, other, atol=1e-5)

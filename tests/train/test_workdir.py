@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from attention_lab.train import workdir as workdirs
+
+
+def test_fields_that_change_nothing_of_what_is_trained_may_differ(config, tmp_path):
+  workdirs.claim(tmp_path, "tiny", config(), (0,))
+  changed = config(mesh__fsdp=2, checkpoint__every=5, checkpoint__keep=1, evaluate_every=3)
+  assert workdirs.claim(tmp_path, "tiny", changed, (0,)) == tmp_path
+  assert json.loads((tmp_path / "config.json").read_text())["config"]["mesh"]["fsdp"] == 2
+
+
+@pytest.mark.parametrize(
+  "experiment, changes, seeds, words",
+  [
+    ("other", {}, (0,), 'experiment is "tiny" there and "other" here'),
+    ("tiny", {"steps": 9}, (0,), "config.steps is 8 there and 9 here"),
+    ("tiny", {"model__attention": "linear"}, (0,), 'config.model.attention is "softmax" there and "linear" here'),
+    ("tiny", {}, (0, 1), "seeds is absent there and [0, 1] here"),
+  ],
+)
+def test_a_folder_of_another_run_is_refused_with_what_differs(experiment, changes, seeds, words, config, tmp_path):
+  workdirs.claim(tmp_path, "tiny", config(), (0,))
+  with pytest.raises(ValueError, match="holds another run: ") as error:
+    workdirs.check(tmp_path, experiment, config(**changes), seeds)
+  assert words in str(error.value)
+  assert str(error.value).count(" there and ") == 1
+
+
+def test_a_folder_that_cannot_be_a_run_is_refused(config, tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(ValueError, match="is a file; give a folder"):
+    workdirs.check(tmp_path / "file", "tiny", config(), (0,))
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(ValueError, match=r"holds a run without its config\.json"):
+    workdirs.check(tmp_path, "tiny", config(), (0,))
+  (tmp_path / "config.json").write_text("{")
+  with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+    workdirs.read(tmp_path)
+  with pytest.raises(ValueError, match=r"has no config\.json: it is not the folder of a run"):
+    workdirs.read(tmp_path / "nowhere")
+  workdirs.check(tmp_path / "nowhere", "tiny", config(), (0,))
+  assert not (tmp_path / "nowhere").exists()
