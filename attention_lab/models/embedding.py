@@ -20,7 +20,7 @@ class Tokens(nnx.Module):
 
   def __call__(self, tokens: Int[Array, "B T"], dtype: Any) -> Float[Array, "B T D"]:
     """Vectors of unit variance. Tokens outside the table give NaN."""
-    rows = self.embedding[...].at[tokens].get(mode="fill", fill_value=jnp.nan)
+    rows = jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
     return (rows * self.width**0.5).astype(dtype)
 
   def logits(self, x: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:

@@ -106,7 +106,7 @@ class Learned(nnx.Module):
 
   def __call__(self, positions: Int[Array, "#B T"]) -> Float[Array, "#B T D"]:
     """The codes; NaN beyond the table, never silently another position."""
-    return self.table[...].at[positions].get(mode="fill", fill_value=jnp.nan)
+    return jnp.take(self.table[...], positions, axis=0, mode="fill", fill_value=jnp.nan)
 
 
 def _turns(variant: Attention) -> bool:

@@ -88,7 +88,7 @@ def _only(features: Features, q_valid: Array, k_valid: Array) -> Features:
   return Features(q, jnp.where(k_valid[:, None, :, None], features.k, 0.0), features.v)
 
 
-def _normalised(out: Float[Array, "B K G T V+1"]) -> Float[Array, "B T N V"]:
+def _normalised(out: Float[Array, "B K G T W"]) -> Float[Array, "B T N V"]:
   """Divides by the sum of weights; a query that read nothing has sum 0 and gets zeros."""
   total = out[..., -1:]
   out = jnp.moveaxis(out[..., :-1] / jnp.where(total == 0.0, 1.0, total), 3, 1)
