@@ -7,6 +7,7 @@ keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
 import ast
 import dataclasses
 import inspect
+import logging
 import pathlib
 import sys
 import traceback
@@ -45,6 +46,7 @@ def run(
 
   A binary without a configuration of its own may pass a list for `overrides`: it receives every `--config.*` word.
   """
+  logging.getLogger("jax").setLevel(logging.WARNING)  # a missing TPU is not news
   app.run(lambda _: sys.exit(_guarded(main)), flags_parser=lambda argv: _parse(argv, main, config, overrides))
 
 

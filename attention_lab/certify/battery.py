@@ -43,7 +43,7 @@ def certify(variant: Attention, case: ModuleType | None = None, quick: bool = Fa
 def prove(claim: str, variant: Attention, case: ModuleType | None = None, quick: bool = False) -> Finding:
   """One proof alone; raises ValueError if there is none of this name."""
   if claim not in PROOFS:
-    raise ValueError(f"no proof is named '{claim}'{spec.nearest(claim, PROOFS)}; there are {', '.join(PROOFS)}")
+    raise ValueError(f"no proof is named '{claim}'; there are {', '.join(PROOFS)}")
   return _finding(claim, Subject(variant, case or case_of(variant), quick))
 
 

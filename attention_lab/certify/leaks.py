@@ -77,7 +77,7 @@ def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: 
 
 def examples(subject: Subject) -> str:
   """No example of a batch depends on another."""
-  shape = subject.shape(B=3)
+  shape = subject.shape()
   call = Call(subject.mask())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)

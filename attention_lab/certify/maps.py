@@ -6,7 +6,7 @@ import numpy as np
 from attention_lab.attention import probe
 from attention_lab.attention.base import Call
 from attention_lab.certify import draw
-from attention_lab.certify.comparison import same
+from attention_lab.certify.comparison import FORWARD, same
 from attention_lab.certify.finding import Refuted, require
 from attention_lab.certify.subject import Inputs, Subject
 
@@ -18,22 +18,22 @@ def values(subject: Subject) -> str:
   for seed in range(subject.draws):
     measured = max(measured, _class(subject, seed), key=("linear", "affine", "nonlinear").index)
   if measured != subject.claims.values:
-    raise Refuted(f"claims to be {subject.claims.values} in v and is {measured}", shape=subject.shape(B=4))
+    raise Refuted(f"claims to be {subject.claims.values} in v and is {measured}", shape=subject.shape())
   return f"measured {measured}, {subject.draws} draws"
 
 
 def _class(subject: Subject, seed: int) -> str:
-  shape = subject.shape(B=4)
+  shape = subject.shape()
   one = subject.inputs(shape, seed)
   q, k, x = (None if array is None else jnp.broadcast_to(array[:1], array.shape) for array in (one.q, one.k, one.x))
-  a, b = one.v[0], one.v[1]
-  v = jnp.stack([a, b, 2.0 * a - 3.0 * b, jnp.zeros_like(a)])
-  out = subject.run(Inputs(q, k, v, x), shape, Call(subject.mask()))
-  offset = out[3]
-  size = max(1.0, float(np.max(np.abs(out))))
-  if np.max(np.abs((out[2] - offset) - 2.0 * (out[0] - offset) + 3.0 * (out[1] - offset))) > 2e-5 * size:
+  a, b = one.v
+  calls = ((a, b), (2.0 * a - 3.0 * b, jnp.zeros_like(a)))
+  outs = [subject.run(Inputs(q, k, jnp.stack(v), x), shape, Call(subject.mask())) for v in calls]
+  (out_a, out_b), (both, offset) = outs
+  bound = FORWARD * max(1.0, float(np.max(np.abs(outs))))
+  if np.max(np.abs((both - offset) - 2.0 * (out_a - offset) + 3.0 * (out_b - offset))) > bound:
     return "nonlinear"
-  return "affine" if np.max(np.abs(offset)) > 2e-5 * size else "linear"
+  return "affine" if np.max(np.abs(offset)) > bound else "linear"
 
 
 def weights(subject: Subject) -> str:

@@ -101,7 +101,7 @@ class VisionTransformer(nnx.Module):
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
-    """Logits `B C` in float32."""
+    """Logits `B C` in float32, of pixels in [0, 1], which are brought to [−1, 1]."""
     x = self.patches(patches(2.0 * images - 1.0, self.patch).astype(self.encoder.dtype))
     if self.extra:
       token = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))

@@ -7,14 +7,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import images
-from attention_lab.models import keys
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.vision_transformer import VisionConfig, VisionTransformer, layout, sized
 from attention_lab.tasks.base import Batch, Task, check, cross_entropy, objective
@@ -32,7 +30,6 @@ class DataConfig(configs.DataConfig):
   name: str = ""  # digits (the default, if no path is given)
   path: str = ""  # a folder PATH/CLASS/*.png, in place of a named dataset
   length: int = 0  # stays 0: an image has as many tokens as patches
-  shift: int = 1  # pixels: a training image is moved at random by up to so many along each axis; 0 = not
 
 
 @dataclasses.dataclass
@@ -48,8 +45,6 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is causal by construction.
   """
   del workdir
-  if config.data.shift < 0:
-    raise ValueError(f"--config.data.shift={config.data.shift} is negative; give pixels, or 0 for none")
   if config.data.length:
     raise ValueError(
       f"--config.data.length={config.data.length}: an image has as many tokens as patches; give --config.model.patch"
@@ -68,7 +63,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
     name=NAME,
     source=source,
     model=own,
-    loss=lambda params, batch, key: loss(own, params, batch, key, config.data.shift),
+    loss=lambda params, batch, key: loss(own, params, batch, key),
     score=lambda params, batch: score(own, params, batch),
     summarize=summarize,
     primary="accuracy",
@@ -79,12 +74,9 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   )
 
 
-def loss(
-  model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None, shift: int
-) -> tuple[Array, dict[str, Array]]:
-  """Mean cross entropy, in nats, plus auxiliary losses; with a key, images are shifted first."""
-  images = batch["image"] if key is None else shifted(batch["image"], shift, keys.child(key, "shift"))
-  output = model.apply(params, images, key=key)
+def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
+  """Mean cross entropy, in nats, plus auxiliary losses."""
+  output = model.apply(params, batch["image"], key=key)
   return objective(jnp.mean(cross_entropy(output.logits, batch["label"])), output)
 
 
@@ -97,20 +89,6 @@ def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
     "correct": jnp.sum(right * weight),
     "images": jnp.sum(weight),
   }
-
-
-def shifted(images: Float[Array, "B h w c"], most: int, key: PRNGKeyArray) -> Float[Array, "B h w c"]:
-  """Each image moved by −most … most pixels along either axis; what enters is 0."""
-  if not most:
-    return images
-  B, height, width, channels = images.shape
-  padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-  corners = jax.random.randint(key, (B, 2), 0, 2 * most + 1)
-
-  def window(image: Array, corner: Array) -> Array:
-    return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
-
-  return jax.vmap(window)(padded, corners)
 
 
 def summarize(sums: Mapping[str, float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Parameters for tests that do not care about initial values: filling shapes costs no compilation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ def filled():
 
     def leaf(path, shape):
       values = rng.normal(0, 0.2, shape.shape).astype(shape.dtype)
-      return 1 + values if path[-1].key == "scale" else values
+      return jnp.asarray(1 + values if path[-1].key == "scale" else values)
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 

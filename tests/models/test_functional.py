@@ -45,7 +45,8 @@ def test_the_paths_are_those_that_the_sharding_table_knows():
 
 def test_init_is_the_same_under_jit_and_differs_between_keys():
   model = language_model(layers=1)
-  params, jitted, other = model.init(KEY), jax.jit(model.init)(KEY), jax.jit(model.init)(jax.random.key(1))
+  init = jax.jit(model.init)
+  params, jitted, other = model.init(KEY), init(KEY), init(jax.random.key(1))
   same = jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, rtol=1e-6, atol=1e-7)), params, jitted)
   assert all(jax.tree.leaves(same))
   assert not jnp.array_equal(params["tokens"]["embedding"], other["tokens"]["embedding"])

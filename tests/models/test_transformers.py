@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attention_lab import mesh as meshes
 from attention_lab.attention.base import Refused
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
-from attention_lab.config import ModelConfig
+from attention_lab.config import MeshConfig, ModelConfig
 from attention_lab.models.classifier import TransformerClassifier
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
@@ -56,6 +57,16 @@ def test_packed_sequences_give_what_each_gives_alone(filled):
   packed = logits(model, params, TOKENS[:1], mask=mask, positions=Positions(q=place, k=place))
   alone = [logits(model, params, TOKENS[:1, piece]) for piece in (slice(0, 2), slice(2, 6))]
   chex.assert_trees_all_close(packed, jnp.concatenate(alone, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "pooling", "alibi", "talking_heads"])
+def test_a_model_split_over_eight_devices_gives_the_same_logits(filled, attention):
+  mesh = meshes.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+  config, tokens = ModelConfig(attention=attention, **SMALL | {"layers": 1}), jnp.tile(TOKENS, (2, 1))
+  model, split = (functional(lambda key, m=m: TransformerLM(config, 12, 12, key=key, mesh=m)) for m in (None, mesh))
+  params = filled(model)
+  placed = jax.device_put((params, tokens), (meshes.shardings(params, mesh), meshes.batch_sharding(mesh)))
+  chex.assert_trees_all_close(logits(split, *placed), logits(model, params, tokens), atol=1e-5)
 
 
 @pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rope"])

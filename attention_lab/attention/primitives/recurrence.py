@@ -80,7 +80,7 @@ def _step(carry: tuple, chunk: _Chunk) -> tuple[tuple, Array]:
     before = jnp.einsum("bkgtm,bkmv->bkgtv", q, state)
     after = state + jnp.einsum("bksm,bksv->bkmv", k, v)
     return (after, None), before + jnp.einsum("bkgts,bksv->bkgtv", weights, v)
-  same = past & (q_segments[:, :, None] == k_segments[:, None, :])
+  same = past[None] & (q_segments[:, :, None] == k_segments[:, None, :])
   weights = jnp.where(same[:, None, None], jnp.einsum("bkgtm,bksm->bkgts", q, k), 0.0)
   goes_on = (q_segments == carried[:, None])[:, None, None, :, None]
   before = jnp.where(goes_on, jnp.einsum("bkgtm,bkmv->bkgtv", q, state), 0.0)
