@@ -21,12 +21,12 @@ def padding(subject: Subject) -> str:
   for seed in range(subject.draws):
     inputs, garbage = subject.inputs(long, seed), subject.inputs(long, seed + 1000, scale=30.0)
     padded = Inputs(*(_joined(a, b) for a, b in zip(rows(inputs, 0, SHORT), rows(garbage, SHORT, LONG), strict=True)))
-    real = jnp.broadcast_to(jnp.arange(LONG) < SHORT, (long.B, LONG))
+    real = jnp.asarray(np.tile(np.arange(LONG) < SHORT, (long.B, 1)))
     for mask in map(subject.mask, masks):
-      given = subject.forward(subject.params(long.dims()), padded, Call(mask & Mask(q_valid=real, kv_valid=real)))
+      given = np.asarray(subject.forward(subject.params(long.dims()), padded, Call(mask & Mask(q_valid=real, kv_valid=real))))
       cut = subject.forward(subject.params(long.dims()), rows(inputs, 0, SHORT), Call(mask))
       same(given[:, :SHORT], cut, "padding against truncation", shape=long, seed=seed)
-      same(given[:, SHORT:], jnp.zeros_like(given[:, SHORT:]), "padded queries", tolerance=0.0, shape=long, seed=seed)
+      same(given[:, SHORT:], np.zeros_like(given[:, SHORT:]), "padded queries", tolerance=0.0, shape=long, seed=seed)
   return f"length {LONG} padded from {SHORT}, {len(masks) * subject.draws} draws at {short}"
 
 
@@ -34,14 +34,14 @@ def packing(subject: Subject) -> str:
   """Two sequences packed into one, with segments and restarting positions, equal each alone."""
   require("segments" in subject.claims.masks, "segments are refused")
   long = subject.shape(T=LONG, S=LONG)
-  ids = jnp.broadcast_to(jnp.where(jnp.arange(LONG) < SHORT, 3, 8), (long.B, LONG)).astype(jnp.int32)
-  places = at_positions(*[jnp.broadcast_to(jnp.arange(LONG) % SHORT, (long.B, LONG))] * 2)
+  ids = jnp.asarray(np.tile(np.where(np.arange(LONG) < SHORT, 3, 8), (long.B, 1)).astype(np.int32))
+  places = at_positions(*[np.tile(np.arange(LONG) % SHORT, (long.B, 1))] * 2)
   masks = [Mask(), Mask(causal=True)] if "causal" in subject.claims.masks else [Mask()]
   params = subject.params(long.dims())
   for seed in range(subject.draws):
     inputs = subject.inputs(long, seed, scale=1.0)
     for mask in map(subject.mask, masks):
-      packed = subject.forward(params, inputs, Call(mask & Mask(q_segments=ids, k_segments=ids), places))
+      packed = np.asarray(subject.forward(params, inputs, Call(mask & Mask(q_segments=ids, k_segments=ids), places)))
       for start in (0, SHORT):
         alone = subject.forward(params, rows(inputs, start, start + SHORT), Call(mask))
         same(packed[:, start : start + SHORT], alone, f"packed from {start} against separate", shape=long, seed=seed)
@@ -52,17 +52,17 @@ def nothing(subject: Subject) -> str:
   """A query that may read nothing returns zeros, without NaN in the gradient."""
   shape = subject.shape()
   sizes = {"kv_valid": (2, 5), "q_valid": (2, 5), "explicit": (2, 4, 5, 5)}
-  claimed = {name: jnp.ones(size, bool) for name, size in sizes.items() if name in subject.claims.masks}
+  claimed = {name: np.ones(size, bool) for name, size in sizes.items() if name in subject.claims.masks}
   require(bool(claimed), "every mask that could hide all keys is refused")
   i, j = np.arange(5)[None], np.full((1, 5), -1)
-  calls = {name: Call(subject.mask(Mask(**claimed | {name: ~array})), at_positions(i, i)) for name, array in claimed.items()}
+  calls = {name: Call(subject.mask(_mask(claimed | {name: ~array})), at_positions(i, i)) for name, array in claimed.items()}
   if "kv_valid" in claimed:
-    calls["empty slots"] = Call(subject.mask(Mask(**claimed)), at_positions(i, j))
+    calls["empty slots"] = Call(subject.mask(_mask(claimed)), at_positions(i, j))
   inputs, params = subject.inputs(shape), subject.params(shape.dims())
   for name, call in calls.items():
-    out, grads = subject.gradient(params, inputs, call, jnp.ones((shape.B, shape.T, shape.N, shape.V)))
-    same(out, jnp.zeros_like(out), f"all hidden by {name}", tolerance=0.0, shape=shape, seed=0)
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(grads)):
+    out, grads = subject.gradient(params, inputs, call, np.ones((shape.B, shape.T, shape.N, shape.V), np.float32))
+    same(out, np.zeros_like(out), f"all hidden by {name}", tolerance=0.0, shape=shape, seed=0)
+    if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads)):
       raise Refuted(f"the gradient is not finite where {name} hides every key", shape=shape, seed=0)
   return f"by {', '.join(calls)}; gradient finite"
 
@@ -122,8 +122,12 @@ def _expect_no_decoding(subject: Subject, shape) -> None:
   raise Refuted("decoding is not claimed, yet accepted, or refused without the variant's name", shape=shape)
 
 
+def _mask(fields: dict[str, np.ndarray]) -> Mask:
+  return Mask(**{name: jnp.asarray(array) for name, array in fields.items()})
+
+
 def _joined(a, b):
-  return None if a is None else jnp.concatenate([a, b], axis=1)
+  return None if a is None else np.concatenate([a, b], axis=1)
 
 
 PROOFS = {

@@ -9,7 +9,7 @@ import numpy as np
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
-from attention_lab.certify.subject import Shape, Subject
+from attention_lab.certify.subject import Shape, Subject, at_positions
 
 Generator = np.random.Generator
 
@@ -24,7 +24,7 @@ def call(subject: Subject, shape: Shape, names: Iterable[str], seed: int, *, pos
   causal = "causal" in wanted or claims.requires_causal
   fields: dict[str, Any] = {"causal": causal, "window": (2, 3) if "window" in wanted else None}
   if "prefix" in wanted and causal:
-    fields["prefix"] = jnp.asarray(_or_neutral(rng, rng.integers(0, shape.S + 1, shape.B), 0), jnp.int32)
+    fields["prefix"] = jnp.asarray(_or_neutral(rng, rng.integers(0, shape.S + 1, shape.B, np.int32), 0))
   for name, length in (("q_valid", shape.T), ("kv_valid", shape.S)):
     if name in wanted:
       fields[name] = jnp.asarray(_or_neutral(rng, valid(rng, shape.B, length), True))
@@ -34,8 +34,12 @@ def call(subject: Subject, shape: Shape, names: Iterable[str], seed: int, *, pos
     fields["q_segments"] = jnp.asarray(segments(rng, shape.B, shape.T) if shape.cross else k)
   if "explicit" in wanted:
     fields["explicit"] = jnp.asarray(_or_neutral(rng, pattern(rng, shape), True))
-  bias = jnp.asarray(rng.normal(size=(shape.B, shape.N, shape.T, shape.S)), jnp.float32) if "bias" in wanted else None
+  bias = _bias(rng, shape) if "bias" in wanted else None
   return Call(Mask(**fields), places(subject, shape, rng, fields) if positions else Positions(), bias)
+
+
+def _bias(rng: Generator, shape: Shape) -> Any:
+  return jnp.asarray(rng.normal(size=(shape.B, shape.N, shape.T, shape.S)).astype(np.float32))
 
 
 def _or_neutral(rng: Generator, array: np.ndarray, neutral: Any) -> np.ndarray:
@@ -77,7 +81,7 @@ def places(subject: Subject, shape: Shape, rng: Generator, fields: dict[str, Any
   elif "q_segments" in fields:
     i, j = _restart(i, np.asarray(fields["q_segments"])), _restart(j, np.asarray(fields["k_segments"]))
   j = np.where(np.arange(S) == rng.integers(S), -1, j)
-  return Positions(jnp.asarray(i, jnp.int32), jnp.asarray(j, jnp.int32))
+  return at_positions(i, j)
 
 
 def _restart(positions: np.ndarray, ids: np.ndarray) -> np.ndarray:

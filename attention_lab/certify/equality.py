@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention.base import Call, Refused
@@ -121,19 +120,30 @@ def instance(subject: Subject, cell: Cell, seed: int) -> tuple[Inputs, Call, str
 
 def example(inputs: Inputs, call: Call, cell: Cell, b: int) -> Example:
   """Example `b` in float64; of its queries those at `cell.rows`, if it has any."""
+  picked = list(cell.rows) or list(range(cell.shape.T))
+  readable, i, j = pairs(call, cell, b)
+  q, k, v, x, y = (_at(None if array is None else np.asarray(array, np.float64), b) for array in inputs)
+  y = x if y is None else y
+  bias = None if call.bias is None else np.asarray(call.bias, np.float64)[b][:, picked]
+  return Example(None if q is None else q[picked], k, v, readable, i, j, x[picked], y, bias)
+
+
+def pairs(call: Call, cell: Cell, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """What example `b` may read (`N T S`), by the loops of the oracle and not by the code under examination; positions."""
   shape, picked = cell.shape, list(cell.rows) or list(range(cell.shape.T))
-  positions = call.positions.queries(shape.T), call.positions.keys(shape.S)
-  i, j = (np.asarray(array)[b % len(array)] for array in positions)
+  i = np.arange(shape.T) if call.positions.q is None else _at(call.positions.q, b)
+  j = np.arange(shape.S) if call.positions.k is None else _at(call.positions.k, b)
   constraints = {name: _at(getattr(call.mask, name), b) for name in oracle.CONSTRAINTS}
   for name in ("q_valid", "q_segments"):
     constraints[name] = None if constraints[name] is None else constraints[name][picked]
   if constraints["explicit"] is not None:
     constraints["explicit"] = constraints["explicit"][:, picked]
-  readable = oracle.readable(constraints, i[picked], j, heads=shape.N)
-  q, k, v, x, y = (_at(None if array is None else np.asarray(array, np.float64), b) for array in inputs)
-  y = x if y is None else y
-  bias = None if call.bias is None else np.asarray(call.bias, np.float64)[b][:, picked]
-  return Example(None if q is None else q[picked], k, v, readable, i[picked], j, x[picked], y, bias)
+  return oracle.readable(constraints, i[picked], j, heads=shape.N), i[picked], j
+
+
+def readable_pairs(call: Call, shape: Shape) -> np.ndarray:
+  """`B N T S`: what the mask lets be read."""
+  return np.stack([pairs(call, Cell(shape), b)[0] for b in range(shape.B)])
 
 
 def _slopes(subject: Subject, cell: Cell, inputs: Inputs, call: Call) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -144,7 +154,7 @@ def _slopes(subject: Subject, cell: Cell, inputs: Inputs, call: Call) -> Iterato
   if cell.rows:
     cotangent[:, [t for t in range(cell.shape.T) if t not in cell.rows]] = 0.0
   cotangent[: cell.shape.B - 1] = 0.0
-  _, grads = subject.gradient(params, inputs, call, jnp.asarray(cotangent, jnp.float32))
+  _, grads = subject.gradient(params, inputs, call, cotangent.astype(np.float32))
   point = (params, inputs, call.bias)
   paths, tree = jax.tree_util.tree_flatten_with_path(point)
   for index, ((path, leaf), grad) in enumerate(zip(paths, jax.tree.leaves(grads), strict=True)):

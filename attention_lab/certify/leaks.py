@@ -5,13 +5,13 @@ A Jacobian alone is blind to selection: top-k over the whole sequence has a zero
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify import draw
 from attention_lab.certify.comparison import same
+from attention_lab.certify.equality import readable_pairs
 from attention_lab.certify.finding import Refuted, require
 from attention_lab.certify.subject import Inputs, Shape, Subject
 
@@ -42,8 +42,7 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
   shape, pairs = subject.shape(B=1, T=LENGTH, S=LENGTH), 0
   for seed in range(draws):
     call = draw.call(subject, shape, names, seed)
-    readable = np.asarray(call.mask.dense(LENGTH, LENGTH))
-    readable = np.broadcast_to(readable, (1, shape.N, LENGTH, LENGTH))[0].any(axis=0)
+    readable = readable_pairs(call, shape)[0].any(axis=0)
     for magnitude in MAGNITUDES:
       moved = influence(subject, shape, call, seed, magnitude)
       leaks = np.argwhere((moved > STILL) & ~readable & ~np.eye(LENGTH, dtype=bool))
@@ -62,10 +61,10 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
 def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:
   """`T S`: how far each output row moves when token s (its q, k, v and x) is replaced, in one batch of S + 1 copies."""
   inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=magnitude)
-  which = jnp.arange(LENGTH + 1)[:, None] == jnp.arange(LENGTH)[None]
+  which = np.arange(LENGTH + 1)[:, None] == np.arange(LENGTH)
 
   def replaced(array, new):
-    return None if array is None else jnp.where(which.reshape(LENGTH + 1, LENGTH, *[1] * (array.ndim - 2)), new, array)
+    return None if array is None else np.where(which.reshape(LENGTH + 1, LENGTH, *[1] * (array.ndim - 2)), new, array)
 
   copies = Inputs(*(replaced(array, new) for array, new in zip(inputs, other, strict=True)))
   out = subject.run(copies, shape, call)
@@ -84,7 +83,7 @@ def examples(subject: Subject) -> str:
     before = subject.run(inputs, shape, call)
     for magnitude in MAGNITUDES:
       other = subject.inputs(shape, seed + 1000, scale=magnitude)
-      mixed = Inputs(*(None if a is None else jnp.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, other, strict=True)))
+      mixed = Inputs(*(None if a is None else np.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, other, strict=True)))
       after = subject.run(mixed, shape, call)
       same(after[:1], before[:1], "another example of the batch was replaced", tolerance=STILL, shape=shape, seed=seed)
   return f"{subject.draws * len(MAGNITUDES)} replacements"
@@ -99,9 +98,8 @@ def queries(subject: Subject) -> str:
     inputs = subject.inputs(shape, seed)
     before = subject.run(inputs, shape, Call(subject.mask()))
     other = subject.inputs(shape, seed + 1000, scale=10.0)
-    q = None if inputs.q is None else inputs.q.at[:, 1:].set(other.q[:, 1:])
-    x = inputs.x.at[:, 1:].set(other.x[:, 1:]) if shape.cross else inputs.x
-    after = subject.run(inputs._replace(q=q, x=x), shape, Call(subject.mask()))
+    q, x = (None if a is None else np.concatenate([a[:, :1], b[:, 1:]], axis=1) for a, b in ((inputs.q, other.q), (inputs.x, other.x)))
+    after = subject.run(inputs._replace(q=q, x=x if shape.cross else inputs.x), shape, Call(subject.mask()))
     same(after[:, :1], before[:, :1], "the other queries were replaced", tolerance=STILL, shape=shape, seed=seed)
   return f"{subject.draws} replacements"
 
@@ -115,7 +113,7 @@ def heads(subject: Subject) -> str:
   for seed in range(subject.draws):
     inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=10.0)
     before = subject.run(inputs, shape, call)
-    mixed = [None if a is None else a.at[:, :, :n].set(b[:, :, :n]) for a, b, n in zip(inputs[:3], other[:3], (group, 1, 1), strict=True)]
+    mixed = [None if a is None else np.concatenate([b[:, :, :n], a[:, :, n:]], axis=2) for a, b, n in zip(inputs[:3], other[:3], (group, 1, 1), strict=True)]
     after = subject.run(Inputs(*mixed, inputs.x), shape, call)
     same(after[:, :, group:], before[:, :, group:], "the first key head and its queries were replaced", tolerance=STILL, shape=shape, seed=seed)
   return f"{subject.draws} replacements"
@@ -127,7 +125,7 @@ def groups(subject: Subject) -> str:
   shape, call = subject.shape(K=2), Call(subject.mask())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)
-    repeated = [None if array is None else jnp.repeat(array, shape.N // shape.K, axis=2) for array in inputs[1:3]]
+    repeated = [None if array is None else np.repeat(array, shape.N // shape.K, axis=2) for array in inputs[1:3]]
     full = subject.run(inputs._replace(k=repeated[0], v=repeated[1]), shape, call)
     same(subject.run(inputs, shape, call), full, "key heads repeated in blocks", shape=shape, seed=seed)
   return f"{subject.draws} draws, {shape.N} heads on {shape.K}"

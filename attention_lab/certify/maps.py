@@ -1,12 +1,12 @@
 """The map from values to outputs: its class, its rows, and that it averages."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention import probe
 from attention_lab.attention.base import Call
 from attention_lab.certify import draw
 from attention_lab.certify.comparison import FORWARD, same
+from attention_lab.certify.equality import readable_pairs
 from attention_lab.certify.finding import Refuted, require
 from attention_lab.certify.subject import Inputs, Subject
 
@@ -25,10 +25,10 @@ def values(subject: Subject) -> str:
 def _class(subject: Subject, seed: int) -> str:
   shape = subject.shape()
   one = subject.inputs(shape, seed)
-  q, k, x = (None if array is None else jnp.broadcast_to(array[:1], array.shape) for array in (one.q, one.k, one.x))
+  q, k, x = (None if array is None else np.broadcast_to(array[:1], array.shape) for array in (one.q, one.k, one.x))
   a, b = one.v
-  calls = ((a, b), (2.0 * a - 3.0 * b, jnp.zeros_like(a)))
-  outs = [subject.run(Inputs(q, k, jnp.stack(v), x), shape, Call(subject.mask())) for v in calls]
+  calls = ((a, b), (2.0 * a - 3.0 * b, np.zeros_like(a)))
+  outs = [subject.run(Inputs(q, k, np.stack(v), x), shape, Call(subject.mask())) for v in calls]
   (out_a, out_b), (both, offset) = outs
   bound = FORWARD * max(1.0, float(np.max(np.abs(outs))))
   if np.max(np.abs((both - offset) - 2.0 * (out_a - offset) + 3.0 * (out_b - offset))) > bound:
@@ -50,7 +50,7 @@ def weights(subject: Subject) -> str:
   for seed in range(subject.draws):
     call = draw.call(subject, shape, ("explicit", "kv_valid"), seed)
     maps = np.asarray(program(subject.inputs(shape, seed), call))
-    readable = np.broadcast_to(np.asarray(call.mask.dense(shape.T, shape.S)), maps.shape)
+    readable = readable_pairs(call, shape)
     if float(maps.min()) < -1e-6:
       raise Refuted(f"the map has the weight {maps.min():.3g}", shape=shape, seed=seed)
     same(maps.sum(axis=-1), readable.any(axis=-1), "rows of the map", shape=shape, seed=seed)
@@ -64,11 +64,11 @@ def averages(subject: Subject) -> str:
   shape, call = subject.shape(), Call(subject.mask())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)
-    equal = jnp.broadcast_to(inputs.v[:, :1, :1], inputs.v.shape)
-    expected = jnp.broadcast_to(equal[:, :1, :1], (shape.B, shape.T, shape.N, shape.V))
+    equal = np.broadcast_to(inputs.v[:, :1, :1], inputs.v.shape)
+    expected = np.broadcast_to(equal[:, :1, :1], (shape.B, shape.T, shape.N, shape.V))
     same(subject.run(inputs._replace(v=equal), shape, call), expected, "equal values", shape=shape, seed=seed)
     out, group = subject.run(inputs, shape, call), shape.N // shape.K
-    low, high = (np.repeat(np.asarray(f(inputs.v, axis=1, keepdims=True)), group, axis=2) for f in (jnp.min, jnp.max))
+    low, high = (np.repeat(f(inputs.v, axis=1, keepdims=True), group, axis=2) for f in (np.min, np.max))
     same(np.clip(out, low, high), out, "values' convex hull", shape=shape, seed=seed)
   return f"{subject.draws} draws"
 

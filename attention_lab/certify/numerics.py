@@ -26,7 +26,7 @@ def bfloat16(subject: Subject) -> str:
     out = subject.forward(params, low, call)
     if out.dtype != jnp.bfloat16:
       raise Refuted(f"values in bfloat16 give an output in {out.dtype}", shape=shape, seed=seed)
-    exact = subject.forward(params, jax.tree.map(lambda a: a.astype(jnp.float32), low), call)
+    exact = subject.forward(params, jax.tree.map(lambda a: np.asarray(a, np.float32), low), call)
     worst = max(worst, same(out, exact, "bfloat16 against float32", tolerance=BFLOAT16, shape=shape, seed=seed))
   return f"error {worst:.0e} <= {BFLOAT16:.0e}"
 
@@ -42,13 +42,13 @@ def extremes(subject: Subject) -> str:
       out = jax.eval_shape(subject.eager, params, inputs, call)
       _require_finite("output", subject.forward(params, inputs, call), f"at q and k of size {size:.0f}", shape)
       if shape.T > 1 or not subject.quick:
-        grads = subject.gradient(params, inputs, call, jnp.ones(out.shape))[1]
+        grads = subject.gradient(params, inputs, call, np.ones(out.shape, np.float32))[1]
         _require_finite("gradient", grads, f"at q and k of size {size:.0f}", shape)
   return f"logits to {LOGIT:g}, lengths 5 and 1"
 
 
 def _require_finite(what: str, tree: Any, where: str, shape: Shape) -> None:
-  if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree)):
+  if not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(tree)):
     raise Refuted(f"the {what} is not finite {where}", shape=shape)
 
 
@@ -56,7 +56,7 @@ def compiled(subject: Subject) -> str:
   """Compiled equals eager."""
   shape, call = subject.shape(), Call(subject.mask())
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
-  error = same(subject.forward(params, inputs, call), subject.eager(params, inputs, call), "compiled against eager", shape=shape, seed=0)
+  error = same(subject.forward(params, inputs, call), subject.eager(params, jax.tree.map(jnp.asarray, inputs), call), "compiled against eager", shape=shape, seed=0)
   return f"largest error {error:.0e}"
 
 
@@ -79,8 +79,8 @@ def repeatable(subject: Subject) -> str:
 
 def _padding(subject: Subject, shape: Shape) -> Mask:
   """Padding that hides every key of the last example, where padding is honoured."""
-  valid = jnp.broadcast_to(jnp.arange(shape.B)[:, None] < shape.B - 1, (shape.B, shape.S))
-  return Mask(kv_valid=valid) if "kv_valid" in subject.claims.masks else Mask()
+  valid = np.repeat(np.arange(shape.B)[:, None] < shape.B - 1, shape.S, axis=1)
+  return Mask(kv_valid=jnp.asarray(valid)) if "kv_valid" in subject.claims.masks else Mask()
 
 
 PROOFS = {

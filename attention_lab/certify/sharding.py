@@ -49,7 +49,7 @@ def extend(subject: Subject) -> str:
   mesh = _mesh()
   shape = subject.shape(B=4, T=5, S=5, N=4, K=2)
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
-  lengths, mask = jnp.array([5, 2, 0, 4], jnp.int32), Mask(causal=True)
+  lengths, mask = jnp.asarray(np.array([5, 2, 0, 4], np.int32)), Mask(causal=True)
   state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
 
   def run(params, state, inputs):

@@ -22,6 +22,8 @@ NAME = "image_classification"
 
 @dataclasses.dataclass
 class ModelConfig(VisionConfig):
+  heads: int = 4  # N, query heads
+  positions: str = "learned"  # learned (as published), auto, none, sinusoidal, rope, sincos2d
   dropout: float = 0.1  # rate in [0, 1), on embeddings and on both residual branches
 
 
@@ -33,10 +35,16 @@ class DataConfig(configs.DataConfig):
 
 
 @dataclasses.dataclass
+class OptimizerConfig(configs.OptimizerConfig):
+  weight_decay: float = 1.0  # per step and unit of learning rate, on matrices only; strong, for a thousand images
+
+
+@dataclasses.dataclass
 class Config(configs.Config):
   steps: int = 1000  # optimizer steps
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
 def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:

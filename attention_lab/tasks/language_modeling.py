@@ -41,7 +41,7 @@ class DataConfig(configs.DataConfig):
 
 @dataclasses.dataclass
 class Config(configs.Config):
-  steps: int = 1000  # optimizer steps
+  steps: int = 600  # optimizer steps
   batch: int = 16  # examples per step, over all devices
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)

@@ -43,7 +43,7 @@ class DataConfig(configs.DataConfig):
 
 @dataclasses.dataclass
 class Config(configs.Config):
-  steps: int = 1000  # optimizer steps
+  steps: int = 600  # optimizer steps
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 

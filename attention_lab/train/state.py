@@ -17,6 +17,8 @@ from attention_lab import mesh as meshes
 from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer as optimizers
 
+FAST = {"xla_backend_optimization_level": 0}  # initial values are computed once: compiling them fast is what counts
+
 
 class State(NamedTuple):
   """The state of a run after `step` steps."""
@@ -36,7 +38,7 @@ def init_state(task: Task, optimizer: optax.GradientTransformation, seeds: Seque
     state = lifted(_initializer(task, optimizer), stacked(seeds), platform(mesh))(seeds_)
     return jax.lax.with_sharding_constraint(state, meshes.shardings(state, mesh, stacked=stacked(seeds)))
 
-  return jax.jit(init)(_seed_array(seeds))
+  return jax.jit(init, compiler_options=FAST)(_seed_array(seeds))
 
 
 def abstract_state(task: Task, optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
