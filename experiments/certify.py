@@ -4,9 +4,9 @@
     python -m experiments.certify --attention='softmax;local(window=3)'  # two of them, in full
     python -m experiments.certify --attention='my_pkg.my_file:Mine(k=3)' --json=mine.json
 
-Exit code 0: everything that could be examined is proved; 1: a claim fails; 2: bad usage. `--markdown` prints the README's table
-of variants instead. Expected: 0 failures. The same on a GPU or a pod: it runs where JAX runs, and takes eight devices for the
-claims about sharding, which a CPU has here by itself.
+Exit code 0: everything that could be examined is proved; 1: a claim fails; 2: bad usage. `--markdown` prints the
+README's table of variants instead. Expected: no claim fails. It runs where JAX runs; the claims about sharding take
+eight devices, which a CPU has here by itself.
 """
 
 import pathlib
@@ -23,7 +23,9 @@ from attention_lab.certify.finding import Certificate
 _ATTENTION = flags.DEFINE_string("attention", "all", "Variants to certify, separated by ';', or all.")
 _JSON = flags.DEFINE_string("json", "", "File to write the certificates to, as JSON.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the table of variants in Markdown, and nothing else.")
-_QUICK = flags.DEFINE_bool("quick", False, "Fewer shapes and draws, forward only where the full battery has gradients too.")
+_QUICK = flags.DEFINE_bool(
+  "quick", False, "Fewer shapes and draws, forward only where the full battery has gradients too."
+)
 
 
 def main() -> int:

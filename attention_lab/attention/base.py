@@ -209,4 +209,4 @@ def _listed(names: frozenset[str]) -> str:
 
 def logits_dtype(*arrays: Array) -> Any:
   """The dtype of logits and recurrences: float32, or wider where an input is wider."""
-  return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+  return max((jnp.dtype(jnp.float32), *(array.dtype for array in arrays)), key=lambda dtype: dtype.itemsize)

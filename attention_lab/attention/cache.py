@@ -41,8 +41,8 @@ def append(
   """
   (B, T), slots = k.shape[:2], state["positions"].shape[1]
   count = jnp.full((B,), T, jnp.int32) if lengths is None else lengths
-  i = state["length"][:, None] + jnp.arange(T, dtype=jnp.int32)
-  real = jnp.arange(T) < count[:, None]
+  i = state["length"][:, None] + jnp.arange(T, dtype=jnp.int32)[None]
+  real = jnp.arange(T)[None] < count[:, None]
   kept = real & (i >= (state["length"] + count - slots)[:, None]) if ring else real & (i < slots)
   slot = jnp.where(kept, i % slots, slots)
   rows = jnp.arange(B)[:, None]

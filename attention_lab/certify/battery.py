@@ -1,7 +1,7 @@
 """The battery: one generic set of proofs for every variant, the lab's own and a stranger's.
 
-    certificate = battery.certify(spec.parse("local(window=3)"), battery.case_of("local"))
-    finding = battery.prove("padding equals truncation", spec.parse("my_pkg.my_file:Mine(k=3)"))
+certificate = battery.certify(spec.parse("local(window=3)"), battery.case_of("local"))
+finding = battery.prove("padding equals truncation", spec.parse("my_pkg.my_file:Mine(k=3)"))
 """
 
 import importlib
@@ -16,7 +16,6 @@ from attention_lab.attention import spec, variants
 from attention_lab.attention.base import Attention
 from attention_lab.certify import (
   approximation,
-  cases as case_files,
   cost,
   decoding,
   demands,
@@ -27,15 +26,20 @@ from attention_lab.certify import (
   settings,
   sharding,
 )
+from attention_lab.certify import (
+  cases as case_files,
+)
 from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.subject import Subject
 
 _MODULES = (equality, leaks, demands, maps, decoding, numerics, cost, sharding, approximation, settings)
-PROOFS: dict[str, Callable[[Subject], str]] = {claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()}
+PROOFS: dict[str, Callable[[Subject], str]] = {
+  claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
+}
 
 
 def certify(variant: Attention, case: ModuleType | None = None, quick: bool = False) -> Certificate:
-  """Every proof of `variant`; case: its file in `certify/cases`, None where there is no oracle; quick: fewer draws and shapes."""
+  """Every proof of `variant`; case: its file in `certify/cases`, None without an oracle; quick: less of each."""
   subject = Subject(variant, case, quick)
   return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in PROOFS), facts(variant))
 

@@ -25,7 +25,9 @@ def same(given: Any, expected: Any, what: str, *, tolerance: float = FORWARD, sh
   worst = np.unravel_index(int(np.argmax(errors)), errors.shape)
   if errors[worst] > tolerance:
     values = f"{given[worst]:.6g} where {expected[worst]:.6g} is right"
-    raise Refuted(f"{what}: {values} (error {errors[worst]:.1e} > {tolerance:.0e})", shape=shape, seed=seed, position=place(worst))
+    raise Refuted(
+      f"{what}: {values} (error {errors[worst]:.1e} > {tolerance:.0e})", shape=shape, seed=seed, position=place(worst)
+    )
   return float(errors[worst])
 
 

@@ -23,10 +23,7 @@ def time(subject: Subject) -> str:
     counts = [compiled.flops(*_program(subject, length)) for length in TIMES]
   except ValueError as error:
     raise Undecided(NOT_RUN, str(error)) from error
-  if not any(counts):
-    exponent = 0.0
-  else:
-    exponent = _exponent(counts, TIMES)
+  exponent = _exponent(counts, TIMES) if any(counts) else 0.0
   claimed = subject.claims.time
   if abs(exponent - claimed) > SLACK and not (claimed == 1 and exponent < 1):
     raise Refuted(f"FLOPs grow as T^{exponent:.2f}, not T^{claimed}", shape=f"T {TIMES[0]} and {TIMES[1]}")
@@ -34,16 +31,18 @@ def time(subject: Subject) -> str:
 
 
 def memory(subject: Subject) -> str:
-  """Temporaries of the compiled program grow no faster than claims.memory says; in the full battery, of its gradient."""
+  """Temporaries of the compiled program (in full: of its gradient) grow no faster than claims.memory says."""
   sizes = []
   for length in MEMORIES:
     run, *args = _program(subject, length)
     if not subject.quick:
       run = functools.partial(_gradient, run)
-    sizes.append(compiled.memory(jax.jit(run).lower(*args).compile())["temporaries"])
+    sizes.append(compiled.memory(subject.compiled(run).lower(*args).compile())["temporaries"])
   exponent = _exponent([max(size, 1) for size in sizes], MEMORIES)
   if exponent > subject.claims.memory + SLACK:
-    raise Refuted(f"temporaries grow as T^{exponent:.2f}, not T^{subject.claims.memory}", shape=f"T {MEMORIES[0]} and {MEMORIES[1]}")
+    raise Refuted(
+      f"temporaries grow as T^{exponent:.2f}, not T^{subject.claims.memory}", shape=f"T {MEMORIES[0]} and {MEMORIES[1]}"
+    )
   return f"T^{exponent:.2f}, {sizes[0]:,} bytes at T = {MEMORIES[0]}"
 
 
@@ -57,7 +56,9 @@ def state(subject: Subject) -> str:
     sizes.append(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
   exponent = _exponent([max(size, 1) for size in sizes], STATES)
   if abs(exponent - subject.claims.state) > SLACK:
-    raise Refuted(f"the state grows as T^{exponent:.2f}, not T^{subject.claims.state}", shape=f"max_len {STATES[0]} and {STATES[1]}")
+    raise Refuted(
+      f"the state grows as T^{exponent:.2f}, not T^{subject.claims.state}", shape=f"max_len {STATES[0]} and {STATES[1]}"
+    )
   return f"T^{exponent:.2f}, {sizes[0]:,} bytes an example at {STATES[0]}"
 
 

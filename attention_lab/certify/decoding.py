@@ -69,7 +69,9 @@ def ragged(subject: Subject) -> str:
       state, out = _extend(subject, params, state, piece, jnp.asarray(lengths.astype(np.int32)), mask)
       for b, real in enumerate(lengths):
         what = f"row {b} of lengths {lengths.tolist()} after {done.tolist()} tokens"
-        same(np.asarray(out)[b : b + 1, :real], whole[b : b + 1, done[b] : done[b] + real], what, shape=shape, seed=seed)
+        same(
+          np.asarray(out)[b : b + 1, :real], whole[b : b + 1, done[b] : done[b] + real], what, shape=shape, seed=seed
+        )
       done += lengths
   return f"pieces of {', '.join(map(str, RAGGED))}, {subject.draws} draws at {shape}"
 

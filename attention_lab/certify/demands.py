@@ -23,7 +23,9 @@ def padding(subject: Subject) -> str:
     padded = Inputs(*(_joined(a, b) for a, b in zip(rows(inputs, 0, SHORT), rows(garbage, SHORT, LONG), strict=True)))
     real = jnp.asarray(np.tile(np.arange(LONG) < SHORT, (long.B, 1)))
     for mask in map(subject.mask, masks):
-      given = np.asarray(subject.forward(subject.params(long.dims()), padded, Call(mask & Mask(q_valid=real, kv_valid=real))))
+      given = np.asarray(
+        subject.forward(subject.params(long.dims()), padded, Call(mask & Mask(q_valid=real, kv_valid=real)))
+      )
       cut = subject.forward(subject.params(long.dims()), rows(inputs, 0, SHORT), Call(mask))
       same(given[:, :SHORT], cut, "padding against truncation", shape=long, seed=seed)
       same(given[:, SHORT:], np.zeros_like(given[:, SHORT:]), "padded queries", tolerance=0.0, shape=long, seed=seed)
@@ -55,7 +57,9 @@ def nothing(subject: Subject) -> str:
   claimed = {name: np.ones(size, bool) for name, size in sizes.items() if name in subject.claims.masks}
   require(bool(claimed), "every mask that could hide all keys is refused")
   i, j = np.arange(5)[None], np.full((1, 5), -1)
-  calls = {name: Call(subject.mask(_mask(claimed | {name: ~array})), at_positions(i, i)) for name, array in claimed.items()}
+  calls = {
+    name: Call(subject.mask(_mask(claimed | {name: ~array})), at_positions(i, i)) for name, array in claimed.items()
+  }
   if "kv_valid" in claimed:
     calls["empty slots"] = Call(subject.mask(_mask(claimed)), at_positions(i, j))
   inputs, params = subject.inputs(shape), subject.params(shape.dims())
@@ -70,7 +74,11 @@ def nothing(subject: Subject) -> str:
 def refusals(subject: Subject) -> str:
   """Each demand that is not claimed raises Refused with the names of the variant and of the demand."""
   claims, shape = subject.claims, subject.shape()
-  demands = {name: (Call(subject.mask(_demand(name))), shape) for name in NAMES if name not in claims.masks and not (name == "causal" and claims.requires_causal)}
+  demands = {
+    name: (Call(subject.mask(_demand(name))), shape)
+    for name in NAMES
+    if name not in claims.masks and not (name == "causal" and claims.requires_causal)
+  }
   if not claims.bias:
     demands["bias"] = (Call(subject.mask(), bias=jnp.zeros((1, 1, 5, 5))), shape)
   if not claims.cross:
@@ -102,23 +110,29 @@ def _expect(subject: Subject, name: str, call: Call, shape) -> None:
     jax.eval_shape(subject.eager, subject.params(shape.dims()), subject.inputs(shape), call)
   except Refused as refusal:
     words = str(refusal).lower()
-    if subject.name.lower() not in words or not any(word in words for word in (name, "causal" if name == "prefix" else name)):
+    if subject.name.lower() not in words or not any(
+      word in words for word in (name, "causal" if name == "prefix" else name)
+    ):
       raise Refuted(f"the refusal of '{name}' does not name it and the variant: {refusal}", shape=shape) from refusal
     return
   except Exception as error:
-    raise Refuted(f"'{name}' is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape) from error
+    raise Refuted(
+      f"'{name}' is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape
+    ) from error
   raise Refuted(f"'{name}' is not claimed, yet accepted without a word", shape=shape)
 
 
 def _expect_no_decoding(subject: Subject, shape) -> None:
-  inputs = subject.inputs(shape)
+  inputs = jax.tree.map(jnp.asarray, subject.inputs(shape))
   try:
     subject.variant.extend(subject.params(shape.dims()), {}, *inputs[:3], x=inputs.x)
   except Refused as refusal:
     if subject.name in str(refusal):
       return
   except Exception as error:
-    raise Refuted(f"decoding is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape) from error
+    raise Refuted(
+      f"decoding is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape
+    ) from error
   raise Refuted("decoding is not claimed, yet accepted, or refused without the variant's name", shape=shape)
 
 

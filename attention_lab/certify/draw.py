@@ -17,7 +17,7 @@ Generator = np.random.Generator
 def call(subject: Subject, shape: Shape, names: Iterable[str], seed: int, *, positions: bool = False) -> Call:
   """A call with the constraints `names` and `bias` out of what the variant claims, random values in all of them.
 
-  Each array is neutral (all True, one segment, prefix 0) in a third of the draws, so that one program serves many masks.
+  Each array is neutral (all True, one segment, prefix 0) in a third of the draws: one program serves many masks.
   """
   rng, claims = np.random.default_rng(seed), subject.claims
   wanted = set(names) & (claims.masks | ({"bias"} if claims.bias else set()))
@@ -70,8 +70,8 @@ def pattern(rng: Generator, shape: Shape) -> np.ndarray:
 def places(subject: Subject, shape: Shape, rng: Generator, fields: dict[str, Any]) -> Positions:
   """Positions with gaps and an empty slot (−1), restarting in each segment.
 
-  A variant that honours any explicit pattern knows no order but positions, so that its tokens come in any order; the others
-  are promised ascending ones.
+  A variant that honours any explicit pattern knows no order but positions, so that its tokens come in any order; the
+  others are promised ascending ones.
   """
   B, T, S = shape.B, shape.T, shape.S
   i = np.cumsum(rng.integers(1, 3, (B, T)), axis=1)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from attention_lab.attention.base import Call, Refused
-from attention_lab.attention.mask import NAMES, Mask
+from attention_lab.attention.mask import NAMES
 from attention_lab.certify import draw, oracle
 from attention_lab.certify.comparison import FORWARD, GRADIENT, same
 from attention_lab.certify.finding import NOT_GIVEN, Refuted, require
@@ -129,7 +129,7 @@ def example(inputs: Inputs, call: Call, cell: Cell, b: int) -> Example:
 
 
 def pairs(call: Call, cell: Cell, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """What example `b` may read (`N T S`), by the loops of the oracle and not by the code under examination; positions."""
+  """What example `b` may read (`N T S`), by the oracle's loops and not by the code under examination; positions."""
   shape, picked = cell.shape, list(cell.rows) or list(range(cell.shape.T))
   i = np.arange(shape.T) if call.positions.q is None else _at(call.positions.q, b)
   j = np.arange(shape.S) if call.positions.k is None else _at(call.positions.k, b)

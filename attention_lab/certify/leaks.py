@@ -48,13 +48,19 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
       leaks = np.argwhere((moved > STILL) & ~readable & ~np.eye(LENGTH, dtype=bool))
       if len(leaks):
         t, s = leaks[0]
-        detail = f"query {t} moves by {moved[t, s]:.1e} when token {s}, which '{'+'.join(names)}' hides, is replaced by values of size {magnitude:g}"
+        token = f"token {s}, which '{'+'.join(names)}' hides,"
+        detail = f"query {t} moves by {moved[t, s]:.1e} when {token} is replaced by values of size {magnitude:g}"
         raise Refuted(detail, shape=shape, seed=seed, position=f"query {t}, key {s}")
       pairs += int((~readable).sum())
     blind = np.argwhere(readable & ~(influence(subject, shape, call, seed, 10.0) > STILL))
     if subject.claims.exactness == "exact" and len(blind):
       t, s = blind[0]
-      raise Refuted(f"query {t} does not read key {s}, which it may: not softmax over all readable keys", shape=shape, seed=seed, position=f"query {t}, key {s}")
+      raise Refuted(
+        f"query {t} does not read key {s}, which it may: not softmax over all readable keys",
+        shape=shape,
+        seed=seed,
+        position=f"query {t}, key {s}",
+      )
   return f"{pairs} hidden pairs at sizes {', '.join(f'{m:g}' for m in MAGNITUDES)}"
 
 
@@ -83,7 +89,9 @@ def examples(subject: Subject) -> str:
     before = subject.run(inputs, shape, call)
     for magnitude in MAGNITUDES:
       other = subject.inputs(shape, seed + 1000, scale=magnitude)
-      mixed = Inputs(*(None if a is None else np.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, other, strict=True)))
+      mixed = Inputs(
+        *(None if a is None else np.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, other, strict=True))
+      )
       after = subject.run(mixed, shape, call)
       same(after[:1], before[:1], "another example of the batch was replaced", tolerance=STILL, shape=shape, seed=seed)
   return f"{subject.draws * len(MAGNITUDES)} replacements"
@@ -98,7 +106,10 @@ def queries(subject: Subject) -> str:
     inputs = subject.inputs(shape, seed)
     before = subject.run(inputs, shape, Call(subject.mask()))
     other = subject.inputs(shape, seed + 1000, scale=10.0)
-    q, x = (None if a is None else np.concatenate([a[:, :1], b[:, 1:]], axis=1) for a, b in ((inputs.q, other.q), (inputs.x, other.x)))
+    q, x = (
+      None if a is None else np.concatenate([a[:, :1], b[:, 1:]], axis=1)
+      for a, b in ((inputs.q, other.q), (inputs.x, other.x))
+    )
     after = subject.run(inputs._replace(q=q, x=x if shape.cross else inputs.x), shape, Call(subject.mask()))
     same(after[:, :1], before[:, :1], "the other queries were replaced", tolerance=STILL, shape=shape, seed=seed)
   return f"{subject.draws} replacements"
@@ -113,9 +124,19 @@ def heads(subject: Subject) -> str:
   for seed in range(subject.draws):
     inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=10.0)
     before = subject.run(inputs, shape, call)
-    mixed = [None if a is None else np.concatenate([b[:, :, :n], a[:, :, n:]], axis=2) for a, b, n in zip(inputs[:3], other[:3], (group, 1, 1), strict=True)]
+    mixed = [
+      None if a is None else np.concatenate([b[:, :, :n], a[:, :, n:]], axis=2)
+      for a, b, n in zip(inputs[:3], other[:3], (group, 1, 1), strict=True)
+    ]
     after = subject.run(Inputs(*mixed, inputs.x), shape, call)
-    same(after[:, :, group:], before[:, :, group:], "the first key head and its queries were replaced", tolerance=STILL, shape=shape, seed=seed)
+    same(
+      after[:, :, group:],
+      before[:, :, group:],
+      "the first key head and its queries were replaced",
+      tolerance=STILL,
+      shape=shape,
+      seed=seed,
+    )
   return f"{subject.draws} replacements"
 
 

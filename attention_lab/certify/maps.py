@@ -38,7 +38,10 @@ def _class(subject: Subject, seed: int) -> str:
 
 def weights(subject: Subject) -> str:
   """The probed map has no negative entry, its rows sum to 1 over readable keys, and hidden keys have weight 0."""
-  require(subject.claims.exactness == "exact" and subject.claims.values != "nonlinear", "not claimed to be exact softmax weights")
+  require(
+    subject.claims.exactness == "exact" and subject.claims.values != "nonlinear",
+    "not claimed to be exact softmax weights",
+  )
   shape = subject.shape(T=6, S=7, K=2, cross=True) if subject.claims.cross else subject.shape(T=7, S=7)
   params = subject.params(shape.dims())
 
@@ -60,7 +63,9 @@ def weights(subject: Subject) -> str:
 
 def averages(subject: Subject) -> str:
   """Equal values pass unchanged, and outputs lie between the smallest and the largest value."""
-  require(subject.claims.exactness == "exact" and subject.claims.values == "linear", "not claimed to be an average of values")
+  require(
+    subject.claims.exactness == "exact" and subject.claims.values == "linear", "not claimed to be an average of values"
+  )
   shape, call = subject.shape(), Call(subject.mask())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)

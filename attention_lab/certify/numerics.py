@@ -56,7 +56,13 @@ def compiled(subject: Subject) -> str:
   """Compiled equals eager."""
   shape, call = subject.shape(), Call(subject.mask())
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
-  error = same(subject.forward(params, inputs, call), subject.eager(params, jax.tree.map(jnp.asarray, inputs), call), "compiled against eager", shape=shape, seed=0)
+  error = same(
+    subject.forward(params, inputs, call),
+    subject.eager(params, jax.tree.map(jnp.asarray, inputs), call),
+    "compiled against eager",
+    shape=shape,
+    seed=0,
+  )
   return f"largest error {error:.0e}"
 
 
@@ -73,7 +79,10 @@ def repeatable(subject: Subject) -> str:
     same(out(seed), out(seed), f"the same call twice, key {seed}", tolerance=0.0, shape=shape)
   moves = bool(np.any(out(0) != out(1)))
   if moves != subject.claims.random:
-    raise Refuted(f"claims random={subject.claims.random}, and two keys give {'different' if moves else 'equal'} outputs", shape=shape)
+    raise Refuted(
+      f"claims random={subject.claims.random}, and two keys give {'different' if moves else 'equal'} outputs",
+      shape=shape,
+    )
   return "the key acts" if moves else "declines the key"
 
 

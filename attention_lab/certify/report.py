@@ -8,7 +8,18 @@ from attention_lab.certify.finding import FAILED, NOT_CLAIMED, PROVED, Certifica
 
 _MARKS = {PROVED: "proved", FAILED: "FAILED"}
 _COST = {0: "1", 1: "T", 2: "T²", 3: "T³"}
-_COLUMNS = ("variant", "paper", "masks honoured", "cross", "decoding state", "grouped", "exactness", "time", "memory", "proofs")
+_COLUMNS = (
+  "variant",
+  "paper",
+  "masks honoured",
+  "cross",
+  "decoding state",
+  "grouped",
+  "exactness",
+  "time",
+  "memory",
+  "proofs",
+)
 _MASKS = 7  # constraints that a mask can hold
 
 

@@ -20,7 +20,7 @@ CANDIDATES = {int: (1, 2, 3, 5, 8), float: (0.37, 1.7), bool: (True, False)}
 
 
 def fields(subject: Subject) -> str:
-  """Every hyper-parameter changes the output; one that is only about speed (`SPEED_ONLY`, or metadata speed=True) does not."""
+  """Every hyper-parameter changes the output; one about speed (`SPEED_ONLY`, or metadata speed=True) does not."""
   chosen = dataclasses.fields(subject.variant)
   require(bool(chosen), "has no hyper-parameters")
   verdicts = []
@@ -80,7 +80,9 @@ def parameters(subject: Subject) -> str:
     if not isinstance(leaf, jax.Array) or not bool(jnp.all(jnp.isfinite(leaf))):
       raise Refuted(f"the parameter {'/'.join(keys)} is not a finite array", shape=shape)
     if "per_head" in keys and leaf.shape[:1] != (shape.N,):
-      raise Refuted(f"the parameter {'/'.join(keys)} is per head and has shape {leaf.shape}, not N = {shape.N} first", shape=shape)
+      raise Refuted(
+        f"the parameter {'/'.join(keys)} is per head and has shape {leaf.shape}, not N = {shape.N} first", shape=shape
+      )
   for one, two in zip(*map(jax.tree.leaves, trees), strict=True):
     same(one, two, "parameters of the same key", tolerance=0.0, shape=shape)
   return f"{len(jax.tree.leaves(trees[0]))} leaves"

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention import sharded
-from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify import draw
 from attention_lab.certify.comparison import same
@@ -53,7 +52,9 @@ def extend(subject: Subject) -> str:
   state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
 
   def run(params, state, inputs):
-    return sharded.extend(subject.variant, params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask, mesh=mesh)
+    return sharded.extend(
+      subject.variant, params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask, mesh=mesh
+    )
 
   after, out = jax.jit(run)(params, state, inputs)
   expected, alone = subject.extend(params, state, inputs, lengths, mask)

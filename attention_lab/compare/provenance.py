@@ -21,7 +21,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
 
 @functools.cache
 def commit() -> str:
-  """The git commit of this code, with a digest of what was edited since, or the package's version outside a repository."""
+  """The git commit of this code and a digest of what was edited since; outside a repository, the version."""
   folder = pathlib.Path(__file__).parent.parent.parent
   git = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
   try:

@@ -58,7 +58,6 @@ def generate(
   controls = {
     "oracle": lambda: accuracy(oracle(test["tokens"], pairs), test["targets"]),
     "a value of the context": lambda: facts["context_chance"],
-    "any value": lambda: facts["chance"],
   }
   return Source("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
 

@@ -36,11 +36,12 @@ def peak_bytes(step: Any, mesh: Mesh, seeds: int) -> int:
   return (memory["peak"] - memory["temporaries"]) // seeds + memory["temporaries"] // sharing
 
 
-def headline(costs: Costs, mesh: Mesh, seeds: int, tokens: int) -> str:
-  """Devices, parameters, FLOPs per token, tokens per step and compile time in one line."""
+def headline(costs: Costs, mesh: Mesh, seeds: int, tokens: int, positions: str = "") -> str:
+  """Devices, parameters, position codes, FLOPs per token, tokens per step and compile time in one line."""
   axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
   parts = [f"{mesh.size} {mesh.devices.flat[0].device_kind} device{f's ({axes})' if mesh.size > 1 else ''}"]
   parts += [f"{costs.parameters:,} parameters"]
+  parts += [f"positions: {positions}"] if positions else []
   parts += [f"{costs.flops_per_token:,.0f} FLOPs per token" if costs.flops_per_token else "FLOPs not countable"]
   parts += [f"{tokens:,} tokens per step"]
   if costs.compile_time is not None:

@@ -141,7 +141,7 @@ class _Run:
       self._step = step.lower(self._state, self._next[0]).compile()
       self._costs.compile_time = time.perf_counter() - begun
       self._costs.peak_bytes = peak_bytes(self._step, setting.mesh, len(setting.seeds))
-    setting.log(headline(self._costs, setting.mesh, len(setting.seeds), self._tokens))
+    setting.log(headline(self._costs, setting.mesh, len(setting.seeds), self._tokens, setting.task.positions))
     self._progress = Progress(self._config.steps, self._start, self._tokens, setting.log)
 
   def train(self) -> None:

@@ -33,8 +33,9 @@ def restore(
 ) -> Restored:
   """Opens the newest valid checkpoint of a run, on whatever devices there are now.
 
-  overrides: words `--config.mesh.*=…`; without them the batch is split over all devices. trust: users' packages that the
-  run's attention spec may import. Raises ValueError for a folder without a run, an untrusted package, other overrides.
+  overrides: words `--config.mesh.*=…`; without them the batch is split over all devices. trust: users' packages that
+  the run's attention spec may import. Raises ValueError for a folder without a run, an untrusted package or other
+  overrides.
   """
   record = workdirs.read(workdir)
   try:

@@ -127,7 +127,11 @@ def test_the_output_has_the_dtype_of_the_values():
     ({"decode": False}, CAUSAL, "Mean cannot decode step by step$"),
     ({"decode": False, "per_query": False}, CAUSAL, "each of its rows depends on the other queries"),
     ({}, Mask(), "is causal: pass a mask with causal=True"),
-    ({"masks": EVERY_MASK}, Mask(causal=True, kv_valid=jnp.ones((2, 5), bool)), "'kv_valid'; padding goes into lengths="),
+    (
+      {"masks": EVERY_MASK},
+      Mask(causal=True, kv_valid=jnp.ones((2, 5), bool)),
+      "'kv_valid'; padding goes into lengths=",
+    ),
     ({"masks": frozenset({"causal"})}, Mask(causal=True, window=2), "does not take the mask constraint 'window'"),
   ],
 )

@@ -42,7 +42,9 @@ def dense(mask, positions=Positions()):
 
 def loops(mask, b, i, j):
   given = {name: getattr(mask, name) for name in oracle.CONSTRAINTS}
-  arrays = {name: np.asarray(a)[b % len(a)] for name, a in given.items() if a is not None and not isinstance(a, bool | tuple)}
+  arrays = {
+    name: np.asarray(a)[b % len(a)] for name, a in given.items() if a is not None and not isinstance(a, bool | tuple)
+  }
   return oracle.readable(given | arrays, i, j, heads=N)
 
 

@@ -1,4 +1,4 @@
-"""Every variant of the lab holds what it claims, and what the battery says can be read by people, machines and the README."""
+"""Every variant of the lab keeps its claims; what the battery says is read by people, machines and the README."""
 
 import dataclasses
 import json
@@ -126,5 +126,7 @@ def test_json_holds_every_finding(certificate):
 def test_the_markdown_table_has_one_row_for_each_variant(certificate):
   head, rule, row = report.markdown([certificate]).splitlines()
   assert head.count("|") == rule.count("|") == row.count("|")
-  assert row.startswith("| `softmax(scale=0.3)` | [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762) | all, bias | yes | T |")
+  assert row.startswith(
+    "| `softmax(scale=0.3)` | [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762) | all, bias | yes | T |"
+  )
   assert row.endswith("| 1/2 |")

@@ -1,227 +1,47 @@
-"""Planted faults: the battery fails each of them, and names the right claim."""
+"""The battery fails each of the planted faults, and names the right claim."""
 
-import dataclasses
 import types
 
-import jax
-import jax.numpy as jnp
+import faults
 import pytest
 
-from attention_lab.attention import cache
-from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims
-from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.positions import Positions
-from attention_lab.attention.variants.alibi import Alibi
-from attention_lab.attention.variants.linear import Linear
 from attention_lab.attention.variants.local import Local
-from attention_lab.attention.variants.softmax import Softmax
 from attention_lab.certify import battery
 from attention_lab.certify.finding import FAILED
 
-frozen = dataclasses.dataclass(frozen=True)
 
-
-@frozen
-class Dense(Attention):
-  """Softmax in four lines, for faults to be planted in."""
-
-  def claims(self):
-    return Claims(masks=EVERY_MASK)
-
-  def attend(self, params, q, k, v, call):
-    k, v = (jnp.repeat(array, q.shape[2] // array.shape[2], axis=2) for array in (k, v))
-    readable = call.mask.dense(q.shape[1], k.shape[1], call.positions)
-    return jnp.einsum("bnts,bsnv->btnv", self.weights(jnp.einsum("btnh,bsnh->bnts", q, k), readable), v)
-
-  def weights(self, logits, readable):
-    largest = jnp.max(jnp.where(readable, logits, -1e30), axis=-1, keepdims=True)
-    numerators = jnp.where(readable, jnp.exp(jnp.where(readable, logits - largest, 0.0)), 0.0)
-    return numerators / jnp.maximum(numerators.sum(axis=-1, keepdims=True), 1e-30)
-
-
-@frozen
-class StridedLocal(Local):
-  """Reads j ≡ i mod W: what a reshape to (W, blocks) in the wrong order gives."""
-
-  def attend(self, params, q, k, v, call):
-    i, j = call.positions.queries(q.shape[1]), call.positions.keys(k.shape[1])
-    strided = (i[:, None, :, None] - j[:, None, None, :]) % self.window == 0
-    return Softmax().attend(params, q, k, v, call._replace(mask=call.mask & Mask(explicit=strided)))
-
-
-@frozen
-class WideLocal(Local):
-  """A window one position too wide on the left."""
-
-  def attend(self, params, q, k, v, call):
-    return Softmax().attend(params, q, k, v, call._replace(mask=call.mask & Mask(window=(self.window + 1, self.window))))
-
-
-@frozen
-class WideMask(Dense):
-  """The caller's window taken as |i − j| <= W."""
-
-  def attend(self, params, q, k, v, call):
-    window = call.mask.window and tuple(side + 1 for side in call.mask.window)
-    return super().attend(params, q, k, v, call._replace(mask=dataclasses.replace(call.mask, window=window)))
-
-
-@frozen
-class DeafLinear(Linear):
-  """Takes the padding mask and drops it."""
-
-  def attend(self, params, q, k, v, call):
-    return super().attend(params, q, k, v, call._replace(mask=dataclasses.replace(call.mask, kv_valid=None)))
-
-
-@frozen
-class Endless(Linear):
-  """Carries its state from one segment into the next."""
-
-  def attend(self, params, q, k, v, call):
-    mask = dataclasses.replace(call.mask, q_segments=None, k_segments=None)
-    return super().attend(params, q, k, v, call._replace(mask=mask))
-
-
-@frozen
-class Restarted(Alibi):
-  """Takes the index in the piece for the position in the sequence."""
-
-  def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
-    piece = cache.append(state, k, v, lengths, ring=False)
-    i = jnp.broadcast_to(jnp.arange(q.shape[1], dtype=jnp.int32), q.shape[:2])
-    readable = mask.dense(q.shape[1], piece.k.shape[1], piece.positions)
-    call = Call(Mask(explicit=readable), Positions(i, jnp.where(piece.positions.k < 0, -1, piece.positions.k)))
-    return piece.state, self.attend(params, q, piece.k, piece.v, call)
-
-
-@frozen
-class WideNormaliser(Dense):
-  """Divides by the sum over all keys, the future too."""
-
-  def weights(self, logits, readable):
-    return jnp.where(readable, jax.nn.softmax(logits), 0.0)
-
-
-@frozen
-class TopK(Dense):
-  """Chooses the largest logits of the whole sequence, then masks the future: its Jacobian is 0 there."""
-
-  def weights(self, logits, readable):
-    chosen = logits >= jax.lax.stop_gradient(jnp.sort(logits, axis=-1)[..., -3:-2])
-    return super().weights(logits, readable & chosen)
-
-
-@frozen
-class BatchMaximum(Dense):
-  """Shifts logits by the largest of the whole batch: the same, until it underflows."""
-
-  def weights(self, logits, readable):
-    numerators = jnp.where(readable, jnp.exp(logits - jnp.max(logits)), 0.0)
-    return numerators / jnp.maximum(numerators.sum(axis=-1, keepdims=True), 1e-30)
-
-
-@frozen
-class Interleaved(Dense):
-  """Query head n reads key head n mod K."""
-
-  def attend(self, params, q, k, v, call):
-    k, v = (jnp.concatenate([array] * (q.shape[2] // array.shape[2]), axis=2) for array in (k, v))
-    return super().attend(params, q, k, v, call)
-
-
-@frozen
-class Transposed(Dense):
-  """Normalises over the queries."""
-
-  def weights(self, logits, readable):
-    numerators = jnp.where(readable, jnp.exp(logits), 0.0)
-    return numerators / jnp.maximum(numerators.sum(axis=-2, keepdims=True), 1e-30)
-
-
-@frozen
-class Undefined(Dense):
-  """Divides 0 by 0 where nothing is readable."""
-
-  def weights(self, logits, readable):
-    return jax.nn.softmax(jnp.where(readable, logits, -jnp.inf))
-
-
-@frozen
-class Stopped(Softmax):
-  """The right output, and no gradient for the keys."""
-
-  def attend(self, params, q, k, v, call):
-    return super().attend(params, q, jax.lax.stop_gradient(k), v, call)
-
-
-@frozen
-class Deaf(Dense):
-  """Has a hyper-parameter and does not use it."""
-
-  temperature: float = 1.0
-
-
-@frozen
-class Silent(Dense):
-  """Accepts a bias that it does not claim."""
-
-  def with_aux(self, params, q, k, v, call):
-    return super().with_aux(params, q, k, v, call._replace(bias=None))
-
-
-@frozen
-class Cheap(Dense):
-  """Quadratic, and says that it is linear."""
-
-  def claims(self):
-    return Claims(masks=EVERY_MASK, time=1)
-
-
-@frozen
-class Shared(Dense):
-  """Counts its tokens once for the whole batch."""
-
-  def init_state(self, batch, dims, dtype):
-    return super().init_state(batch, dims, dtype) | {"length": jnp.zeros((1,), jnp.int32)}
-
-
-@frozen
-class Squared(Dense):
-  """Not linear in the values, and says that it is."""
-
-  def attend(self, params, q, k, v, call):
-    return super().attend(params, q, k, v * jnp.abs(v), call)
+def _name(value):
+  return "" if value is None or isinstance(value, types.ModuleType) else str(value)
 
 
 CASES = battery.cases()
 FAULTS = [
-  (StridedLocal(window=3), "equals its oracle", CASES["local"]),
-  (WideLocal(window=3), "equals its oracle", CASES["local"]),
-  (WideMask(), "honours window", None),
-  (DeafLinear(chunk=4), "honours kv_valid", None),
-  (DeafLinear(chunk=4), "padding equals truncation", None),
-  (Endless(chunk=4), "honours segments", None),
-  (Endless(chunk=4), "packed equals separate", None),
-  (Restarted(), "extend in any split", None),
-  (WideNormaliser(), "honours causal", None),
-  (WideNormaliser(), "padding equals truncation", None),
-  (TopK(), "honours causal", None),
-  (BatchMaximum(), "examples are independent", None),
-  (Interleaved(), "groups of heads are blocks", None),
-  (Transposed(), "rows of the map sum to 1", None),
-  (Undefined(), "nothing readable gives zeros", None),
-  (Stopped(), "gradient equals its oracle's", CASES["softmax"]),
-  (Deaf(), "every hyper-parameter acts", None),
-  (Silent(), "refuses undeclared demands", None),
-  (Cheap(), "time in T", None),
-  (Dense(), "memory in T", None),
-  (Shared(), "state has the batch first", None),
-  (Squared(), "class in the values", None),
+  (faults.StridedLocal(window=3), "equals its oracle", CASES["local"]),
+  (faults.WideLocal(window=3), "equals its oracle", CASES["local"]),
+  (faults.WideMask(), "honours window", None),
+  (faults.DeafLinear(chunk=4), "honours kv_valid", None),
+  (faults.DeafLinear(chunk=4), "padding equals truncation", None),
+  (faults.Endless(chunk=4), "honours segments", None),
+  (faults.Endless(chunk=4), "packed equals separate", None),
+  (faults.Restarted(), "extend in any split", None),
+  (faults.WideNormaliser(), "honours causal", None),
+  (faults.WideNormaliser(), "padding equals truncation", None),
+  (faults.TopK(), "honours causal", None),
+  (faults.BatchMaximum(), "examples are independent", None),
+  (faults.Interleaved(), "groups of heads are blocks", None),
+  (faults.Transposed(), "rows of the map sum to 1", None),
+  (faults.Undefined(), "nothing readable gives zeros", None),
+  (faults.Stopped(), "gradient equals its oracle's", CASES["softmax"]),
+  (faults.Deaf(), "every hyper-parameter acts", None),
+  (faults.Silent(), "refuses undeclared demands", None),
+  (faults.Cheap(), "time in T", None),
+  (faults.Dense(), "memory in T", None),
+  (faults.Shared(), "state has the batch first", None),
+  (faults.Squared(), "class in the values", None),
 ]
 
 
-@pytest.mark.parametrize(("variant", "claim", "case"), FAULTS, ids=lambda value: _name(value))
+@pytest.mark.parametrize(("variant", "claim", "case"), FAULTS, ids=_name)
 def test_a_planted_fault_is_found_under_its_claim(variant, claim, case):
   finding = battery.prove(claim, variant, case, quick=True)
   assert finding.status == FAILED, f"{finding.status}: {finding.detail}"
@@ -230,26 +50,22 @@ def test_a_planted_fault_is_found_under_its_claim(variant, claim, case):
 
 @pytest.mark.parametrize("claim", sorted({claim for _, claim, case in FAULTS if case is None} - {"memory in T"}))
 def test_without_a_fault_the_same_claim_holds(claim):
-  finding = battery.prove(claim, Dense(), quick=True)
+  finding = battery.prove(claim, faults.Dense(), quick=True)
   assert finding.status != FAILED, finding.detail
 
 
 def test_a_stopped_gradient_does_not_touch_the_output():
-  finding = battery.prove("equals its oracle", Stopped(), CASES["softmax"], quick=True)
+  finding = battery.prove("equals its oracle", faults.Stopped(), CASES["softmax"], quick=True)
   assert finding.status != FAILED, finding.detail
 
 
 def test_a_failure_comes_with_a_counter_example_and_a_snippet_that_runs(capsys):
-  finding = battery.prove("equals its oracle", WideLocal(window=3), CASES["local"], quick=True)
+  finding = battery.prove("equals its oracle", faults.WideLocal(window=3), CASES["local"], quick=True)
   assert finding.shape.startswith("B2 T")
   assert finding.seed >= 0
   assert finding.position.startswith("example 0, query")
   local = battery.prove("honours causal", Local(window=3), quick=True)
   snippet = battery._snippet("honours causal", battery.Subject(Local(window=3), quick=True))
   assert len(snippet.splitlines()) <= 6
-  exec(snippet, {})  # noqa: S102
+  exec(snippet, {})
   assert capsys.readouterr().out.startswith(f"{local.status} {local.detail}")
-
-
-def _name(value):
-  return "" if value is None or isinstance(value, types.ModuleType) else str(value)
