@@ -28,7 +28,8 @@ def main() -> None:
   for name in SPLIT.value:
     if name not in splits:
       raise ValueError(f"--split={name} is not a split of {run.task.source.name}; it has {', '.join(splits)}")
-  print(f"{run.task.name}, {run.config.model.attention}, step {run.step}, on {run.mesh.size} devices")
+  noun = "device" if run.mesh.size == 1 else "devices"
+  print(f"{run.task.name}, {run.config.model.attention}, step {run.step}, on {run.mesh.size} {noun}")
   evaluator = Evaluator(run.task, run.mesh, run.config.batch, run.seeds)
   for name in SPLIT.value:
     for seed, metrics in zip(run.seeds, evaluator(run.params, splits[name]), strict=True):
