@@ -72,7 +72,7 @@ class Call(NamedTuple):
   positions: Positions = Positions()
   bias: Float[Array, "#B #N #T #S"] | None = None
   x: Float[Array, "B T D"] | None = None  # the layer's input at the queries
-  y: Float[Array, "B S D"] | None = None  # the layer's input at the keys; x in self-attention
+  y: Float[Array, "B S D"] | None = None  # the layer's input at the keys; None in self-attention, where it is x
   key: PRNGKeyArray | None = None  # None means no randomness
 
 
@@ -196,10 +196,8 @@ def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
 
 
 def _check_cross(name: str, claims: Claims, q: Any, k: Any, v: Any, call: Call) -> None:
-  if claims.cross or (call.y is call.x is None and (q is None or k is None or q.shape[1] == k.shape[1])):
-    return
-  lengths = [array.shape[1] for array in (q, k, v, call.x, call.y) if array is not None]
-  if len(set(lengths)) > 1 or (call.y is not None and call.y is not call.x):
+  lengths = {array.shape[1] for array in (q, k, v, call.x, call.y) if array is not None}
+  if not claims.cross and (len(lengths) > 1 or (call.y is not None and call.y is not call.x)):
     raise Refused(f"{name} mixes one sequence with itself: cross-attention (y, or T ≠ S) is not claimed")
 
 

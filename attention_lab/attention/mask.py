@@ -25,6 +25,7 @@ NAMES = ("causal", "window", "prefix", "q_valid", "kv_valid", "segments", "expli
 class Mask:
   """A conjunction of constraints; query at position i, key at position j.
 
+  Segments that a variant honours without honouring explicit masks must be contiguous runs, as packing makes them.
   causal: j ≤ i.   prefix `#B`: relaxes causal alone, j ≤ i or j < prefix.
   window: (left, right) means −right < i − j < left; an integer W means (W, W), so that with causal 0 ≤ i − j < W.
   q_valid `#B T`, kv_valid `#B S`: False marks padding.   q_segments `#B T`, k_segments `#B S`: equal or hidden.

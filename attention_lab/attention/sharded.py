@@ -4,9 +4,6 @@ Left to the partitioner, loops over heads and blocks compile to hidden all-gathe
 examples and heads and no others, so the only communication is the gathering of heads for a variant that mixes them.
 """
 
-import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,19 +31,19 @@ def attend(
     )
   batch = _batch_axes(jax.tree.leaves((v, call.x))[0].shape[0], mesh)
   heads = None if variant.claims().mixes_heads else HEADS
-  once, again = _without_twins(call)
-  arrays = {"params": params, "q": q, "k": k, "v": v, "call": once}
+  offers, tree = jax.tree.flatten(call._replace(key=None))
+  arrays = {"params": params, "q": q, "k": k, "v": v, "call": offers}
   specs = {
     "params": _parameter_specs(params, heads),
     **{letter: P(batch, None, heads) for letter in "qkv"},
-    "call": jax.tree.map(functools.partial(_call_spec, batch, heads), arrays["call"]),
+    "call": [_call_spec(batch, heads, array) for array in offers],
   }
   for letter in "qkv":
     _check_heads(letter, arrays[letter], mesh, heads)
   out = P(batch, None, None) if v is None else P(batch, None, heads)
 
   def local(arrays: dict[str, Any]) -> tuple:
-    attended = variant.with_aux(**{**arrays, "call": again(arrays["call"])})
+    attended = variant.with_aux(**{**arrays, "call": jax.tree.unflatten(tree, arrays["call"])})
     losses, stats = jax.lax.pmean((attended.losses, attended.stats), mesh.axis_names)
     return attended.out, losses, stats
 
@@ -79,20 +76,6 @@ def extend(
 
   mapped = jax.shard_map(local, mesh=mesh, in_specs=(P(), rows, rows), out_specs=(rows, rows), check_vma=False)
   return mapped(params, state, (q, k, v, x, lengths, mask))
-
-
-def _without_twins(call: Call) -> tuple[Call, Callable[[Call], Call]]:
-  """The call with each array once, and a function that puts the second mention back: variants compare by identity."""
-  same_input = call.y is call.x
-  same_places = call.positions.q is call.positions.k
-  positions = dataclasses.replace(call.positions, k=None) if same_places else call.positions
-  once = call._replace(key=None, y=None if same_input else call.y, positions=positions)
-
-  def again(once: Call) -> Call:
-    positions = dataclasses.replace(once.positions, k=once.positions.q) if same_places else once.positions
-    return once._replace(y=once.x if same_input else once.y, positions=positions)
-
-  return once, again
 
 
 def _batch_axes(batch: int, mesh: Mesh) -> tuple[str, ...] | None:

@@ -73,7 +73,7 @@ def without_case() -> tuple[Certificate, ...]:
 def facts(variant: Attention) -> dict[str, Any]:
   """What the table of variants says about one: paper, title and claims."""
   text = inspect.getdoc(inspect.getmodule(type(variant))) or ""
-  paper = re.search(r"\(([^()]+?), (https?://[^\s,()]+)", text)
+  paper = re.search(r"(?:\(|^)([A-Z][^()\n]*?(?:19|20)\d\d)[^()]*?\s+(https?://[^\s,()]+[^\s,().])", text, re.MULTILINE)
   claims = variant.claims()
   return {
     "title": re.split(r"[:(,.]", text, maxsplit=1)[0].strip(),

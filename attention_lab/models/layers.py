@@ -97,7 +97,7 @@ class MultiHeadAttention(nnx.Module):
   ) -> Attended:
     """Attends within x; the output of the `Attended` is `B T D`."""
     q, k, v = self._project(x, positions.queries(x.shape[1]))
-    call = Call(mask, positions, x=x, y=x, key=key)
+    call = Call(mask, positions, x=x, key=key)
     attended = sharded.attend(self.variant, _arrays(self.own), q, k, v, call, mesh=self.mesh)
     return attended._replace(out=self._merge(attended.out))
 

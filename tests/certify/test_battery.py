@@ -55,6 +55,13 @@ def test_every_variant_has_a_case_and_every_case_a_variant():
   assert battery.without_case() == ()
 
 
+@pytest.mark.parametrize("row", [row for row, _ in SPECS if row != "identity"])
+def test_the_paper_of_a_variant_is_found_in_its_docstring(row):
+  facts = battery.facts(spec.parse(row))
+  assert re.fullmatch(r"[A-Z][^\n]+ (19|20)\d\d", facts["paper"])
+  assert facts["url"].startswith("https://arxiv.org/abs/")
+
+
 def test_a_variant_without_a_case_fails(monkeypatch):
   monkeypatch.setattr(battery, "cases", lambda: {"softmax": None})
   missing = battery.without_case()

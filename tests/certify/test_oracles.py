@@ -163,7 +163,7 @@ def test_a_local_window_of_three_reads_five_keys_and_honours_the_mask():
            [0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]]  # fmt: skip
   v = [1, 2, 4, 8, 16, 32]
   full, causal = np.array(table), np.tril(table)
-  mean = lambda mask: mask @ v / mask.sum(1)  # noqa: E731
+  mean = lambda mask: mask @ v / mask.sum(1)
   np.testing.assert_allclose(run("local", column([0] * 6, [5] * 6, v))[:, 0, 0], mean(full), rtol=1e-14)
   below = column([0] * 6, [5] * 6, v, mask=np.tri(6))
   np.testing.assert_allclose(run("local", below)[:, 0, 0], mean(causal), rtol=1e-14)

@@ -7,8 +7,8 @@ Choromanski et al. 2021, https://arxiv.org/abs/2009.14794.
 The rows of W are orthogonal within blocks of H and as long as Gaussian vectors (section 2.4); `init` draws them once,
 they are not redrawn. Time and memory O(T·M·V); decoding state M × (V + 1) a head. Honours causal, padding and
 segments; refuses the rest. Departures: queries are stabilised by their own largest exponent, which cancels; keys are
-not, since a maximum over all keys would leak the future, and exp(w·x − ‖x‖²/2) ≤ exp(‖w‖²/2) bounds them. The factor
-1/√M cancels and is left out.
+not, since a maximum over all keys would leak the future, and exp(w·x − ‖x‖²/2) ≤ exp(‖w‖²/2) bounds them. A key with
+‖k‖² / (2√H) above 87 underflows to weight 0 in float32. The factor 1/√M cancels and is left out.
 """
 
 import dataclasses
