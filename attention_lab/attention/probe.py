@@ -13,9 +13,7 @@ from jaxtyping import Array, Float
 from attention_lab.attention.base import Attention, Call, Params, Refused
 
 
-def weights(
-  variant: Attention, params: Params, q: Any, k: Any, v: Float[Array, "B S K V"], call: Call
-) -> Float[Array, "B N T S"]:
+def weights(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
   """The exact map from values to outputs; refuses a variant whose output is not affine in its values.
 
   The identity goes in as slabs of V columns, so that the variant sees the width it was made for.
@@ -43,8 +41,9 @@ def entropy(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
 
 def distance(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
   """Mean |i − j| of each row in tokens, weighted by the absolute weights."""
-  apart = jnp.abs(jnp.arange(maps.shape[-2])[:, None] - jnp.arange(maps.shape[-1]))
-  return jnp.sum(jnp.abs(maps) * apart, axis=-1) / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1), 1e-30)
+  apart = jnp.abs(jnp.arange(maps.shape[-2])[:, None] - jnp.arange(maps.shape[-1])[None])
+  moment = jnp.einsum("...ts,ts->...t", jnp.abs(maps), apart.astype(maps.dtype))
+  return moment / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1), 1e-30)
 
 
 def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
@@ -52,8 +51,8 @@ def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
 
   Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
   """
-  total = jnp.eye(layers[0].shape[-1])
+  own = total = jnp.eye(layers[0].shape[-1])[None]
   for maps in layers:
-    step = 0.5 * maps.mean(axis=1) + 0.5 * jnp.eye(maps.shape[-1])
+    step = 0.5 * maps.mean(axis=1) + 0.5 * own
     total = step / step.sum(axis=-1, keepdims=True) @ total
   return total
