@@ -19,6 +19,7 @@ Params = dict[str, Any]  # leaves under "fixed" are never trained; leaves under 
 State = Any  # a pytree whose every leaf has B as leading axis
 
 EVERY_MASK = frozenset(NAMES)
+HEADS = "tensor"  # the mesh axis that splits heads
 
 
 class Refused(ValueError):
@@ -57,6 +58,7 @@ class Claims:
   per_query: bool = True  # a row depends on its own query alone
   mixes_heads: bool = False  # a head reads the other heads' logits
   values: str = "linear"  # the output as a function of v: linear, affine or nonlinear
+  head_multiple: int = 1  # the width of a head is a multiple of this
   own_positions: bool = False  # tells positions apart by itself
   random: bool = False  # uses the key that it is offered
   exactness: str = "exact"  # exact: softmax over all readable keys; approximate: tends to it; other: another map
@@ -184,6 +186,8 @@ def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
     raise ValueError(f"batch sizes differ: {given}")
   if k is not None and v is not None and k.shape[1:3] != v.shape[1:3]:
     raise ValueError(f"k {k.shape} and v {v.shape} must agree in length and heads")
+  if q is not None and q.shape[3] % claims.head_multiple:
+    raise Refused(f"{name} needs a head width that is a multiple of {claims.head_multiple}, not {q.shape[3]}")
   if q is not None and k is not None:
     if q.shape[3] != k.shape[3]:
       raise ValueError(f"q and k must have one width, not {q.shape[3]} and {k.shape[3]}")

@@ -1,6 +1,7 @@
 """A mixture by head: some heads of a layer use one variant, the others another (`2*local(window=64)+6*linear`)."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,8 @@ class Heads(Attention):
       for name in ("bias", "cross", "decode", "grouped", "per_query", "own_positions")
     }
     some = {name: any(getattr(c, name) for c in claims) for name in ("requires_causal", "random")}
-    most = {name: max(getattr(c, name) for c in claims) for name in ("time", "memory", "state")}
+    most: dict = {"head_multiple": math.lcm(*(c.head_multiple for c in claims))}
+    most |= {name: max(getattr(c, name) for c in claims) for name in ("time", "memory", "state")}
     return Claims(
       masks=frozenset.intersection(*(c.masks for c in claims)),
       mixes_heads=True,

@@ -11,11 +11,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from attention_lab.attention.base import Attended, Attention, Call, Params, Refused, State, check, check_extend
+from attention_lab.attention.base import HEADS, Attended, Attention, Call, Params, Refused, State, check, check_extend
 from attention_lab.attention.mask import CAUSAL, Mask
 
 BATCH = ("data", "fsdp")
-HEADS = "tensor"
 
 
 def attend(

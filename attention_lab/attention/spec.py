@@ -123,7 +123,7 @@ def _variant(node: ast.expr, text: str) -> Attention:
     raise ValueError(f"malformed attention spec '{text}': '{ast.unparse(node)}' is not a variant")
   kind = _kind(ast.unparse(call.func))
   name = ast.unparse(call.func)
-  fields = {field.name: field for field in dataclasses.fields(kind)}
+  fields = {field.name: field for field in sorted(dataclasses.fields(kind), key=lambda field: field.kw_only is True)}
   try:
     arguments = dict(zip(fields, (ast.literal_eval(value) for value in call.args), strict=False))
     arguments |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

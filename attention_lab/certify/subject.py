@@ -95,13 +95,14 @@ class Subject:
     return 2 if self.quick else 4
 
   def shape(self, **sizes: Any) -> Shape:
-    """A shape that the variant accepts: as many key heads as query heads unless it claims grouped ones."""
-    shape = Shape(**sizes)
+    """A shape that the variant accepts: K = N unless it claims grouped heads, H a multiple that it can split."""
+    shape, unit = Shape(**sizes), self.claims.head_multiple
+    shape = shape._replace(H=-(-shape.H // unit) * unit)
     return shape if self.claims.grouped else shape._replace(K=shape.N)
 
   def mask(self, mask: Mask = Mask()) -> Mask:
     """`mask`, causal where the variant is causal by construction."""
-    return mask & CAUSAL if self.claims.requires_causal else mask
+    return mask & CAUSAL if self.claims.requires_causal and not mask.causal else mask
 
   def params(self, dims: Dims, seed: int = 0) -> Params:
     """Initial parameters plus noise where they are trained: a mixing table that is the identity proves nothing."""

@@ -63,15 +63,24 @@ def distance(block: Block) -> Int[Array, "C 1 T S"]:
 
 
 def attend_in_blocks(
-  equation: Equation, q: Array, k: Array, v: Array, call: Call, *, per_head: Any = (), mixes_heads: bool = False
+  equation: Equation,
+  q: Array,
+  k: Array,
+  v: Array,
+  call: Call,
+  *,
+  per_head: Any = (),
+  mixes_heads: bool = False,
+  depth: int = 1,
 ) -> Float[Array, "B T N V"]:
   """Runs `equation` over blocks: q `B T N H`, k `B S K H`, v `B S K V`; per_head: arrays of leading axis N.
 
-  mixes_heads: the equation reads all heads at once, so that only examples are independent.
+  mixes_heads: the equation reads all heads at once, so that only examples are independent. depth: numbers that the
+  equation keeps alive for each logit, so that blocks shrink with it.
   """
   (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
   kinds = 1 if mixes_heads else K
-  plan = plans.make(T, S, B * kinds, N // kinds, call)
+  plan = plans.make(T, S, B * kinds, N // kinds, call, depth)
   groups = _in_groups(q, k, v, call, kinds)
   pairs = tuple(_padded_pairs(array, plan) for array in (call.mask.explicit, call.bias))
   attend = functools.partial(_attend_chunk, equation, call.mask, plan, kinds, per_head, pairs)

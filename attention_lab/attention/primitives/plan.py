@@ -33,8 +33,8 @@ class Plan:
     return max(end for _, _, end in self.runs) if self.near is None else (sum(self.near) + 1) * self.size
 
 
-def make(T: int, S: int, groups: int, heads: int, call: Call) -> Plan:
-  """The plan for `groups` independent groups of `heads` query heads each."""
+def make(T: int, S: int, groups: int, heads: int, call: Call, depth: int = 1) -> Plan:
+  """The plan for `groups` independent groups of `heads` query heads each; depth: numbers alive for each logit."""
   mask, known = call.mask, call.positions.known
   skips = known and mask.causal and mask.prefix is None
   left, right = mask.span or (S, S)
@@ -43,13 +43,17 @@ def make(T: int, S: int, groups: int, heads: int, call: Call) -> Plan:
   size = T if T * S <= QUERIES**2 or T <= QUERIES else QUERIES
   if known and mask.window is not None and size < T:
     size = min(QUERIES, max(SMALLEST, 2 ** math.ceil(math.log2(max(span, 1)))))
+  if depth > 1:
+    size = max(1, min(size, LOGITS // (heads * depth * S)))
   blocks = -(-T // size)
   near = (-(-(left - 1) // size), -(-(right - 1) // size))
   dense = mask.explicit is not None or call.bias is not None
   if not known or mask.window is None or dense or blocks == 1 or (sum(near) + 1) * size >= S:
     near = None
   plan = Plan(size, blocks, 1, True, _runs(blocks, size, S, skips), near)
-  chunk = max(c for c in range(1, groups + 1) if groups % c == 0 and (c == 1 or c * heads * size * plan.keys <= LOGITS))
+  chunk = max(
+    c for c in range(1, groups + 1) if groups % c == 0 and (c == 1 or c * heads * depth * size * plan.keys <= LOGITS)
+  )
   return dataclasses.replace(plan, chunk=chunk, recompute=chunk < groups or blocks > 1)
 
 

@@ -1,0 +1,32 @@
+"""Dilated sliding window: every d-th position within a window.
+
+Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1.
+
+    out_i = Σ_{|i−j| < W·d, d | i−j} softmax_j(q_i·k_j / √H + b_ij) v_j
+
+W keys to each side, the own one counted. Time O(T·W·d), computed as a masked window; decoding state a ring of W·d
+keys and values. Honours every mask and a bias; refuses nothing.
+"""
+
+import dataclasses
+
+from attention_lab.attention.primitives.scored import Scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class Dilated(Scaled):
+  window: int = 64  # W, keys to each side
+  dilation: int = 2  # d, positions between them
+
+  def __post_init__(self):
+    if min(self.window, self.dilation) < 1:
+      raise ValueError(f"window={self.window} and dilation={self.dilation} must be at least 1")
+
+  def claims(self):
+    return dataclasses.replace(super().claims(), time=1, state=0)
+
+  def span(self):
+    return self.window * self.dilation
+
+  def pattern(self, i, j):
+    return (i - j) % self.dilation == 0

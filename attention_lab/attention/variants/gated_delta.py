@@ -1,0 +1,44 @@
+"""The gated delta rule (Yang et al. 2025, https://arxiv.org/abs/2412.06464, section 3).
+
+    S_t = α_t S_{t−1} + β_t k̂_t (v_t − α_t S_{t−1}ᵀ k̂_t)ᵀ,   out_t = S_tᵀ q_t / √H
+    α_t = exp(−exp(A) softplus(x_t w_a + b_a)),   β_t = sigmoid(x_t w_b + b_b),   k̂ = k / √(‖k‖² + 1e-6)
+
+`decay` holds w_a (`kernel`, D K), b_a (`bias`, K) and A (`rate`, K), `write` holds w_b and b_b. exp(A) starts uniform
+in 1 … 16 and softplus(b_a) log-uniform in 0.001 … 0.1, as Mamba-2 does, from which the paper takes α. Time O(T·(H·V +
+(H + V + chunk)·chunk)) and memory O(T), in chunks, each with one triangular system; decoding state H × V a key head.
+Honours causal (and needs it), padding and segments: a hidden key is skipped. Refuses windows, prefixes, explicit
+masks, biases and cross-attention. Departures: queries are scaled by 1/√H and neither normalised nor passed through
+SiLU; short convolutions, output norm and output gate belong to the paper's layer.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention.base import Dims
+from attention_lab.attention.primitives.gated import Gated, Gates, own, unit
+
+RATES = (1.0, 16.0)  # exp(A) at the start
+STEPS = (1e-3, 1e-1)  # softplus(b_a) at the start
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedDelta(Gated):
+  def init(self, key, dims: Dims):
+    decay, write, rates, steps = jax.random.split(key, 4)
+    D, K = dims.model, dims.kv_heads
+    rate = jnp.log(jax.random.uniform(rates, (K,), minval=RATES[0], maxval=RATES[1]))
+    low, high = map(math.log, STEPS)
+    step = jnp.exp(jax.random.uniform(steps, (K,), minval=low, maxval=high))
+    kernels = (jax.random.normal(one, (D, K)) * D**-0.5 for one in (decay, write))
+    return {
+      "decay": {"kernel": next(kernels), "bias": jnp.log(jnp.expm1(step)), "rate": rate},
+      "write": {"kernel": next(kernels), "bias": jnp.zeros(K)},
+    }
+
+  def gates(self, params, k, x):
+    rate = jnp.exp(own(params["decay"]["rate"], k.shape[2], axis=0).astype(k.dtype))
+    decay = -rate[None, None] * jax.nn.softplus(self.project(params["decay"], x, k))
+    return Gates(unit(k), decay[..., None], jax.nn.sigmoid(self.project(params["write"], x, k)))

@@ -1,0 +1,59 @@
+"""Hard-coded attention: heads look at the previous, the own and the next position, whatever the tokens are. A control.
+
+You et al. 2020, https://arxiv.org/abs/2005.00742, section 3.
+
+    out_i = Σ_j softmax_j(−(j − i − o_n)² / 2σ²) v_j,   o = −1, 1, 0, −1, … for head n = 0, 1, 2, 3, …
+
+Time O(T·S), memory O(S) for each block of queries; decoding state O(S). Honours every mask; refuses a bias and
+cross-attention.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention import cache
+from attention_lab.attention.base import EVERY_MASK, Claims
+from attention_lab.attention.primitives.blocks import distance
+from attention_lab.attention.primitives.scored import Scored
+
+OFFSETS = (-1, 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class HardCoded(Scored):
+  projections: ClassVar[str] = "vo"
+
+  sigma: float = 1.0  # σ, in positions
+
+  def __post_init__(self):
+    if not self.sigma > 0:
+      raise ValueError(f"sigma={self.sigma} must be positive")
+
+  def claims(self):
+    return Claims(masks=EVERY_MASK, cross=False, grouped=False, own_positions=True, exactness="other")
+
+  def init(self, key, dims):
+    offsets = [float(OFFSETS[n % len(OFFSETS)]) for n in range(dims.heads)]
+    return {"fixed": {"per_head": {"offset": jnp.asarray(offsets)}}}
+
+  def attend(self, params, q, k, v, call):
+    nothing = _nothing(v)
+    return super().attend(params, *((nothing, nothing) if q is None else (q, k)), v, call)
+
+  def init_state(self, batch, dims, dtype):
+    return cache.empty(batch, dims.max_len, dims.kv_heads, (1, dims.value), dtype)
+
+  def extend(self, params, state, q, k, v, **demands):
+    return super().extend(params, state, _nothing(v), _nothing(v), v, **demands)
+
+  def logits(self, params, block):
+    off = distance(block).astype(jnp.float32) + jax.lax.stop_gradient(block.per_head["offset"])[:, :, None, None]
+    return -off * off / (2.0 * self.sigma**2)
+
+
+def _nothing(v):
+  """Queries or keys of width 1, for an engine that wants some."""
+  return jnp.zeros((*v.shape[:3], 1), v.dtype)

@@ -1,0 +1,28 @@
+"""Longformer: a sliding window, and a few global tokens at the start that read all and are read by all.
+
+Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1.
+
+    out_i = Σ_{|i−j| < W or j < g or i < g} softmax_j(q_i·k_j / √H + b_ij) v_j
+
+Time O(T·S), computed as a masked map; decoding state O(S). Honours every mask and a bias; refuses nothing.
+Departures: global tokens share the projections of the others, and are the first g positions.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from attention_lab.attention.primitives.scored import Scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class Longformer(Scaled):
+  window: int = 128  # W, in positions, the own one counted
+  global_tokens: int = 1  # g
+
+  def __post_init__(self):
+    if self.window < 1 or self.global_tokens < 0:
+      raise ValueError(f"window={self.window} must be at least 1 and global_tokens={self.global_tokens} at least 0")
+
+  def pattern(self, i, j):
+    return (jnp.abs(i - j) < self.window) | (j < self.global_tokens) | (i < self.global_tokens)

@@ -1,0 +1,27 @@
+"""Retention (Sun et al. 2023, https://arxiv.org/abs/2307.08621, section 2.1).
+
+    out_i = Σ_{j≤i} γ_k^(i−j) (q_i·k_j / √H) v_j,   γ_k = 1 − 2^(−5−k) for key head k
+
+γ (`decay`, K) is fixed, as in the paper. Time O(T·(H·V + (H + V)·chunk)) and memory O(T), in chunks; decoding state
+H × V a key head. Honours causal (and needs it), padding and segments: a hidden key is skipped, so that i − j counts
+the tokens that are there and not positions. Refuses windows, prefixes, explicit masks, biases and cross-attention.
+Departures: the rotation of queries and keys, the group norm and the swish gate belong to RetNet's layer and are left
+out, as is the normalisation of the weights, for which its group norm makes up.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from attention_lab.attention.base import Dims
+from attention_lab.attention.primitives.gated import Gated, Gates, own
+
+
+@dataclasses.dataclass(frozen=True)
+class Retention(Gated):
+  def init(self, key, dims: Dims):
+    return {"fixed": {"decay": 1.0 - 2.0 ** (-5.0 - jnp.arange(dims.kv_heads, dtype=jnp.float32))}}
+
+  def gates(self, params, k, x):
+    decay = own(params["fixed"]["decay"], k.shape[2], axis=0).astype(k.dtype)
+    return Gates(k, decay=jnp.log(decay)[None, None, :, None])

@@ -1,0 +1,25 @@
+"""Sparsemax attention: the Euclidean projection of the logits onto the simplex, with exact zeros.
+
+Martins and Astudillo 2016, https://arxiv.org/abs/1602.02068, section 2.
+
+    out_i = Σ_j w_ij v_j,   w_ij = max(l_ij − τ_i, 0),   Σ_j w_ij = 1,   l_ij = q_i·k_j / √H + b_ij
+
+τ is found by sorting each row: time O(T·S·log S), memory O(S) for each block of queries; decoding state O(S). Honours
+every mask and a bias; refuses nothing.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from attention_lab.attention.primitives import simplex
+from attention_lab.attention.primitives.scored import Scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsemax(Scaled):
+  def weights(self, logits, readable):
+    z, ranked, rank = simplex.ranked(logits, readable)
+    sums = jnp.cumsum(ranked, axis=-1)
+    threshold = simplex.at_support((sums - 1.0) / rank, rank * ranked > sums - 1.0)
+    return jnp.where(readable, jnp.maximum(z - threshold, 0.0), 0.0)

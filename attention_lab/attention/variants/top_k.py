@@ -1,0 +1,31 @@
+"""Top-k attention: softmax over the k largest logits of each row.
+
+Gupta et al. 2021, https://arxiv.org/abs/2106.06899, section 2.
+
+    out_i = Σ_{j: l_ij ≥ the k-th largest of row i} softmax_j(l_ij) v_j,   l_ij = q_i·k_j / √H + b_ij
+
+The choice is among the keys that the mask leaves; ties with the k-th are kept. Time O(T·S), memory O(S) for each
+block of queries; decoding state O(S). Honours every mask and a bias; refuses nothing.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention.primitives import softmax
+from attention_lab.attention.primitives.scored import Scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class TopK(Scaled):
+  k: int = 8  # keys that each query reads
+
+  def __post_init__(self):
+    if self.k < 1:
+      raise ValueError(f"k={self.k} must be at least 1 key")
+
+  def weights(self, logits, readable):
+    seen = jax.lax.stop_gradient(jnp.where(readable, logits, -jnp.inf))
+    least = jax.lax.top_k(seen, min(self.k, logits.shape[-1]))[0][..., -1:]
+    return softmax.weights(logits, readable & (seen >= least))

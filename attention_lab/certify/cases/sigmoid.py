@@ -1,0 +1,20 @@
+"""Sigmoid attention: every key weighs by itself, and the weights are not normalised.
+
+Ramapuram et al. 2025 (Theory, Analysis, and Best Practices for Sigmoid Self-Attention, arXiv 2409.04431):
+out_i = Σ_j σ(q_i·k_j / √H + b) v_j with b = −log(longest sequence).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from attention_lab.certify.oracle import Example
+from attention_lab.certify.oracle_zoo import logistic, row_sum, scaled_logit
+
+SPECS = ("sigmoid",)
+
+
+def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
+  """Attention with params {"fixed": {"bias": []}}; the caller's bias is added inside the sigmoid; [T, N, V]."""
+  shift = float(params["fixed"]["bias"])
+  return row_sum(example, scaled_logit(variant, example), lambda logits: [logistic(x + shift) for x in logits])

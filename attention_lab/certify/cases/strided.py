@@ -1,0 +1,21 @@
+"""Strided attention: the nearest keys, and every stride-th one.
+
+Child et al. 2019 (Generating Long Sequences with Sparse Transformers, arXiv 1904.10509), §4.2, the strided pattern,
+both of its parts in one head: |i − j| < stride, or stride divides i − j. The paper's is causal; without a causal mask
+it holds to both sides.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from attention_lab.certify.oracle import Example
+from attention_lab.certify.oracle_zoo import pattern_mean
+
+SPECS = ("strided(stride=3)",)
+
+
+def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
+  """Softmax attention over the strided pattern, by positions, [T, N, V]."""
+  del params
+  return pattern_mean(variant, example, lambda i, j: abs(i - j) < variant.stride or (i - j) % variant.stride == 0)
