@@ -1,6 +1,6 @@
 r"""Compares attention variants on the same tasks, budgets, data order and seeds, and writes a report.
 
-On a laptop (about 6 minutes on 2 CPU cores; softmax solves recall, a window of 4 does not):
+On a laptop (5 minutes on 2 CPU cores; softmax solves recall, a window of 4 does not):
   python -m experiments.compare
 One GPU:
   python -m experiments.compare --task=language_modeling --attention='softmax;local(window=64)|softmax;linear' \

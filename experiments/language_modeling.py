@@ -1,6 +1,6 @@
 r"""Language modelling: trains a decoder to predict the next token of text, judged in bits per byte.
 
-On a laptop (a minute on 2 CPU cores; the Python language documentation, which every Python ships):
+On a laptop (20 s on 2 CPU cores, 2.12 bits per byte; the Python documentation, which every Python ships):
   python -m experiments.language_modeling --attention=softmax --workdir=runs/docs
 One GPU, any text file or folder of text files:
   python -m experiments.language_modeling --config.data.path=books/ --config.data.vocabulary=8192 \

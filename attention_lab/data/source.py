@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
+from attention_lab import nearest
 from attention_lab.config import DataConfig
 
 SPLITS = ("train", "validation", "test")
@@ -104,9 +104,8 @@ def chosen(data: DataConfig, names: Sequence[str]) -> str:
   if not data.name:
     return names[0]
   if data.name not in names:
-    near = difflib.get_close_matches(data.name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"--config.data.name={data.name} is no dataset of this task; {hint}choices: {', '.join(names)}")
+    hint = nearest.hint(data.name, names)
+    raise ValueError(f"--config.data.name={data.name} is no dataset of this task{hint}; choices: {', '.join(names)}")
   return data.name
 
 

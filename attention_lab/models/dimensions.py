@@ -1,11 +1,11 @@
 """The numbers of a `ModelConfig`, checked once, each error naming its flag."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
 
+from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims, Refused
 from attention_lab.config import ModelConfig
@@ -19,9 +19,7 @@ def choose(flag: str, given: str, choices: Iterable[str]) -> str:
   choices = list(choices)
   if given in choices:
     return given
-  close = difflib.get_close_matches(given, choices, n=1)
-  hint = f"did you mean {close[0]}? " if close else ""
-  raise ValueError(f"{flag}={given} is unknown; {hint}choices: {', '.join(choices)}")
+  raise ValueError(f"{flag}={given} is unknown{nearest.hint(given, choices)}; choices: {', '.join(choices)}")
 
 
 def dtype(config: ModelConfig) -> Any:

@@ -1,7 +1,6 @@
 """What every task is. A file of this package defines NAME, Config and `build(config, workdir, mesh=None) -> Task`."""
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 import types
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from attention_lab import tasks
+from attention_lab import nearest, tasks
 from attention_lab.attention import spec
 from attention_lab.attention.base import Refused
 from attention_lab.config import ModelConfig
@@ -51,9 +50,7 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> types.ModuleType:
   """The module of a task. Raises ValueError for an unknown name, offering the nearest."""
   if name not in names():
-    near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise ValueError(f"unknown task '{name}'; {hint}choices: {', '.join(names())}")
+    raise ValueError(f"unknown task '{name}'{nearest.hint(name, names())}; choices: {', '.join(names())}")
   return importlib.import_module(f"{tasks.__name__}.{name}")
 
 

@@ -12,7 +12,7 @@ def test_the_first_name_is_the_default_and_a_path_alone_is_the_users_own():
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one_and_the_choices():
-  with pytest.raises(ValueError, match=r"--config\.data\.name=digit .*did you mean digits\?.*digits, letters"):
+  with pytest.raises(ValueError, match=r"--config\.data\.name=digit .*did you mean 'digits'\?.*digits, letters"):
     chosen(DataConfig(name="digit"), ("digits", "letters"))
 
 

@@ -38,7 +38,7 @@ def test_rope_turns_only_layers_with_queries_and_keys_and_no_positions_of_their_
 @pytest.mark.parametrize(
   "given, attention, message",
   [
-    ("lerned", "softmax", r"--config.model.positions=lerned is unknown; did you mean learned\? choices: auto, none"),
+    ("lerned", "softmax", r"--config.model.positions=lerned is unknown, did you mean 'learned'\?; choices: auto, none"),
     ("rope", "softmax|pooling", "positions=rope turns queries and keys, and pooling lacks them"),
     ("rope", "alibi", "alibi has positions of its own"),
     ("sincos2d", "softmax", "sincos2d needs images"),

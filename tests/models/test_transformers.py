@@ -176,7 +176,7 @@ def test_patches_are_squares_read_row_by_row():
   [
     ({"heads": 3}, "--config.model.heads=3 does not divide --config.model.width=16"),
     ({"kv_heads": 3, "heads": 4}, r"--config.model.kv_heads=3 does not divide --config.model.heads=4"),
-    ({"dtype": "flot32"}, r"--config.model.dtype=flot32 is unknown; did you mean float32\?"),
+    ({"dtype": "flot32"}, r"--config.model.dtype=flot32 is unknown, did you mean 'float32'\?"),
     ({"dropout": 1.0}, r"--config.model.dropout=1.0 is not a rate in \[0, 1\)"),
     ({"layers": 0}, "--config.model.layers=0 is less than 1"),
     ({"attention": "softmax|linear", "shared_layers": True}, "and so one variant, but"),
@@ -199,7 +199,7 @@ def test_a_size_writes_out_its_numbers_and_refuses_a_field_against_it():
     ValueError, match=r"--config\.model\.width=32 contradicts --config.model.size=S/16, which has 384"
   ):
     sized(VisionConfig(size="S/16", width=32))
-  with pytest.raises(ValueError, match=r"size=S/61 is unknown; did you mean S/16"):
+  with pytest.raises(ValueError, match=r"size=S/61 is unknown, did you mean 'S/16"):
     sized(VisionConfig(size="S/61"))
 
 

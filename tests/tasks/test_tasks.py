@@ -38,7 +38,7 @@ def built(tmp_path_factory):
 def test_a_task_is_found_by_its_file_name():
   assert set(base.names()) == set(MODULES)
   assert all(base.load(name) is module for name, module in MODULES.items())
-  with pytest.raises(ValueError, match=r"unknown task 'recal'; did you mean 'recall'\? choices: image_classification"):
+  with pytest.raises(ValueError, match=r"unknown task 'recal', did you mean 'recall'\?; choices: image_classification"):
     base.load("recal")
 
 
@@ -152,7 +152,7 @@ def _never(*args, **kwargs):
     ),
     ("recall", "model", {"positions": "sincos2d"}, "sincos2d needs images"),
     ("recall", "data", {"path": "x.txt"}, "--config.data.path=x.txt: recall is generated"),
-    ("recall", "data", {"name": "recal"}, "did you mean recall"),
+    ("recall", "data", {"name": "recal"}, "did you mean 'recall'"),
     (
       "image_classification",
       "data",
