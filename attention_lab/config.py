@@ -20,7 +20,7 @@ class ModelConfig:
   kv_heads: int = 0  # K, key and value heads; 0 = heads
   head_width: int = 0  # H; 0 = width / heads
   mlp_width: int = 0  # F; 0 = 4 * width
-  positions: str = "auto"  # auto, none, learned, sinusoidal, rope, sincos2d; auto = none where the variant has its own
+  positions: str = "auto"  # auto (what the variant needs), none, learned, sinusoidal, sincos2d, rope(…), rope2d, bias2d
   dropout: float = 0.0  # rate in [0, 1), on embeddings and on both residual branches
   dtype: str = "float32"  # compute dtype: float32 or bfloat16; parameters stay float32
   shared_layers: bool = False  # all layers use one set of parameters

@@ -3,12 +3,16 @@
     python -m experiments.certify --attention=all --quick               # every variant, minutes on a laptop
     python -m experiments.certify --attention='softmax;local(window=3)'  # two of them, in full
     python -m experiments.certify --attention='my_pkg.my_file:Mine(k=3)' --json=mine.json
+    python -m experiments.certify --attention='local(window=3)' --mutate  # does the battery notice a slip of the hand?
 
 Exit code 0: everything that could be examined is proved; 1: a claim fails; 2: bad usage. `--markdown` prints the
-README's table of variants instead. Expected: no claim fails. It runs where JAX runs; the claims about sharding take
-eight devices, which a CPU has here by itself.
+README's table of variants instead, `--demands` the matrix of demands. `--mutate` changes the variant's own file in
+many small ways (`<` to `<=`, ±1, a dropped `where`, a swapped sign) and prints the share that the quick battery
+kills, and every survivor; exit code 1 if it is below 90 %. Expected: no claim fails. It runs where JAX runs; the
+claims about sharding take eight devices, which a CPU has here by itself.
 """
 
+import os
 import pathlib
 import sys
 
@@ -17,15 +21,20 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.attention import spec
-from attention_lab.certify import battery, report
-from attention_lab.certify.finding import Certificate
+from attention_lab.certify import battery, mutation, parallel, report
 
 _ATTENTION = flags.DEFINE_string("attention", "all", "Variants to certify, separated by ';', or all.")
 _JSON = flags.DEFINE_string("json", "", "File to write the certificates to, as JSON.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print the table of variants in Markdown, and nothing else.")
+_DEMANDS = flags.DEFINE_bool(
+  "demands", False, "Print the matrix of demands and variants in Markdown, and nothing else."
+)
+_WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that share the variants.", lower_bound=1)
 _QUICK = flags.DEFINE_bool(
   "quick", False, "Fewer shapes and draws, forward only where the full battery has gradients too."
 )
+_MUTATE = flags.DEFINE_bool("mutate", False, "Examine mutants of each variant's file instead, by the quick battery.")
+_LIMIT = flags.DEFINE_integer("limit", 0, "Mutants of each file, evenly chosen; 0 = all.", lower_bound=0)
 
 
 def main() -> int:
@@ -33,35 +42,53 @@ def main() -> int:
   folder = pathlib.Path(_JSON.value).parent
   if _JSON.value and not folder.is_dir():
     raise ValueError(f"--json={_JSON.value}: there is no folder {folder}: make it first")
-  certificates = []
-  for certificate in _certificates(_ATTENTION.value):
+  if _LIMIT.value and not _MUTATE.value:
+    raise ValueError(f"--limit={_LIMIT.value} is a number of mutants: add --mutate")
+  if _MUTATE.value and (_QUICK.value or _MARKDOWN.value or _DEMANDS.value):
+    raise ValueError(
+      "--mutate has its own table and takes the quick battery: leave --markdown, --demands and --quick out"
+    )
+  return _mutate() if _MUTATE.value else _certify()
+
+
+def _certify() -> int:
+  tables = [table for wanted, table in ((_MARKDOWN, report.markdown), (_DEMANDS, report.demands)) if wanted.value]
+  rows = [spec.to_string(variant) for variant, _ in _wanted(_ATTENTION.value)]
+  certificates = list(battery.without_case()) if _ATTENTION.value == "all" else []
+  for certificate in parallel.certificates(rows, _QUICK.value, _WORKERS.value):
     certificates.append(certificate)
-    if not _MARKDOWN.value:
+    if not tables:
       print(report.text(certificate), end="\n\n", flush=True)
   failed = [certificate.spec for certificate in certificates if certificate.failures]
-  if _MARKDOWN.value:
-    print(report.markdown(certificates))
-  else:
-    verdict = f"a claim fails in {', '.join(failed)}" if failed else "no claim fails"
-    print(f"{len(certificates)} certified: {verdict}")
+  print("\n\n".join(table(certificates) for table in tables) or _verdict(len(certificates), failed))
   if _JSON.value:
     pathlib.Path(_JSON.value).write_text(report.to_json(certificates) + "\n")
-  for name in failed if _MARKDOWN.value else ():
+  for name in failed if tables else ():
     print(f"error: a claim fails in {name}", file=sys.stderr)
   return 1 if failed else 0
 
 
-def _certificates(rows: str):
-  """Parses all rows before the first proof, so that a typing error costs no time."""
+def _verdict(count: int, failed: list[str]) -> str:
+  verdict = f"a claim fails in {', '.join(failed)}" if failed else "no claim fails"
+  return f"{count} certified: {verdict}"
+
+
+def _wanted(rows: str) -> list:
+  """(variant, case) of all rows, parsed before the first proof: a typing error costs no time."""
   if rows == "all":
-    missing: tuple[Certificate, ...] = battery.without_case()
-    wanted = [(spec.parse(row), case) for case in battery.cases().values() for row in case.SPECS]
-  else:
-    missing = ()
-    wanted = [(variant, battery.case_of(variant)) for variant in map(spec.parse, spec.rows(rows))]
-  yield from missing
-  for variant, case in wanted:
-    yield battery.certify(variant, case, quick=_QUICK.value)
+    return [(spec.parse(row), case) for case in battery.cases().values() for row in case.SPECS]
+  return [(variant, battery.case_of(variant)) for variant in map(spec.parse, spec.rows(rows))]
+
+
+def _mutate() -> int:
+  scores = []
+  for score in mutation.scores(_wanted(_ATTENTION.value), _LIMIT.value, _WORKERS.value):
+    scores.append(score)
+    print(mutation.text(score), end="\n\n", flush=True)
+  print(mutation.verdict(scores))
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(mutation.to_json(scores) + "\n")
+  return 0 if mutation.share(scores) >= mutation.SHARE else 1
 
 
 if __name__ == "__main__":

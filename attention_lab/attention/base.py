@@ -61,6 +61,7 @@ class Claims:
   head_multiple: int = 1  # the width of a head is a multiple of this
   own_positions: bool = False  # tells positions apart by itself
   random: bool = False  # uses the key that it is offered
+  straight_through: bool = False  # its gradient is not that of its output, but of a smooth stand-in
   exactness: str = "exact"  # exact: softmax over all readable keys; approximate: tends to it; other: another map
   time: int = 2  # work grows as T to this power
   memory: int = 1  # temporaries grow as T to this power
@@ -75,7 +76,7 @@ class Call(NamedTuple):
   bias: Float[Array, "#B #N #T #S"] | None = None
   x: Float[Array, "B T D"] | None = None  # the layer's input at the queries
   y: Float[Array, "B S D"] | None = None  # the layer's input at the keys; None in self-attention, where it is x
-  key: PRNGKeyArray | None = None  # None means no randomness
+  key: Array | None = None  # a typed key, or on a mesh one for each example; None means no randomness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +109,21 @@ class Attention(abc.ABC):
     attended = result if isinstance(result, Attended) else Attended(result)
     return attended if v is None else attended._replace(out=attended.out.astype(v.dtype))
 
+  def pattern(self, params: Params, i: Array, j: Array) -> Array | bool:
+    """Which keys at positions j a query at position i can read at all: the declared receptive field; True = every key.
+
+    i and j broadcast against each other. A variant that chooses keys by their content declares all that it may choose.
+    """
+    return True
+
   def capacity(self, dims: Dims) -> int:
     """Cache slots that decoding needs: the longest sequence, or a window."""
     return dims.max_len
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> State:
     """The state before the first token: here a cache of keys and values."""
-    return cache.empty(batch, self.capacity(dims), dims.kv_heads, (dims.head, dims.value), dtype)
+    width = dims.head if "k" in self.projections else 0
+    return cache.empty(batch, self.capacity(dims), dims.kv_heads, (width, dims.value), dtype)
 
   def extend(
     self,
@@ -136,9 +145,10 @@ class Attention(abc.ABC):
     silently a window.
     """
     check_extend(self, mask, lengths)
-    piece = cache.append(state, k, v, lengths, ring=self.claims().state == 0)
+    piece = cache.append(state, v[..., :0] if k is None else k, v, lengths, ring=self.claims().state == 0)
     mask = mask & Mask(q_valid=None if lengths is None else piece.real)
-    attended = self.attend(params, q, piece.k, piece.v, Call(mask, piece.positions, x=x))
+    keys = None if k is None else piece.k
+    attended = self.attend(params, q, keys, piece.v, Call(mask, piece.positions, x=x))
     out = (attended.out if isinstance(attended, Attended) else attended).astype(v.dtype)
     return piece.state, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
 
@@ -211,4 +221,9 @@ def _listed(names: frozenset[str]) -> str:
 
 def logits_dtype(*arrays: Array) -> Any:
   """The dtype of logits and recurrences: float32, or wider where an input is wider."""
-  return max((jnp.dtype(jnp.float32), *(array.dtype for array in arrays)), key=lambda dtype: dtype.itemsize)
+  return wide(*(array.dtype for array in arrays))
+
+
+def wide(*dtypes: Any) -> Any:
+  """The widest of float32 and these."""
+  return max((jnp.dtype(jnp.float32), *map(jnp.dtype, dtypes)), key=lambda dtype: dtype.itemsize)

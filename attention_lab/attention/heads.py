@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attended, Attention, Call, Claims, Dims, Refused
+from attention_lab.attention.base import Attended, Attention, Call, Claims, Dims
+from attention_lab.attention.primitives import noise
 
 _EXACTNESS = ("exact", "approximate", "other")
 _VALUES = ("linear", "affine", "nonlinear")
@@ -59,13 +60,13 @@ class Heads(Attention):
     return {str(i): part.init(keys[i], sizes[i]) for i, (_, part) in enumerate(self.parts)}
 
   def attend(self, params, q, k, v, call: Call) -> Attended:
-    for array in (call.bias, call.mask.explicit):
-      if array is not None and array.shape[1] > 1:
-        raise Refused("a mixture of heads takes an explicit mask or bias that is the same for all heads")
+    biases, patterns = (self._cut(array, axis=1) for array in (call.bias, call.mask.explicit))
 
     def one(i: int, part: Attention, own: list[Any]) -> Attended:
+      mask = dataclasses.replace(call.mask, explicit=patterns[i])
+      key = None if call.key is None else noise.fold(call.key, i)
       q, k, v = own
-      return part.with_aux(params[str(i)], q, k, v, call)
+      return part.with_aux(params[str(i)], q, k, v, call._replace(mask=mask, bias=biases[i], key=key))
 
     parts = self._each(one, q, k, v)
     losses = {f"{i}/{name}": value for i, part in enumerate(parts) for name, value in part.losses.items()}
@@ -86,19 +87,19 @@ class Heads(Attention):
 
   def _each(self, call: Callable, *arrays: Any) -> list[Any]:
     """Calls every part with its own heads of q, k and v."""
-    cuts = [None if array is None else self._cut(array) for array in arrays]
+    cuts = [self._cut(array) for array in arrays]
     results = []
     for i, (_, part) in enumerate(self.parts):
-      own = [
-        cut[i] if cut is not None and letter in part.projections else None
-        for letter, cut in zip("qkv", cuts, strict=True)
-      ]
+      own = [cut[i] if letter in part.projections else None for letter, cut in zip("qkv", cuts, strict=True)]
       results.append(call(i, part, own))
     return results
 
-  def _cut(self, array: Any) -> list[Any]:
-    edges = [sum(self._shares(array.shape[2])[:i]) for i in range(1, len(self.parts))]
-    return jnp.split(array, edges, axis=2)
+  def _cut(self, array: Any, axis: int = 2) -> list[Any]:
+    """Each part's own heads; what is one for all heads stays so."""
+    if array is None or (axis == 1 and array.shape[1] == 1):
+      return [array] * len(self.parts)
+    edges = [sum(self._shares(array.shape[axis])[:i]) for i in range(1, len(self.parts))]
+    return jnp.split(array, edges, axis=axis)
 
   def _shares(self, heads: int) -> list[int]:
     total = sum(count for count, _ in self.parts)

@@ -56,3 +56,23 @@ def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
     step = 0.5 * maps.mean(axis=1) + 0.5 * own
     total = step / step.sum(axis=-1, keepdims=True) @ total
   return total
+
+
+def sensitivity(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
+  """Frobenius norms of ∂out_t/∂v_s, or of ∂out_t/∂x_s where the variant reads no values: a map for every variant.
+
+  Local and without sign, where `weights` is exact; N is 1 for an output without heads.
+  """
+  source: Any = call.x if v is None else v
+
+  def out(one: Array, b: Array) -> Array:
+    """The output of example b alone, its source replaced by `one`."""
+    given = source.at[b].set(one)
+    own = call._replace(x=given) if v is None else call
+    return variant.with_aux(params, q, k, v if v is None else given, own).out[b]
+
+  jacobians = jax.lax.map(lambda b: jax.jacfwd(out)(source[b], b), jnp.arange(len(source)))
+  if v is None and jacobians.ndim == 5:  # B T D S D: an output without heads
+    return jnp.sqrt(jnp.einsum("btdse->bts", jacobians**2))[:, None]
+  axes = "btnvse->bnts" if v is None else "btnvske->bnts"
+  return jnp.sqrt(jnp.einsum(axes, jacobians**2))

@@ -2,6 +2,7 @@
 
 Left to the partitioner, loops over heads and blocks compile to hidden all-gathers. Inside, each device sees its own
 examples and heads and no others, so the only communication is the gathering of heads for a variant that mixes them.
+A variant that draws random bits gets a key for each example, so that its bits are the same on any mesh.
 """
 
 from typing import Any
@@ -11,8 +12,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from attention_lab.attention.base import HEADS, Attended, Attention, Call, Params, Refused, State, check, check_extend
+from attention_lab.attention.base import HEADS, Attended, Attention, Call, Params, State, check, check_extend
 from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.primitives import noise
 
 BATCH = ("data", "fsdp")
 
@@ -24,13 +26,11 @@ def attend(
   if mesh is None or mesh.size == 1:
     return variant.with_aux(params, q, k, v, call)
   check(variant, q, k, v, call)
-  if variant.claims().random and call.key is not None:
-    raise Refused(
-      f"{type(variant).__name__} draws random bits, which are not yet independent of the mesh: use one device"
-    )
-  batch = _batch_axes(jax.tree.leaves((v, call.x))[0].shape[0], mesh)
+  size = jax.tree.leaves((v, call.x))[0].shape[0]
+  batch = _batch_axes(size, mesh)
   heads = None if variant.claims().mixes_heads else HEADS
-  offers, tree = jax.tree.flatten(call._replace(key=None))
+  keys = None if call.key is None or not variant.claims().random else noise.examples(call.key, size)
+  offers, tree = jax.tree.flatten(call._replace(key=keys))
   arrays = {"params": params, "q": q, "k": k, "v": v, "call": offers}
   specs = {
     "params": _parameter_specs(params, heads),
@@ -39,7 +39,7 @@ def attend(
   }
   for letter in "qkv":
     _check_heads(letter, arrays[letter], mesh, heads)
-  out = P(batch, None, None) if v is None else P(batch, None, heads)
+  out = P(batch, None, heads if "o" in variant.projections else None)
 
   def local(arrays: dict[str, Any]) -> tuple:
     attended = variant.with_aux(**{**arrays, "call": jax.tree.unflatten(tree, arrays["call"])})
@@ -67,7 +67,7 @@ def extend(
   if mesh is None or mesh.size == 1:
     return variant.extend(params, state, q, k, v, x=x, lengths=lengths, mask=mask)
   check_extend(variant, mask, lengths)
-  rows = P(_batch_axes(v.shape[0], mesh))
+  rows = P(_batch_axes(jax.tree.leaves((v, x))[0].shape[0], mesh))
 
   def local(params: Params, state: State, arrays: tuple) -> tuple[State, Array]:
     q, k, v, x, lengths, mask = arrays

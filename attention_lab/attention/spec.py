@@ -73,15 +73,19 @@ def to_string(variant: Attention) -> str:
   if isinstance(variant, Heads):
     return "+".join(f"{count}*{to_string(part)}" if count > 1 else to_string(part) for count, part in variant.parts)
   kind = type(variant)
-  given = [
-    (field.name, getattr(variant, field.name))
-    for field in dataclasses.fields(variant)
-    if getattr(variant, field.name) != field.default
-  ]
-  arguments = ", ".join(f"{name}={value!r}" for name, value in given)
   module, _, last = kind.__module__.rpartition(".")
   name = last if module == variants.__name__ else f"{kind.__module__}:{kind.__name__}"
-  return f"{name}({arguments})" if arguments else name
+  return name + arguments(variant)
+
+
+def arguments(part: typing.Any) -> str:
+  """The fields of a dataclass that differ from their defaults, as a spec writes them; empty if none does."""
+  given = [
+    (field.name, getattr(part, field.name))
+    for field in dataclasses.fields(part)
+    if getattr(part, field.name) != field.default
+  ]
+  return f"({', '.join(f'{name}={value!r}' for name, value in given)})" if given else ""
 
 
 def _tree(text: str) -> ast.expr:
@@ -121,26 +125,30 @@ def _variant(node: ast.expr, text: str) -> Attention:
   call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
   if not isinstance(call.func, ast.Name | ast.Attribute):
     raise ValueError(f"malformed attention spec '{text}': '{ast.unparse(node)}' is not a variant")
-  kind = _kind(ast.unparse(call.func))
   name = ast.unparse(call.func)
+  return instance(_kind(name), name, call)
+
+
+def instance(kind: typing.Any, name: str, call: ast.Call) -> typing.Any:
+  """The dataclass `kind` with the arguments of `call`, which are literals. Raises ValueError, saying `name`."""
   fields = {field.name: field for field in sorted(dataclasses.fields(kind), key=lambda field: field.kw_only is True)}
   try:
-    arguments = dict(zip(fields, (ast.literal_eval(value) for value in call.args), strict=False))
-    arguments |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    given = dict(zip(fields, (ast.literal_eval(value) for value in call.args), strict=False))
+    given |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
   except ValueError as error:
-    raise ValueError(f"attention spec '{text}': arguments are literals such as 3, 0.5, 'text' or None") from error
+    raise ValueError(f"{name}: arguments are literals such as 3, 0.5, 'text' or None") from error
   if len(call.args) > len(fields):
     raise ValueError(
       f"{name} takes {len(fields)} hyper-parameters ({', '.join(fields) or 'none'}), not {len(call.args)}"
     )
   hints = typing.get_type_hints(kind)
-  for argument, value in arguments.items():
+  for argument, value in given.items():
     if argument not in fields:
       hint = nearest.hint(argument, fields)
       raise ValueError(f"{name} has no hyper-parameter '{argument}'{hint}; it has {', '.join(fields) or 'none'}")
     if not _fits(value, hints[argument]):
       raise ValueError(f"{name}: {argument}={value!r} must be {_described(hints[argument])}")
-  return kind(**arguments)
+  return kind(**given)
 
 
 def _kind(name: str) -> type[Attention]:

@@ -21,8 +21,10 @@ from attention_lab.certify import (
   demands,
   equality,
   leaks,
+  losses,
   maps,
   numerics,
+  parameters,
   settings,
   sharding,
 )
@@ -32,7 +34,20 @@ from attention_lab.certify import (
 from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.subject import Subject
 
-_MODULES = (equality, leaks, demands, maps, decoding, numerics, cost, sharding, approximation, settings)
+_MODULES = (
+  equality,
+  leaks,
+  demands,
+  maps,
+  decoding,
+  numerics,
+  cost,
+  sharding,
+  approximation,
+  parameters,
+  settings,
+  losses,
+)
 PROOFS: dict[str, Callable[[Subject], str]] = {
   claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
 }

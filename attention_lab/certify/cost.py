@@ -12,7 +12,7 @@ from attention_lab.certify.finding import NOT_RUN, Refuted, Undecided, require
 from attention_lab.certify.subject import WIDTH, Inputs, Shape, Subject
 
 SLACK = 0.3  # of an exponent: T·log T counts as T, and constants fade slowly
-TIMES = (1024, 2048)
+TIMES = (4096, 8192)
 MEMORIES = (1024, 4096)
 STATES = (256, 1024)
 

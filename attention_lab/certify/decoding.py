@@ -82,7 +82,7 @@ def _piece(inputs: Inputs, done: np.ndarray, size: int, lengths: np.ndarray, rng
   def cut(array: Any) -> Any:
     if array is None:
       return None
-    out = 30.0 * rng.normal(size=(len(array), size, *array.shape[2:])).astype(np.float32)
+    out = float(rng.choice((0.3, 30.0))) * rng.normal(size=(len(array), size, *array.shape[2:])).astype(np.float32)
     for b, real in enumerate(lengths):
       out[b, :real] = np.asarray(array)[b, done[b] : done[b] + real]
     return out

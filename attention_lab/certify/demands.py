@@ -1,5 +1,7 @@
 """What a caller demands is honoured, or refused by name."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ def padding(subject: Subject) -> str:
   long, short = subject.shape(T=LONG, S=LONG), subject.shape(T=SHORT, S=SHORT)
   masks = [Mask(), Mask(causal=True)] if "causal" in subject.claims.masks else [Mask()]
   for seed in range(subject.draws):
-    inputs, garbage = subject.inputs(long, seed), subject.inputs(long, seed + 1000, scale=30.0)
+    inputs, garbage = subject.inputs(long, seed), subject.inputs(long, seed + 1000, scale=(0.3, 30.0)[seed % 2])
     padded = Inputs(*(_joined(a, b) for a, b in zip(rows(inputs, 0, SHORT), rows(garbage, SHORT, LONG), strict=True)))
     real = jnp.asarray(np.tile(np.arange(LONG) < SHORT, (long.B, 1)))
     for mask in map(subject.mask, masks):
@@ -56,15 +58,15 @@ def nothing(subject: Subject) -> str:
   sizes = {"kv_valid": (2, 5), "q_valid": (2, 5), "explicit": (2, 4, 5, 5)}
   claimed = {name: np.ones(size, bool) for name, size in sizes.items() if name in subject.claims.masks}
   require(bool(claimed), "every mask that could hide all keys is refused")
-  i, j = np.arange(5)[None], np.full((1, 5), -1)
-  calls = {
-    name: Call(subject.mask(_mask(claimed | {name: ~array})), at_positions(i, i)) for name, array in claimed.items()
-  }
-  if "kv_valid" in claimed:
-    calls["empty slots"] = Call(subject.mask(_mask(claimed)), at_positions(i, j))
+  calls = {name: Call(subject.mask(_mask(claimed | {name: ~array}))) for name, array in claimed.items()}
   inputs, params = subject.inputs(shape), subject.params(shape.dims())
+  i, j = np.arange(5)[None], np.full((1, 5), -1)
+  empty = Call(subject.mask(_mask(claimed)), at_positions(i, j))
+  if "kv_valid" in claimed and _accepts(subject, inputs, params, empty):
+    calls["empty slots"] = empty
   for name, call in calls.items():
-    out, grads = subject.gradient(params, inputs, call, np.ones((shape.B, shape.T, shape.N, shape.V), np.float32))
+    out = jax.eval_shape(subject.eager, params, inputs, call)
+    out, grads = subject.gradient(params, inputs, call, np.ones(out.shape, np.float32))
     same(out, np.zeros_like(out), f"all hidden by {name}", tolerance=0.0, shape=shape, seed=0)
     if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads)):
       raise Refuted(f"the gradient is not finite where {name} hides every key", shape=shape, seed=0)
@@ -94,6 +96,15 @@ def refusals(subject: Subject) -> str:
     demands["extend"] = (Call(), shape)
   require(bool(demands), "nothing is undeclared")
   return f"refuses {', '.join(demands)}"
+
+
+def _accepts(subject: Subject, inputs: Inputs, params: Any, call: Call) -> bool:
+  """Whether a combination of what is claimed, here with given positions, is not refused by name."""
+  try:
+    jax.eval_shape(subject.eager, params, inputs, call)
+  except Refused:
+    return False
+  return True
 
 
 def _demand(name: str) -> Mask:

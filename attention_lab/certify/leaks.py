@@ -3,8 +3,10 @@
 A Jacobian alone is blind to selection: top-k over the whole sequence has a zero Jacobian and still leaks.
 """
 
+import itertools
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention.base import Call
@@ -18,6 +20,7 @@ from attention_lab.certify.subject import Inputs, Shape, Subject
 MAGNITUDES = (0.3, 10.0, 1e3)
 STILL = 2e-6  # largest movement of what must not move, relative to the output
 LENGTH = 7
+DRAWS = 12  # random instances until a receptive field is seen whole
 PAIRWISE = ("causal", "window", "prefix", "kv_valid", "segments", "explicit")
 
 
@@ -42,6 +45,8 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
   shape, pairs = subject.shape(B=1, T=LENGTH, S=LENGTH), 0
   for seed in range(draws):
     call = draw.call(subject, shape, names, seed)
+    if call.mask.kv_valid is not None and not subject.claims.per_query:  # its other queries may be read as well
+      call = call._replace(mask=call.mask & Mask(q_valid=call.mask.kv_valid))
     readable = readable_pairs(call, shape)[0].any(axis=0)
     for magnitude in MAGNITUDES:
       moved = influence(subject, shape, call, seed, magnitude)
@@ -67,24 +72,66 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
 def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:
   """`T S`: how far each output row moves when token s (its q, k, v and x) is replaced, in one batch of S + 1 copies."""
   inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=magnitude)
-  which = np.arange(LENGTH + 1)[:, None] == np.arange(LENGTH)
+  T = shape.T
+  which = np.arange(T + 1)[:, None] == np.arange(T)
 
   def replaced(array, new):
-    return None if array is None else np.where(which.reshape(LENGTH + 1, LENGTH, *[1] * (array.ndim - 2)), new, array)
+    return None if array is None else np.where(which.reshape(T + 1, T, *[1] * (array.ndim - 2)), new, array)
 
   copies = Inputs(*(replaced(array, new) for array, new in zip(inputs, other, strict=True)))
   out = subject.run(copies, shape, call)
-  base = out[LENGTH:]
-  moved = np.abs(out[:LENGTH] - base) / max(1.0, float(np.max(np.abs(base))))
+  base = out[T:]
+  moved = np.abs(out[:T] - base) / max(1.0, float(np.max(np.abs(base))))
   moved = np.nan_to_num(moved, nan=np.inf)
-  return moved.reshape(LENGTH, LENGTH, -1).max(axis=-1).T
+  return moved.reshape(T, T, -1).max(axis=-1).T
+
+
+def field(subject: Subject) -> str:
+  """The receptive field that is measured, over several draws, is the one that `pattern` declares."""
+  shape, call = subject.shape(B=1, T=LENGTH, S=LENGTH), Call(subject.mask())
+  places = np.arange(LENGTH)
+  params = subject.params(shape.dims())
+  declared = np.asarray(subject.variant.pattern(params, jnp.asarray(places[:, None]), jnp.asarray(places[None])))
+  if declared.ndim > 2:
+    declared = declared.reshape(-1, LENGTH, LENGTH).any(axis=0)
+  declared = (declared & readable_pairs(call, shape)[0].any(axis=0)) | np.eye(LENGTH, dtype=bool)
+  measured = np.eye(LENGTH, dtype=bool)
+  for seed in range(DRAWS):
+    if np.array_equal(measured, declared):
+      break
+    for magnitude in MAGNITUDES:
+      measured |= influence(subject, shape, call, seed, magnitude) > STILL
+  wrong = np.argwhere(measured != declared)
+  if len(wrong):
+    t, s = wrong[0]
+    verb = "reads" if measured[t, s] else "never reads"
+    detail = f"query {t} {verb} key {s}, and `pattern` declares that it {'may' if declared[t, s] else 'may not'}"
+    raise Refuted(detail, shape=shape, position=f"query {t}, key {s}")
+  return f"{int(measured.sum())} of {measured.size} pairs, measured and declared"
+
+
+def biases(subject: Subject) -> str:
+  """A bias moves the output; where attention is exact, one of −10⁹ hides a key as an explicit mask does."""
+  claims, shape = subject.claims, subject.shape(B=1, T=LENGTH, S=LENGTH)
+  require(claims.bias, "refuses a bias")
+  exact = claims.exactness == "exact" and not claims.mixes_heads and "explicit" in claims.masks
+  for seed in range(subject.draws):
+    rng, inputs = np.random.default_rng(seed), subject.inputs(shape, seed)
+    readable = draw.pattern(rng, shape) | np.eye(LENGTH, dtype=bool)
+    given = subject.run(inputs, shape, Call(subject.mask(), bias=np.where(readable, 0.0, -1e9).astype(np.float32)))
+    if not np.any(np.abs(given - subject.run(inputs, shape, Call(subject.mask()))) > STILL):
+      raise Refuted("a bias of −10⁹ at many pairs changes nothing", shape=shape, seed=seed)
+    if exact:
+      hidden = subject.run(inputs, shape, Call(subject.mask(Mask(explicit=jnp.asarray(readable)))))
+      same(given, hidden, "a bias of −10⁹ against an explicit mask", shape=shape, seed=seed)
+  return f"{subject.draws} draws" + (", as an explicit mask" if exact else "")
 
 
 def examples(subject: Subject) -> str:
   """No example of a batch depends on another."""
-  shape = subject.shape()
+  cube = subject.shape(B=4, T=4, S=4, N=4, K=4, H=4, V=4)  # where swapped axes pass unseen
   call = Call(subject.mask())
-  for seed in range(subject.draws):
+  for seed, shape in itertools.product(range(subject.draws), (subject.shape(), cube)):
     inputs = subject.inputs(shape, seed)
     before = subject.run(inputs, shape, call)
     for magnitude in MAGNITUDES:
@@ -94,13 +141,14 @@ def examples(subject: Subject) -> str:
       )
       after = subject.run(mixed, shape, call)
       same(after[:1], before[:1], "another example of the batch was replaced", tolerance=STILL, shape=shape, seed=seed)
-  return f"{subject.draws * len(MAGNITUDES)} replacements"
+  return f"{2 * subject.draws * len(MAGNITUDES)} replacements"
 
 
 def queries(subject: Subject) -> str:
   """A row depends on its own query alone: the other rows' q (and, in cross-attention, x) are replaced."""
   require(subject.claims.per_query, "rows depend on the other queries")
-  require(subject.claims.cross or "q" in subject.variant.projections, "has no queries apart from its keys")
+  own = {"q", "k"} <= set(subject.variant.projections)
+  require(subject.claims.cross or own, "has no queries apart from its keys")
   shape = subject.shape(T=5, S=6, K=2, cross=True) if subject.claims.cross else subject.shape()
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)
@@ -155,6 +203,8 @@ def groups(subject: Subject) -> str:
 PROOFS = {
   **{f"honours {name}": honours(name) for name in PAIRWISE},
   "honours all constraints together": together,
+  "honours bias": biases,
+  "receptive field is as declared": field,
   "examples are independent": examples,
   "queries are independent": queries,
   "heads are independent": heads,

@@ -1,5 +1,8 @@
 """The map from values to outputs: its class, its rows, and that it averages."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
 from attention_lab.attention import probe
@@ -9,6 +12,9 @@ from attention_lab.certify.comparison import FORWARD, same
 from attention_lab.certify.equality import readable_pairs
 from attention_lab.certify.finding import Refuted, require
 from attention_lab.certify.subject import Inputs, Subject
+
+GOLDEN = (2.57521, 2.85093, 2.94799)  # outputs for q = k = v = 1, 2, 3
+CAUSAL_GOLDEN = (1.0, 1.88080, 2.94799)
 
 
 def values(subject: Subject) -> str:
@@ -39,7 +45,7 @@ def _class(subject: Subject, seed: int) -> str:
 def weights(subject: Subject) -> str:
   """The probed map has no negative entry, its rows sum to 1 over readable keys, and hidden keys have weight 0."""
   require(
-    subject.claims.exactness == "exact" and subject.claims.values != "nonlinear",
+    subject.claims.exactness == "exact" and subject.claims.values != "nonlinear" and "v" in subject.variant.projections,
     "not claimed to be exact softmax weights",
   )
   shape = subject.shape(T=6, S=7, K=2, cross=True) if subject.claims.cross else subject.shape(T=7, S=7)
@@ -64,7 +70,8 @@ def weights(subject: Subject) -> str:
 def averages(subject: Subject) -> str:
   """Equal values pass unchanged, and outputs lie between the smallest and the largest value."""
   require(
-    subject.claims.exactness == "exact" and subject.claims.values == "linear", "not claimed to be an average of values"
+    subject.claims.exactness == "exact" and subject.claims.values == "linear" and "v" in subject.variant.projections,
+    "not claimed to be an average of values",
   )
   shape, call = subject.shape(), Call(subject.mask())
   for seed in range(subject.draws):
@@ -78,7 +85,23 @@ def averages(subject: Subject) -> str:
   return f"{subject.draws} draws"
 
 
+def golden(subject: Subject) -> str:
+  """In its default setting with scale 1, queries, keys and values 1, 2, 3 give what is known to four digits."""
+  claims, fields = subject.claims, dataclasses.fields(subject.variant)
+  require(claims.exactness == "exact" and not claims.own_positions, "not claimed to be plain softmax attention")
+  plain = type(subject.variant)(**{field.name: 1.0 for field in fields if field.name == "scale"})
+  shape = subject.shape(B=1, T=3, S=3, N=1, K=1, H=1, V=1)
+  numbers = np.arange(1, 4, dtype=np.float32).reshape(1, 3, 1, 1)
+  given = (numbers if letter in plain.projections else None for letter in "qkv")
+  run = dataclasses.replace(subject, variant=plain).forward
+  out = run(subject.init(jax.random.key(0), shape.dims()), Inputs(*given, None), Call(subject.mask()))
+  expected = CAUSAL_GOLDEN if claims.requires_causal else GOLDEN
+  same(out, np.asarray(expected, np.float32).reshape(1, 3, 1, 1), "the golden table", tolerance=2e-5, shape=shape)
+  return f"{', '.join(f'{value:.4f}' for value in expected)}"
+
+
 PROOFS = {
+  "golden table": golden,
   "class in the values": values,
   "rows of the map sum to 1": weights,
   "averages the values": averages,

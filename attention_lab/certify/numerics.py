@@ -9,11 +9,14 @@ import numpy as np
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import Refuted
+from attention_lab.certify.finding import NOT_RUN, Refuted, require
 from attention_lab.certify.subject import Shape, Subject
 
 BFLOAT16 = 2.0**-6  # largest error in bfloat16 (whose step is 2⁻⁸), relative to the largest output
 LOGIT = 1e4
+LONG = 4096
+STEP, SLOPE = 1e-5, 1e-6  # of central differences in float64, and their relative error
+SHUT = 30.0  # sigmoid and softplus of ±30 are 0 and 1, or 0 and 30, in float32
 
 
 def bfloat16(subject: Subject) -> str:
@@ -45,6 +48,68 @@ def extremes(subject: Subject) -> str:
         grads = subject.gradient(params, inputs, call, np.ones(out.shape, np.float32))[1]
         _require_finite("gradient", grads, f"at q and k of size {size:.0f}", shape)
   return f"logits to {LOGIT:g}, lengths 5 and 1"
+
+
+def lengths(subject: Subject) -> str:
+  """4,096 tokens give finite outputs."""
+  require(not subject.quick, "only in the full battery", NOT_RUN)
+  shape = subject.shape(B=1, T=LONG, S=LONG, N=2, K=2, H=4)
+  out = subject.forward(subject.params(shape.dims()), subject.inputs(shape), Call(subject.mask()))
+  _require_finite("output", out, f"at {LONG} tokens", shape)
+  return f"{LONG} tokens"
+
+
+def decays(subject: Subject) -> str:
+  """Gates that are wide open or shut, decays of 0 and 1, give finite outputs and gradients."""
+  claims, shape = subject.claims, subject.shape()
+  require(claims.decode and claims.state == 0 and claims.time == 1, "has no state that could decay")
+  params, inputs, call = subject.params(shape.dims()), subject.inputs(shape), Call(subject.mask())
+  require(bool(jax.tree.leaves(params)), "has no parameters that could set a decay")
+  for shift in (-SHUT, SHUT):
+    moved = jax.tree_util.tree_map_with_path(
+      lambda path, leaf, shift=shift: leaf + shift if _moves(path, leaf) else leaf, params
+    )
+    out = subject.forward(moved, inputs, call)
+    _require_finite("output", out, f"with parameters shifted by {shift:g}", shape)
+    grads = subject.gradient(moved, inputs, call, np.ones(out.shape, np.float32))[1]
+    _require_finite("gradient", grads, f"with parameters shifted by {shift:g}", shape)
+  return f"parameters shifted by ±{SHUT:g}"
+
+
+def differences(subject: Subject) -> str:
+  """In float64 the gradient equals central differences of the variant itself: nothing stops or scales it."""
+  require(not subject.quick, "only in the full battery", NOT_RUN)
+  require(not subject.claims.straight_through, "its gradient is that of a smooth stand-in")
+  shape, rng = subject.shape(K=2), np.random.default_rng(3)
+  with jax.enable_x64(True):
+    point = jax.tree.map(_doubled, (subject.params(shape.dims()), subject.inputs(shape)))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(point)
+    steps = [_moves(path, leaf) * rng.normal(size=leaf.shape) for path, leaf in leaves]
+    call = Call(subject.mask(_padding(subject, shape)))
+
+    def product(size):
+      moved = [
+        jnp.asarray(x + size * step if _moves(path, x) else x) for (path, x), step in zip(leaves, steps, strict=True)
+      ]
+      out = subject.eager(*jax.tree.unflatten(tree, moved), call)
+      return jnp.sum(jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape) * out)
+
+    run = jax.jit(jax.value_and_grad(product))
+    slope = float(run(0.0)[1])
+    expected = float(run(STEP)[0] - run(-STEP)[0]) / (2 * STEP)
+  error = abs(slope - expected) / max(1.0, abs(expected))
+  if not error <= SLOPE:
+    raise Refuted(f"the gradient along a random direction is {slope:.9g}, and {expected:.9g} is right", shape=shape)
+  return f"error {error:.0e} <= {SLOPE:.0e}"
+
+
+def _moves(path: tuple, leaf: Any) -> bool:
+  return np.issubdtype(leaf.dtype, np.floating) and all(getattr(part, "key", None) != "fixed" for part in path)
+
+
+def _doubled(array: Any) -> np.ndarray:
+  array = np.asarray(array)
+  return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
 
 
 def _require_finite(what: str, tree: Any, where: str, shape: Shape) -> None:
@@ -95,6 +160,9 @@ def _padding(subject: Subject, shape: Shape) -> Mask:
 PROOFS = {
   "bfloat16 is near float32": bfloat16,
   "finite under extremes": extremes,
+  "gradient equals differences in float64": differences,
+  "finite at length 4096": lengths,
+  "finite when gates are open or shut": decays,
   "compiled equals eager": compiled,
   "the same call twice": repeatable,
 }

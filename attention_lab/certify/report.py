@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 
+from attention_lab.attention.mask import NAMES
 from attention_lab.certify.finding import FAILED, NOT_CLAIMED, PROVED, Certificate, Finding
 
 _MARKS = {PROVED: "proved", FAILED: "FAILED"}
@@ -64,6 +65,17 @@ def markdown(certificates: Iterable[Certificate]) -> str:
   rows = [_row(certificate) for certificate in certificates if certificate.facts]
   head = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
   return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def demands(certificates: Iterable[Certificate]) -> str:
+  """A Markdown matrix of every demand and every variant: ● is honoured, ○ refused by name; the battery proves both."""
+  columns = (*NAMES, "bias", "cross", "K < N", "decoding")
+  lines = [f"| variant | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+  for certificate in certificates:
+    facts = certificate.facts
+    honoured = [name in facts["masks"] for name in NAMES] + [facts[n] for n in ("bias", "cross", "grouped", "decode")]
+    lines.append(f"| `{certificate.spec}` | {' | '.join('●' if each else '○' for each in honoured)} |")
+  return "\n".join(lines)
 
 
 def _row(certificate: Certificate) -> tuple[str, ...]:

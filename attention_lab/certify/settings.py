@@ -1,6 +1,8 @@
 """Hyper-parameters and parameters: nothing is accepted and ignored, and the tree keeps the rules of the house."""
 
+import ast
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -10,13 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_lab.attention.base import Call
+from attention_lab.attention.base import Call, Dims, Refused
 from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import NOT_RUN, Refuted, Undecided, require
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require
+from attention_lab.certify.subject import Shape, Subject
 
 SPEED_ONLY = frozenset({"chunk", "unroll", "implementation"})  # change the speed, not the result
 CANDIDATES = {int: (1, 2, 3, 5, 8), float: (0.37, 1.7), bool: (True, False)}
+SIZES = ((1, 1, 3, 1), (4, 4, 3, 5), (6, 3, 4, 300), (12, 2, 2, 7))  # N, K, H and the longest sequence
+DRAWS = 256  # keys under which a law of random parameters is looked at
+ROUNDING = 1e-6  # of a float32, relative
 
 
 def fields(subject: Subject) -> str:
@@ -26,21 +31,23 @@ def fields(subject: Subject) -> str:
   verdicts = []
   for field in chosen:
     speed = field.name in SPEED_ONLY or field.metadata.get("speed", False)
-    others = list(_others(subject, field))
-    if not others:
-      raise Undecided(NOT_RUN, f"no second value of '{field.name}' is known to the battery")
-    rivals = ((value, dataclasses.replace(subject.variant, **{field.name: value})) for value in others)
+    values = list(others(subject, field))
+    if not values:
+      verdicts.append(f"{field.name} has no second legal value known here")
+      continue
+    rivals = ((value, dataclasses.replace(subject.variant, **{field.name: value})) for value in values)
     moved = next((value for value, rival in rivals if _differs(subject, rival)), None)
     if speed and moved is not None:
       raise Refuted(f"'{field.name}' is about speed, and {field.name}={moved!r} changes the result")
     if not speed and moved is None:
-      raise Refuted(f"'{field.name}' is accepted and ignored: {', '.join(map(repr, others))} all give the same output")
+      raise Refuted(f"'{field.name}' is accepted and ignored: {', '.join(map(repr, values))} all give the same output")
     verdicts.append(f"{field.name} {'leaves the result' if speed else 'acts'}")
+  require(any("no second" not in verdict for verdict in verdicts), ", ".join(verdicts), NOT_RUN)
   return ", ".join(verdicts)
 
 
-def _others(subject: Subject, field: dataclasses.Field) -> Iterator[Any]:
-  """A few other legal values of a field, by its type."""
+def others(subject: Subject, field: dataclasses.Field) -> Iterator[Any]:
+  """A few other legal values of a field of the subject, by its type."""
   hint = typing.get_type_hints(type(subject.variant))[field.name]
   options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
   candidates: list[Any] = []
@@ -66,7 +73,18 @@ def _differs(subject: Subject, other: Any) -> bool:
     call = Call(one.mask(), key=jax.random.key(0))
     outs.append(np.asarray(one.forward(one.params(shape.dims()), one.inputs(shape, scale=1.5), call)))
   scale = max(1.0, float(np.max(np.abs(outs[0]))))
-  return outs[0].shape != outs[1].shape or float(np.max(np.abs(outs[0] - outs[1]))) > 1e-5 * scale
+  moves = outs[0].shape != outs[1].shape or float(np.max(np.abs(outs[0] - outs[1]))) > 1e-5 * scale
+  return moves or _losses(subject, shape) != _losses(rival, shape)
+
+
+def _losses(subject: Subject, shape: Shape) -> dict[str, float]:
+  """The auxiliary losses, for a setting that acts on nothing else."""
+  q, k, v, x, _ = subject.inputs(shape)
+  call, params = Call(subject.mask(), x=x), subject.params(shape.dims())
+  losses = subject.compiled(lambda params, q, k, v, call: subject.variant.with_aux(params, q, k, v, call).losses)
+  if not jax.eval_shape(losses, params, q, k, v, call):
+    return {}
+  return {name: float(value) for name, value in losses(params, q, k, v, call).items()}
 
 
 def parameters(subject: Subject) -> str:
@@ -88,4 +106,106 @@ def parameters(subject: Subject) -> str:
   return f"{len(jax.tree.leaves(trees[0]))} leaves"
 
 
-PROOFS = {"every hyper-parameter acts": fields, "parameters keep the rules": parameters}
+def limits(subject: Subject) -> str:
+  """Of each pair (legal, illegal) of settings in the case, the first is taken and the second refused, by its name."""
+  kind, pairs = type(subject.variant), getattr(subject.case, "LIMITS", None)
+  checks = hasattr(kind, "__post_init__")
+  require(bool(dataclasses.fields(kind)), "has no hyper-parameters")
+  require(pairs is not None, "no LIMITS in its case", NOT_GIVEN)
+  require(bool(pairs) or checks, "every value of its fields is legal")
+  require(bool(pairs), "it checks its fields, and LIMITS is empty", NOT_GIVEN)
+  for legal, illegal in pairs:
+    given, beyond = _arguments(legal), _arguments(illegal)
+    try:
+      variant = kind(**given)
+    except ValueError as error:
+      raise Refuted(f"{legal} is legal, and is refused: {error}") from error
+    _calls(dataclasses.replace(subject, variant=variant, quick=True), legal, runs=not subject.quick)
+    _refused(kind, illegal, beyond, {name for name in beyond if beyond[name] != given.get(name)})
+  return f"{len(pairs)} limits"
+
+
+def _arguments(text: str) -> dict[str, Any]:
+  """The arguments of a spec of one variant, all by name."""
+  call = ast.parse(text, mode="eval").body
+  return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in getattr(call, "keywords", ())}
+
+
+def _refused(kind: type, text: str, given: dict[str, Any], names: set[str]) -> None:
+  try:
+    kind(**given)
+  except ValueError as error:
+    said = str(error)
+    if "\n" in said or not any(re.search(rf"\b{name}\b", said) for name in names):
+      raise Refuted(f"the refusal of {text} must name {', '.join(sorted(names))} in one line: {said!r}") from error
+    return
+  raise Refuted(f"{text} is accepted: it must be refused with a ValueError that names {', '.join(sorted(names))}")
+
+
+def _calls(subject: Subject, text: str, runs: bool) -> None:
+  """One call at a limit: traced, and in the full battery run; a refusal by name is an answer too."""
+  shape = subject.shape(B=1, T=4, S=4, N=2, K=2)
+  call, inputs = Call(subject.mask()), subject.inputs(shape)
+  try:
+    params = jax.eval_shape(lambda key: subject.variant.init(key, shape.dims()), jax.random.key(0))
+    jax.eval_shape(subject.eager, params, inputs, call)
+    out = subject.run(inputs, shape, call) if runs else np.zeros(1)
+  except Refused:
+    return
+  if not np.all(np.isfinite(out)):
+    raise Refuted(f"{text} is legal, and its output is not finite", shape=shape)
+
+
+def fixed(subject: Subject) -> str:
+  """What is never trained has the values, or for random draws the law, that the case writes from the paper."""
+  law, values = (getattr(subject.case, name, None) for name in ("fixed_law", "fixed"))
+  found = jax.eval_shape(lambda key: subject.variant.init(key, subject.shape().dims()), jax.random.key(0))
+  has = any(getattr(part, "key", "") == "fixed" for path, _ in jax.tree.leaves_with_path(found) for part in path)
+  require(has or values is not None, "has no fixed parameter")
+  require(bool(law or values), "no fixed or fixed_law in its case", NOT_GIVEN)
+  sizes = SIZES[::2] if law and subject.quick else SIZES
+  shapes = [subject.shape(N=n, K=k, H=h, T=t, S=t) for n, k, h, t in sizes]
+  for shape in shapes:
+    dims = shape.dims()
+    leaves = _drawn(subject, dims, DRAWS if law else 1)
+    wrong = law(subject.variant, leaves, dims) if law else _unlike(values(subject.variant, dims), leaves)
+    if wrong:
+      raise Refuted(wrong, shape=f"{shape}, longest sequence {dims.max_len}")
+  return f"{'their law' if law else 'their values'} at {len(shapes)} sizes"
+
+
+def _drawn(subject: Subject, dims: Dims, draws: int) -> dict:
+  """What is fixed in the parameters, with an axis of draws in front where they are more than one."""
+  if draws == 1:
+    return subject.variant.init(jax.random.key(0), dims).get("fixed", {})
+  keys = jax.random.split(jax.random.key(0), draws)
+  return jax.vmap(lambda key: subject.variant.init(key, dims))(keys).get("fixed", {})
+
+
+def _unlike(wanted: dict, found: Any) -> str:
+  """Where two nested dicts of numbers differ by more than float32 rounds; "" if nowhere."""
+  names = sorted(found) if isinstance(found, dict) else ["an array"]
+  if names != sorted(wanted):
+    return f"fixed holds {', '.join(names) or 'nothing'}, not {', '.join(sorted(wanted))}"
+  for name, values in wanted.items():
+    if isinstance(values, dict):
+      wrong = _unlike(values, found[name])
+      if wrong:
+        return wrong
+      continue
+    one, two = np.asarray(values, np.float64), np.asarray(found[name], np.float64)
+    if one.shape != two.shape:
+      return f"fixed {name} has the shape {two.shape}, not {one.shape}"
+    off = np.abs(one - two) > ROUNDING * np.abs(one)
+    if np.any(off):
+      place = tuple(int(axis) for axis in np.argwhere(off)[0])
+      return f"fixed {name}{list(place) if place else ''} is {two[place]:.7g}, not {one[place]:.7g}"
+  return ""
+
+
+PROOFS = {
+  "every hyper-parameter acts": fields,
+  "parameters keep the rules": parameters,
+  "illegal settings are refused": limits,
+  "fixed parameters are the paper's": fixed,
+}

@@ -35,14 +35,15 @@ class Shape(NamedTuple):
   H: int = 3
   V: int = 2
   cross: bool = False
+  room: int = 1  # the longest sequence is so many times longer than this one
 
   def __str__(self) -> str:
-    sizes = " ".join(f"{letter}{size}" for letter, size in zip(self._fields[:-1], self[:-1], strict=True))
+    sizes = " ".join(f"{letter}{size}" for letter, size in zip(self._fields[:7], self[:7], strict=True))
     return sizes + (" cross" if self.cross else "")
 
   def dims(self) -> Dims:
-    """Dimensions for `init`, the longest sequence being this one."""
-    return Dims(WIDTH, self.N, self.K, self.H, self.V, max(self.T, self.S))
+    """Dimensions for `init`."""
+    return Dims(WIDTH, self.N, self.K, self.H, self.V, self.room * max(self.T, self.S))
 
 
 class Inputs(NamedTuple):
@@ -126,7 +127,7 @@ class Subject:
     def normal(*sizes: int) -> np.ndarray:
       return (scale * rng.normal(size=sizes)).astype(np.float32)
 
-    B, T, S, N, K, H, V, cross = shape
+    B, T, S, N, K, H, V, cross, _ = shape
     arrays = {"q": normal(B, T, N, H), "k": normal(B, S, K, H), "v": normal(B, S, K, V)}
     given = {name: array if name in self.variant.projections else None for name, array in arrays.items()}
     return Inputs(**given, x=normal(B, T, WIDTH), y=normal(B, S, WIDTH) if cross else None)

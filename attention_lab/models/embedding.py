@@ -1,4 +1,4 @@
-"""What enters a model: vectors of tokens or patches, and codes of their positions."""
+"""What enters a model: vectors of tokens."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from attention_lab.attention.positions import Positions
-from attention_lab.models import keys, positions
+from attention_lab.models import keys
 
 
 class Tokens(nnx.Module):
@@ -28,28 +27,3 @@ class Tokens(nnx.Module):
     flat = x.reshape(-1, self.width)
     out = jnp.dot(flat, self.embedding[...].astype(x.dtype).T, preferred_element_type=jnp.float32)
     return out.reshape(*x.shape[:-1], -1)
-
-
-class Codes(nnx.Module):
-  """Adds the codes that `positions.resolve` named; RoPE and none add nothing."""
-
-  def __init__(self, resolved: str, max_len: int, width: int, *, key: PRNGKeyArray):
-    self.resolved, self.max_len, self.width = resolved, max_len, width
-    if "learned" in resolved:
-      self.learned = positions.Learned(max_len, width, key=key)
-
-  def __call__(self, x: Float[Array, "B T D"], where: Positions) -> Float[Array, "B T D"]:
-    """Raises ValueError if x is longer than max_len."""
-    if x.shape[1] > self.max_len:
-      raise ValueError(
-        f"{x.shape[1]} tokens are more than the {self.max_len} that the model was built for; give a larger max_len"
-      )
-    if "learned" in self.resolved:
-      code = self.learned(where.queries(x.shape[1]))
-    elif self.resolved == "sinusoidal":
-      code = positions.sinusoidal(where.queries(x.shape[1]), self.width)
-    elif self.resolved == "sincos2d":
-      code = positions.sincos2d(where.grid, where.extra, self.width)
-    else:
-      return x
-    return x + code.astype(x.dtype)

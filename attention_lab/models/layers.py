@@ -9,11 +9,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention import sharded
-from attention_lab.attention.base import Attended, Attention, Call, Dims
+from attention_lab.attention.base import Attended, Attention, Call, Dims, Refused
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.models import keys
-from attention_lab.models.positions import rope
+from attention_lab.models.dimensions import FLAG
+from attention_lab.models.relative_bias import RelativeBias
+from attention_lab.models.rope import Rotation
 
 EPSILON = 1e-6  # added to the variance in a norm
 
@@ -66,7 +68,7 @@ class MultiHeadAttention(nnx.Module):
 
   Projections: query D→N·H, key D→K·H, value D→K·V, out N·V→D. A variant without out gives back `B T D`, or `B T N V`
   with N·V = D.
-  rotate: whether RoPE turns queries and keys first.
+  rotation: turns queries and keys first. bias: is added to the logits.
   """
 
   def __init__(
@@ -75,11 +77,13 @@ class MultiHeadAttention(nnx.Module):
     dims: Dims,
     *,
     key: PRNGKeyArray,
-    rotate: bool = False,
+    rotation: Rotation | None = None,
+    bias: RelativeBias | None = None,
     gain: float = 1.0,
     mesh: Mesh | None = None,
   ):
-    self.variant, self.dims, self.rotate, self.mesh = variant, dims, rotate, mesh
+    self.variant, self.dims, self.rotation, self.mesh = variant, dims, rotation, mesh
+    self.bias2d = bias
     shapes = {
       "q": ("query", dims.heads, dims.head),
       "k": ("key", dims.kv_heads, dims.head),
@@ -96,8 +100,9 @@ class MultiHeadAttention(nnx.Module):
     self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
   ) -> Attended:
     """Attends within x; the output of the `Attended` is `B T D`."""
-    q, k, v = self._project(x, positions.queries(x.shape[1]))
-    call = Call(mask, positions, x=x, key=key)
+    q, k, v = self._project(x, positions)
+    bias = None if self.bias2d is None else self.bias2d(positions, x.shape[1])
+    call = Call(mask, positions, bias, x=x, key=key)
     attended = sharded.attend(self.variant, _arrays(self.own), q, k, v, call, mesh=self.mesh)
     return attended._replace(out=self._merge(attended.out))
 
@@ -110,18 +115,20 @@ class MultiHeadAttention(nnx.Module):
     mask: Mask = CAUSAL,
   ) -> tuple[Any, Float[Array, "B T D"]]:
     """Appends T tokens, of which `lengths` are real, at these positions, and attends from them to all so far."""
-    q, k, v = self._project(x, positions)
+    if self.bias2d is not None:
+      raise Refused(f"{FLAG}.positions=bias2d needs a grid, which decoding does not have; give rope or learned")
+    q, k, v = self._project(x, Positions(q=positions))
     state, out = sharded.extend(
       self.variant, _arrays(self.own), state, q, k, v, x=x, lengths=lengths, mask=mask, mesh=self.mesh
     )
     return state, self._merge(out)
 
-  def _project(self, x: Array, positions: Array) -> tuple[Any, Any, Any]:
+  def _project(self, x: Array, where: Positions) -> tuple[Any, Any, Any]:
     letters = self.variant.projections
     q = self.query(x) if "q" in letters else None
     k = self.key(x) if "k" in letters else None
     v = self.value(x) if "v" in letters else None
-    return (rope(q, positions), rope(k, positions), v) if self.rotate else (q, k, v)
+    return (q, k, v) if self.rotation is None else (self.rotation(q, where), self.rotation(k, where), v)
 
   def _merge(self, out: Array) -> Array:
     return self.out(out) if "o" in self.variant.projections else out.reshape(*out.shape[:2], self.dims.model)

@@ -1,117 +1,115 @@
-"""How a model tells its layers where tokens stand: codes added to the embeddings, or queries and keys turned (RoPE).
+"""How a model tells its layers where tokens stand: specs of codes, and the rule for which layer takes which.
 
-`resolve` is the one rule for `--config.model.positions`:
+    rope    rope(scaling='yarn', factor=4.0, length=1024)    rope+learned
+
+A spec is `auto`, `none`, or codes joined by `+`, at most one for each part of the model; `resolve` is the one rule for
+`--config.model.positions`:
 
   auto      what each layer needs: nothing where its variant has positions of its own, RoPE where it has queries and
             keys, and learned codes on the embeddings if some layer has neither
-  rope      in every layer without positions of its own; refused if one of those has no queries and keys to turn
-  learned, sinusoidal, sincos2d     added to the embeddings, whatever the variants have
   none      nothing
+  learned, sinusoidal, sincos2d     added to the embeddings, whatever the variants have
+  rope, rope2d    turn queries and keys in every layer without positions of its own
+  bias2d    added to the logits in every layer without positions of its own
+
+Of the codes that act inside layers, each must be taken by some layer, and without a code on the embeddings each layer
+without positions of its own must take one; else they are refused by name. Those in 2d need a grid.
 """
 
-import math
-
-import jax
-import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import ast
+from typing import TypeVar
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attention, Dims
-from attention_lab.models import keys
+from attention_lab.attention.base import Attention, Dims, Refused
+from attention_lab.models.codes import Added, Code, Learned, Sincos2d, Sinusoidal
 from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.models.relative_bias import Bias2d
+from attention_lab.models.rope import Rope, Rope2d
 
-CHOICES = ("auto", "none", "learned", "sinusoidal", "rope", "sincos2d")
-BASE = 10_000.0  # longest wavelength / 2π of sinusoids and rotations
-STD = 0.02  # of learned codes when they start
+CODES: tuple[type[Code], ...] = (Learned, Sinusoidal, Sincos2d, Rope, Rope2d, Bias2d)
+ALONE = ("auto", "none")
+NAMES = {kind.__name__.lower(): kind for kind in CODES}
+KindT = TypeVar("KindT", bound=Code)
 
 
-def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False) -> str:
-  """What `positions` comes to for these layers: none, learned, sinusoidal, sincos2d, rope or rope+learned.
+def parse(text: str) -> tuple[Code, ...]:
+  """The codes that `text` names; none for `none`. Raises ValueError in one line; `auto` needs `resolve`."""
+  text = text.strip()
+  if text == "none":
+    return ()
+  try:
+    parts = _parts(ast.parse(text, mode="eval").body)
+  except (SyntaxError, ValueError) as error:
+    raise ValueError(f"{FLAG}.positions={text} is malformed: write name(argument=value), joined by +") from error
+  codes = [_code(part, text) for part in parts]
+  for i, code in enumerate(codes):
+    for other in codes[:i]:
+      if other.part == code.part:
+        both = f"{other.name} and {code.name} both act on {code.part}"
+        raise ValueError(f"{FLAG}.positions={text}: {both}; give one of the two")
+  return tuple(codes)
 
-  grid: whether tokens have a 2-D grid, which sincos2d needs. Raises ValueError for an unknown or impossible choice.
+
+def to_string(codes: tuple[Code, ...]) -> str:
+  """The shortest spec that parses to `codes`."""
+  return "+".join(code.name + spec.arguments(code) for code in codes) or "none"
+
+
+def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False) -> tuple[Code, ...]:
+  """What `positions` comes to for these layers.
+
+  grid: whether tokens have rows and columns. Raises ValueError for an unknown or impossible choice, Refused for a
+  variant that cannot take it.
   """
-  choose(f"{FLAG}.positions", positions, CHOICES)
   needy = [variant for variant in variants if not variant.claims().own_positions]
-  stiff = [variant for variant in needy if not _turns(variant)]
-  if positions == "auto":
-    codes = ["rope"] * (len(needy) > len(stiff)) + ["learned"] * bool(stiff)
-    return "+".join(codes) or "none"
-  if positions == "rope" and stiff:
-    raise ValueError(
-      f"{FLAG}.positions=rope turns queries and keys, and {spec.to_string(stiff[0])} lacks them; give auto or learned"
-    )
-  if positions == "rope" and not needy:
-    raise ValueError(
-      f"{FLAG}.positions=rope: {spec.to_string(variants[0])} has positions of its own; give auto or none"
-    )
-  if positions == "sincos2d" and not grid:
-    raise ValueError(f"{FLAG}.positions=sincos2d needs images; give sinusoidal for sequences")
-  return positions
+  if positions.strip() == "auto":
+    stiff = [variant for variant in needy if Rope().obstacle(variant)]
+    return (Rope(),) * (len(needy) > len(stiff)) + (Learned(),) * bool(stiff)
+  codes = parse(positions)
+  inner = [code for code in codes if not isinstance(code, Added)]
+  for code in codes:
+    if code.needs_grid and not grid:
+      raise ValueError(f"{FLAG}.positions={code.name} needs images; give {code.instead} for sequences")
+  for code in inner:
+    if not needy:
+      own = f"{spec.to_string(variants[0])} has positions of its own"
+      raise Refused(f"{FLAG}.positions={code.name}: {own}; give auto or none")
+    if all(code.obstacle(variant) for variant in needy):
+      raise Refused(f"{FLAG}.positions={code.name} {code.obstacle(needy[0])}")
+  for variant in needy if inner and len(inner) == len(codes) else ():
+    if all(code.obstacle(variant) for code in inner):
+      raise Refused(f"{FLAG}.positions={inner[0].name} {inner[0].obstacle(variant)}")
+  return codes
 
 
-def check_widths(resolved: str, dims: Dims) -> None:
+def check_widths(codes: tuple[Code, ...], dims: Dims) -> None:
   """Raises ValueError for widths that the codes cannot halve."""
-  needs = {
-    "rope": ("head_width", dims.head, 2),
-    "sinusoidal": ("width", dims.model, 2),
-    "sincos2d": ("width", dims.model, 4),
-  }
-  for name, (field, given, divisor) in needs.items():
-    if name in resolved and given % divisor:
-      raise ValueError(f"{FLAG}.positions={name} needs a {FLAG}.{field} that {divisor} divides, not {given}")
+  for code in codes:
+    code.check(dims)
 
 
-def rotates(resolved: str, variant: Attention) -> bool:
-  """Whether a layer with this variant turns its queries and keys."""
-  return "rope" in resolved and _turns(variant) and not variant.claims().own_positions
+def inside(codes: tuple[Code, ...], variant: Attention, kind: type[KindT]) -> KindT | None:
+  """The code of this kind that a layer with this variant takes; None where it takes none."""
+  if variant.claims().own_positions:
+    return None
+  return next((code for code in codes if isinstance(code, kind) and not code.obstacle(variant)), None)
 
 
-def rope(x: Float[Array, "B T N H"], positions: Int[Array, "#B T"]) -> Float[Array, "B T N H"]:
-  """Turns the pairs (c, c + H/2) of each head by position · 10000^(−2c/H): the half-split form, as in GPT-NeoX.
-
-  In float32; H is even. Su et al. 2021 (https://arxiv.org/abs/2104.09864, equation 34), where neighbours are paired.
-  """
-  H = x.shape[-1]
-  angles = positions[:, :, None, None].astype(jnp.float32) * _frequencies(H // 2)[None, None, None]
-  cos, sin = jnp.cos(angles), jnp.sin(angles)
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+def _parts(node: ast.expr) -> list[ast.expr]:
+  if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+    return _parts(node.left) + _parts(node.right)
+  return [node]
 
 
-def sinusoidal(positions: Int[Array, "#B T"], width: int) -> Float[Array, "#B T D"]:
-  """All sin(i·f), then all cos(i·f), for width/2 frequencies f from 1 down towards 1/10000; the width is even.
-
-  Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762, section 3.5), where the two alternate.
-  """
-  angles = positions[:, :, None].astype(jnp.float32) * _frequencies(width // 2)[None, None]
-  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-
-def sincos2d(grid: tuple[int, int], extra: int, width: int) -> Float[Array, "1 T D"]:
-  """Half the width codes the row, half the column, as in `sinusoidal`; the `extra` leading tokens get zeros.
-
-  4 divides the width. As in MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057).
-  """
-  place = jnp.arange(math.prod(grid), dtype=jnp.int32)[None]
-  codes = [sinusoidal(axis, width // 2) for axis in (place // grid[1], place % grid[1])]
-  return jnp.pad(jnp.concatenate(codes, axis=-1), ((0, 0), (extra, 0), (0, 0)))
-
-
-class Learned(nnx.Module):
-  """One code for each position; it starts small."""
-
-  def __init__(self, max_len: int, width: int, *, key: PRNGKeyArray):
-    self.table = nnx.Param(STD * jax.random.normal(keys.child(key, "table"), (max_len, width)))
-
-  def __call__(self, positions: Int[Array, "#B T"]) -> Float[Array, "#B T D"]:
-    """The codes; NaN beyond the table, never silently another position."""
-    return jnp.take(self.table[...], positions, axis=0, mode="fill", fill_value=jnp.nan)
-
-
-def _turns(variant: Attention) -> bool:
-  return {"q", "k"} <= set(variant.projections)
-
-
-def _frequencies(count: int) -> Float[Array, "count"]:
-  return BASE ** (-jnp.arange(count, dtype=jnp.float32) / count)
+def _code(node: ast.expr, text: str) -> Code:
+  call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+  if not isinstance(call.func, ast.Name):
+    grammar = "codes hold for all layers and heads: write name(argument=value), joined by +"
+    raise ValueError(f"{FLAG}.positions={text} is malformed: {grammar}")
+  name = choose(f"{FLAG}.positions", call.func.id, (*ALONE, *NAMES))
+  if name in ALONE:
+    raise ValueError(f"{FLAG}.positions={text}: {name} stands alone; leave out the rest, or {name}")
+  try:
+    return spec.instance(NAMES[name], name, call)
+  except ValueError as error:
+    raise ValueError(f"{FLAG}.positions={text}: {error}") from error

@@ -11,9 +11,11 @@ from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models import dimensions, keys
-from attention_lab.models.embedding import Codes
+from attention_lab.models.codes import Codes
 from attention_lab.models.layers import Block, LayerNorm, MultiHeadAttention, Output, drop
-from attention_lab.models.positions import check_widths, resolve, rotates
+from attention_lab.models.positions import check_widths, inside, resolve
+from attention_lab.models.relative_bias import Bias2d, RelativeBias
+from attention_lab.models.rope import Rotation
 
 State = dict[
   str, Any
@@ -24,25 +26,34 @@ class Transformer(nnx.Module):
   """L pre-norm blocks between position codes and a last norm: `B T D` to `B T D`.
 
   Maps that write to the residual stream start 1/√(2L) as large as others (Radford et al. 2019, section 2.3). With
-  `config.shared_layers` one block is applied L times (ALBERT, Lan et al. 2020).
+  `config.shared_layers` one block is applied L times (ALBERT, Lan et al. 2020). grid: rows and columns of the tokens,
+  if they have any; extra: how many come before it.
   """
 
   def __init__(
-    self, config: ModelConfig, max_len: int, *, key: PRNGKeyArray, grid: bool = False, mesh: Mesh | None = None
+    self,
+    config: ModelConfig,
+    max_len: int,
+    *,
+    key: PRNGKeyArray,
+    grid: tuple[int, int] | None = None,
+    extra: int = 0,
+    mesh: Mesh | None = None,
   ):
     dims, variants = dimensions.dims(config, max_len), dimensions.variants(config)
     self.variants, self.dims, self.dropout, self.dtype = variants, dims, config.dropout, dimensions.dtype(config)
-    self.positions = resolve(config.positions, variants, grid)
+    self.positions = resolve(config.positions, variants, grid is not None)
     check_widths(self.positions, dims)
     self.codes = Codes(self.positions, max_len, dims.model, key=keys.child(key, "codes"))
     gain = (2 * config.layers) ** -0.5
     blocks = []
     for i, variant in enumerate(variants[:1] if config.shared_layers else variants):
       own = keys.child(keys.child(key, "layers"), str(i))
-      rotate = rotates(self.positions, variant)
-      attention = MultiHeadAttention(
-        variant, dims, key=keys.child(own, "attention"), rotate=rotate, gain=gain, mesh=mesh
-      )
+      bias = None
+      if grid is not None and inside(self.positions, variant, Bias2d):
+        bias = RelativeBias(dims.heads, grid, extra, key=keys.child(own, "bias2d"))
+      rotation, inner = inside(self.positions, variant, Rotation), keys.child(own, "attention")
+      attention = MultiHeadAttention(variant, dims, key=inner, rotation=rotation, bias=bias, gain=gain, mesh=mesh)
       hidden = config.mlp_width or 4 * config.width
       blocks.append(Block(attention, hidden, key=own, dropout=config.dropout, gain=gain))
     self.layers = nnx.List(blocks)

@@ -94,7 +94,8 @@ class VisionTransformer(nnx.Module):
     config = sized(config)
     self.patch, self.grid, self.extra = config.patch, *layout(config, image)
     self.max_len = math.prod(self.grid) + self.extra
-    self.encoder = Transformer(config, self.max_len, key=keys.child(key, "encoder"), grid=True, mesh=mesh)
+    own = keys.child(key, "encoder")
+    self.encoder = Transformer(config, self.max_len, key=own, grid=self.grid, extra=self.extra, mesh=mesh)
     self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "patches"))
     if self.extra:
       self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))

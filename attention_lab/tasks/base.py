@@ -18,7 +18,7 @@ from attention_lab.data.source import Source
 from attention_lab.models import dimensions
 from attention_lab.models.functional import Functional, Params
 from attention_lab.models.layers import Output
-from attention_lab.models.positions import check_widths, resolve
+from attention_lab.models.positions import check_widths, resolve, to_string
 
 Batch = Mapping[str, Array]
 
@@ -73,7 +73,7 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
     jax.eval_shape(lambda key, variant=variant: variant.init(key, dims), jax.random.key(0))
   positions = resolve(config.positions, variants, grid)
   check_widths(positions, dims)
-  return positions
+  return to_string(positions)
 
 
 def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention import CAUSAL, Dims, Mask, Refused, spec
+from attention_lab.attention import CAUSAL, Dims, Mask, spec
 from attention_lab.certify import battery, report
 
 B, T, N, K, H = 2, 9, 4, 2, 6
@@ -44,8 +44,27 @@ def test_a_mixture_claims_what_all_its_parts_claim():
 
 
 def test_heads_that_cannot_be_shared_out_are_refused():
-  q, k, v = inputs()
   with pytest.raises(ValueError, match="cannot be shared out as 2\\+1"):
     spec.parse("2*softmax+linear").init(jax.random.key(0), DIMS)
-  with pytest.raises(Refused, match="same for all heads"):
-    spec.parse("softmax+alibi")({"0": {}, "1": {}}, q, k, v, mask=Mask(explicit=jnp.ones((1, N, T, T), bool)))
+
+
+def test_a_bias_and_a_pattern_for_each_head_reach_their_own_part():
+  q, k, v = inputs()
+  mixture = spec.parse("softmax+alibi")
+  params = mixture.init(jax.random.key(0), DIMS)
+  bias = jax.random.normal(jax.random.key(7), (1, N, T, T))
+  explicit = jax.random.bernoulli(jax.random.key(8), 0.7, (1, N, T, T))
+  out = mixture(params, q, k, v, bias=bias, mask=Mask(explicit=explicit))
+  for i, name in enumerate(("softmax", "alibi")):
+    own, mask = slice(2 * i, 2 * i + 2), Mask(explicit=explicit[:, 2 * i : 2 * i + 2])
+    part = spec.parse(name)(params[str(i)], q[:, :, own], k[:, :, [i]], v[:, :, [i]], bias=bias[:, own], mask=mask)
+    np.testing.assert_allclose(out[:, :, own], part, atol=1e-6)
+
+
+def test_parts_of_a_mixture_draw_different_noise():
+  mixture = spec.parse("variational+variational")
+  params = mixture.init(jax.random.key(0), DIMS)
+  q, k, v = inputs()
+  q, k, v = (jnp.broadcast_to(array[:, :, :1], array.shape) for array in (q, k, v))
+  out = mixture(params, q, k, v, key=jax.random.key(3))
+  assert float(jnp.max(jnp.abs(out[:, :, 0] - out[:, :, 2]))) > 1e-3

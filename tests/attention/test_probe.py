@@ -37,6 +37,22 @@ def test_a_variant_without_values_is_refused():
     probe.weights(variant, params, *arrays, Call(x=jnp.ones((B, T, N * H))))
 
 
+def test_sensitivity_is_the_size_of_the_weights_where_these_exist():
+  variant, params, arrays = example("softmax")
+  call = Call(mask=CAUSAL)
+  maps = probe.weights(variant, params, *arrays, call)
+  sizes = probe.sensitivity(variant, params, *arrays, call)
+  np.testing.assert_allclose(sizes, jnp.abs(maps) * jnp.sqrt(float(H)), atol=1e-5)
+
+
+def test_sensitivity_follows_the_input_of_a_variant_without_values():
+  variant, params, arrays = example("fourier")
+  x = jax.random.normal(jax.random.key(5), (B, T, N * H))
+  sizes = probe.sensitivity(variant, params, *arrays, Call(x=x))
+  assert sizes.shape == (B, 1, T, T)
+  assert float(sizes.min()) > 0.0
+
+
 def test_entropy_distance_and_rollout_of_maps_known_by_hand():
   uniform, own = jnp.full((1, 1, 4, 4), 0.25), jnp.eye(4)[None, None]
   np.testing.assert_allclose(probe.entropy(uniform), np.log(4) * np.ones((1, 1, 4)), atol=1e-6)

@@ -1,20 +1,30 @@
-"""Planted faults: variants that look right and are not, each with one fault."""
+"""Planted faults: variants that look right and are not, each with one fault; here in masks, maps and heads."""
 
 import dataclasses
+import types
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from attention_lab.attention import cache
-from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims
-from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.positions import Positions
-from attention_lab.attention.variants.alibi import Alibi
-from attention_lab.attention.variants.linear import Linear
+from attention_lab.attention.base import EVERY_MASK, Attention, Claims
 from attention_lab.attention.variants.local import Local
 from attention_lab.attention.variants.softmax import Softmax
+from attention_lab.certify import battery, oracle
 
 frozen = dataclasses.dataclass(frozen=True)
+
+
+class Bite(NamedTuple):
+  """A fault, a claim under which the battery must find it, and what the counter-example must say."""
+
+  variant: Attention
+  claim: str
+  says: str  # found in the detail, shape or position of the finding
+  holds: str = ""  # a claim that the fault leaves true
+  case: Any = None
+  quick: bool = True
 
 
 @frozen
@@ -35,14 +45,24 @@ class Dense(Attention):
     return numerators / jnp.maximum(numerators.sum(axis=-1, keepdims=True), 1e-30)
 
 
-@frozen
-class StridedLocal(Local):
-  """Reads j ≡ i mod W: what a reshape to (W, blocks) in the wrong order gives."""
+def plain(variant, params, example) -> np.ndarray:
+  """The oracle of `Dense`."""
+  return oracle.softmax_mean(example, lambda n, t, s: oracle.dot(example, n, t, s))
 
-  def attend(self, params, q, k, v, call):
-    i, j = call.positions.queries(q.shape[1]), call.positions.keys(k.shape[1])
-    strided = (i[:, None, :, None] - j[:, None, None, :]) % self.window == 0
-    return Softmax().attend(params, q, k, v, call._replace(mask=call.mask & Mask(explicit=strided)))
+
+def case_of(function, **facts) -> types.ModuleType:
+  """A case, as files in `certify/cases` are, out of an oracle."""
+  case = types.ModuleType(function.__name__)
+  vars(case).update(facts, oracle=function)
+  return case
+
+
+PLAIN = case_of(plain)
+
+
+def masked(call, **changes):
+  """The call with other constraints."""
+  return call._replace(mask=dataclasses.replace(call.mask, **changes))
 
 
 @frozen
@@ -50,52 +70,55 @@ class WideLocal(Local):
   """A window one position too wide on the left."""
 
   def attend(self, params, q, k, v, call):
-    return Softmax().attend(
-      params, q, k, v, call._replace(mask=call.mask & Mask(window=(self.window + 1, self.window)))
-    )
+    return Softmax().attend(params, q, k, v, masked(call, window=(self.window + 1, self.window)))
 
 
 @frozen
-class WideMask(Dense):
-  """The caller's window taken as |i − j| <= W."""
+class NarrowLocal(Local):
+  """A window one position too narrow."""
 
   def attend(self, params, q, k, v, call):
-    window = call.mask.window and tuple(side + 1 for side in call.mask.window)
-    return super().attend(params, q, k, v, call._replace(mask=dataclasses.replace(call.mask, window=window)))
+    return Softmax().attend(params, q, k, v, masked(call, window=self.window - 1))
 
 
 @frozen
-class DeafLinear(Linear):
-  """Takes the padding mask and drops it."""
+class ShiftedMask(Dense):
+  """The caller's window taken one position too wide, or too narrow."""
+
+  by: int = 1
 
   def attend(self, params, q, k, v, call):
-    return super().attend(params, q, k, v, call._replace(mask=dataclasses.replace(call.mask, kv_valid=None)))
+    return super().attend(params, q, k, v, masked(call, window=tuple(side + self.by for side in call.mask.window)))
 
 
 @frozen
-class Endless(Linear):
-  """Carries its state from one segment into the next."""
+class LongPrefix(Dense):
+  """Takes the last position of a prefix for its length."""
 
   def attend(self, params, q, k, v, call):
-    mask = dataclasses.replace(call.mask, q_segments=None, k_segments=None)
-    return super().attend(params, q, k, v, call._replace(mask=mask))
+    return super().attend(params, q, k, v, masked(call, prefix=call.mask.prefix + 1))
 
 
 @frozen
-class Restarted(Alibi):
-  """Takes the index in the piece for the position in the sequence."""
+class FirstHead(Dense):
+  """An explicit mask of many heads read for the first of them."""
 
-  def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
-    piece = cache.append(state, k, v, lengths, ring=False)
-    i = jnp.broadcast_to(jnp.arange(q.shape[1], dtype=jnp.int32), q.shape[:2])
-    readable = mask.dense(q.shape[1], piece.k.shape[1], piece.positions)
-    call = Call(Mask(explicit=readable), Positions(i, jnp.where(piece.positions.k < 0, -1, piece.positions.k)))
-    return piece.state, self.attend(params, q, piece.k, piece.v, call)
+  def attend(self, params, q, k, v, call):
+    return super().attend(params, q, k, v, masked(call, explicit=call.mask.explicit[:, :1]))
+
+
+@frozen
+class OneAtATime(Dense):
+  """Drops the padding mask where segments are given."""
+
+  def attend(self, params, q, k, v, call):
+    padding = call.mask.kv_valid if call.mask.q_segments is None else None
+    return super().attend(params, q, k, v, masked(call, kv_valid=padding))
 
 
 @frozen
 class WideNormaliser(Dense):
-  """Divides by the sum over all keys, the future too."""
+  """Divides by the sum over all keys, the future too: weights set to 0 after the softmax."""
 
   def weights(self, logits, readable):
     return jnp.where(readable, jax.nn.softmax(logits), 0.0)
@@ -111,21 +134,28 @@ class TopK(Dense):
 
 
 @frozen
-class BatchMaximum(Dense):
-  """Shifts logits by the largest of the whole batch: the same, until it underflows."""
-
-  def weights(self, logits, readable):
-    numerators = jnp.where(readable, jnp.exp(logits - jnp.max(logits)), 0.0)
-    return numerators / jnp.maximum(numerators.sum(axis=-1, keepdims=True), 1e-30)
-
-
-@frozen
 class Interleaved(Dense):
   """Query head n reads key head n mod K."""
 
   def attend(self, params, q, k, v, call):
     k, v = (jnp.concatenate([array] * (q.shape[2] // array.shape[2]), axis=2) for array in (k, v))
     return super().attend(params, q, k, v, call)
+
+
+@frozen
+class CentredQueries(Dense):
+  """Takes the mean of all queries off each."""
+
+  def attend(self, params, q, k, v, call):
+    return super().attend(params, q - q.mean(axis=1, keepdims=True), k, v, call)
+
+
+@frozen
+class OneMap(Dense):
+  """The mean of all heads' logits for every head."""
+
+  def weights(self, logits, readable):
+    return super().weights(jnp.broadcast_to(logits.mean(axis=1, keepdims=True), logits.shape), readable)
 
 
 @frozen
@@ -138,26 +168,11 @@ class Transposed(Dense):
 
 
 @frozen
-class Undefined(Dense):
-  """Divides 0 by 0 where nothing is readable."""
-
-  def weights(self, logits, readable):
-    return jax.nn.softmax(jnp.where(readable, logits, -jnp.inf))
-
-
-@frozen
-class Stopped(Softmax):
-  """The right output, and no gradient for the keys."""
+class Squared(Dense):
+  """Not linear in the values, and says that it is."""
 
   def attend(self, params, q, k, v, call):
-    return super().attend(params, q, jax.lax.stop_gradient(k), v, call)
-
-
-@frozen
-class Deaf(Dense):
-  """Has a hyper-parameter and does not use it."""
-
-  temperature: float = 1.0
+    return super().attend(params, q, k, v * jnp.abs(v), call)
 
 
 @frozen
@@ -168,25 +183,25 @@ class Silent(Dense):
     return super().with_aux(params, q, k, v, call._replace(bias=None))
 
 
-@frozen
-class Cheap(Dense):
-  """Quadratic, and says that it is linear."""
-
-  def claims(self):
-    return Claims(masks=EVERY_MASK, time=1)
-
-
-@frozen
-class Shared(Dense):
-  """Counts its tokens once for the whole batch."""
-
-  def init_state(self, batch, dims, dtype):
-    return super().init_state(batch, dims, dtype) | {"length": jnp.zeros((1,), jnp.int32)}
-
-
-@frozen
-class Squared(Dense):
-  """Not linear in the values, and says that it is."""
-
-  def attend(self, params, q, k, v, call):
-    return super().attend(params, q, k, v * jnp.abs(v), call)
+LOCAL = battery.cases()["local"]
+HIDDEN = r"query \d moves by .* when token \d, which '{}' hides"
+BITES = (
+  Bite(WideLocal(window=3), "equals its oracle", "query", "honours causal", LOCAL),
+  Bite(WideLocal(window=3), "receptive field is as declared", r"query (\d) reads key \d, .*may not"),
+  Bite(NarrowLocal(window=3), "receptive field is as declared", r"never reads key \d, .*may", "honours kv_valid"),
+  Bite(ShiftedMask(), "honours window", HIDDEN.format("window")),
+  Bite(ShiftedMask(by=-1), "honours window", "does not read key"),
+  Bite(LongPrefix(), "honours prefix", HIDDEN.format(r"prefix\+causal")),
+  Bite(FirstHead(), "honours explicit", "does not read key"),
+  Bite(OneAtATime(), "honours all constraints together", "hides", "honours kv_valid"),
+  Bite(WideNormaliser(), "honours causal", HIDDEN.format("causal"), "golden table"),
+  Bite(WideNormaliser(), "padding equals truncation", "padding against truncation", "class in the values"),
+  Bite(WideNormaliser(), "rows of the map sum to 1", "rows of the map", "nothing readable gives zeros"),
+  Bite(TopK(), "honours causal", HIDDEN.format("causal"), "averages the values"),
+  Bite(Interleaved(), "groups of heads are blocks", "key heads repeated in blocks", "averages the values"),
+  Bite(CentredQueries(), "queries are independent", "other queries were replaced", "rows of the map sum to 1"),
+  Bite(OneMap(), "heads are independent", "first key head", "averages the values"),
+  Bite(Transposed(), "rows of the map sum to 1", "rows of the map", "class in the values"),
+  Bite(Squared(), "class in the values", "claims to be linear in v and is nonlinear", "honours causal"),
+  Bite(Silent(), "refuses undeclared demands", "'bias' is not claimed, yet accepted", "rows of the map sum to 1"),
+)

@@ -1,5 +1,6 @@
 """The oracles that carry a state over the positions, against values by hand, matrix forms and one another."""
 
+import dataclasses
 import importlib
 import math
 from types import SimpleNamespace as Variant
@@ -11,15 +12,18 @@ from attention_lab.certify.cases import delta_rule, gated_delta, gated_linear, r
 from attention_lab.certify.oracle import Example
 
 T, N, K, H, V, D = 6, 4, 2, 3, 2, 5
-STATES = ("retention", "gated_linear", "delta_rule", "gated_delta")
+STATES = ("retention", "gated_linear", "delta_rule", "gated_delta", "ssd")
 GATE = {"kernel": (D, K), "bias": (K,)}
 SHAPES = {
   "retention": {"fixed": {"decay": (K,)}},
   "gated_linear": {"kernel": (D, K, H), "bias": (K, H)},
   "delta_rule": GATE,
   "gated_delta": {"decay": GATE | {"rate": (K,)}, "write": GATE},
+  "ssd": GATE | {"rate": (K,)},
 }
 OPEN = 1e3  # a gate's bias at which it is 1
+PAST, FULL = np.tri(T, dtype=bool), np.ones((T, T), bool)
+DIRECTIONS = pytest.mark.parametrize("mask", (PAST, FULL), ids=("causal", "full"))
 
 
 def params_of(name):
@@ -59,30 +63,73 @@ def test_a_case_names_its_variant_and_its_paper(name):
   assert "arXiv" in module.__doc__
 
 
+@DIRECTIONS
 @pytest.mark.parametrize("name", STATES)
-def test_segments_start_from_an_empty_state(name):
-  ids = np.array([0, 0, 1, 1, 1, 2])
-  packed = run(name, example(np.tri(T, dtype=bool) & (ids[:, None] == ids)))
+def test_segments_start_from_an_empty_state(name, mask):
+  ids, places = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 0, 1, 2, 0])
+  packed = run(name, example(mask & (ids[:, None] == ids), i=places, j=places))
   for start, stop in ((0, 2), (2, 5), (5, 6)):
-    np.testing.assert_allclose(packed[start:stop], run(name, example(rows=slice(start, stop))), atol=1e-14)
+    alone = run(name, example(mask[start:stop, start:stop], rows=slice(start, stop)))
+    np.testing.assert_allclose(packed[start:stop], alone, atol=1e-14)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("name", STATES)
+def test_a_key_that_is_padding_is_as_if_it_were_not_there(name, mask):
+  keep = [0, 2, 3, 5]
+  out = run(name, example(mask & np.isin(np.arange(T), keep)))
+  np.testing.assert_allclose(out[keep], run(name, example(mask[np.ix_(keep, keep)], rows=keep)), atol=1e-14)
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_key_that_is_padding_is_as_if_it_were_not_there(name):
+def test_a_query_whose_key_is_padding_reads_what_its_neighbour_read(name):
   keep = [0, 2, 3, 5]
-  out = run(name, example(np.tri(T, dtype=bool) & np.isin(np.arange(T), keep)))
-  np.testing.assert_allclose(out[keep], run(name, example(rows=keep)), atol=1e-14)
+  out = run(name, example(PAST & np.isin(np.arange(T), keep)))
   e = example()
-  between = run(name, example(q=e.q[[0, 0, 2, 3, 3, 5]], readable=np.tri(T, dtype=bool) & np.isin(np.arange(T), keep)))
+  between = run(name, example(q=e.q[[0, 0, 2, 3, 3, 5]], readable=PAST & np.isin(np.arange(T), keep)))
   np.testing.assert_allclose(between[[1, 4]], out[[0, 3]], atol=1e-14)
 
 
+@DIRECTIONS
 @pytest.mark.parametrize("name", STATES)
-def test_a_query_that_is_padding_gives_zeros_and_its_key_stays(name):
+def test_a_query_that_is_padding_gives_zeros_and_its_key_stays(name, mask):
   valid = np.arange(T) != 2
-  out = run(name, example(np.tri(T, dtype=bool) & valid[:, None]))
+  out = run(name, example(mask & valid[:, None]))
   np.testing.assert_array_equal(out[2], 0.0)
-  np.testing.assert_allclose(out[valid], run(name, example())[valid], atol=1e-14)
+  np.testing.assert_allclose(out[valid], run(name, example(mask))[valid], atol=1e-14)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("name", STATES)
+def test_a_part_of_the_queries_gives_that_part_of_the_rows(name, mask):
+  e, rows = example(mask), [1, 4]
+  part = dataclasses.replace(e, q=e.q[rows], x=e.x[rows], y=e.x, i=e.i[rows], readable=e.readable[:, rows])
+  np.testing.assert_array_equal(run(name, part), run(name, e)[rows])
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_later_keys_are_read_as_a_causal_run_over_the_reversed_sequence_up_to_an_own_key_of_zero(name):
+  e, causal, both = example(), run(name, example()), run(name, example(FULL))
+  np.testing.assert_array_equal(both[-1], causal[-1])
+  for t in range(T - 1):
+    rows = [*range(T - 1, t, -1), t]
+    k = e.k[rows]
+    k[-1] = 0.0
+    later = run(name, example(PAST[: T - t, : T - t], rows=rows, k=k))[-1]
+    assert np.abs(later).max() > 1e-3
+    np.testing.assert_allclose(both[t] - causal[t], later, atol=1e-14)
+
+
+def test_retention_of_both_directions_counts_the_valid_tokens_between():
+  e, valid = example(), np.array([True, True, False, True, False, True])
+  out = run("retention", example(FULL & valid))
+  for n, decay in enumerate([0.9, 0.9, 0.5, 0.5]):
+    for t in range(T):
+      expected = np.zeros(V)
+      for s in np.flatnonzero(valid):
+        count = valid[s + 1 : t + 1].sum() + valid[t:s].sum()
+        expected += decay**count * (e.q[t, n] @ e.k[s, n // 2]) * e.v[s, n // 2] / math.sqrt(H)
+      np.testing.assert_allclose(out[t, n], expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -98,11 +145,9 @@ def test_each_query_head_reads_the_state_of_its_group(name):
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_bias_and_the_future_are_refused(name):
+def test_a_bias_is_refused(name):
   with pytest.raises(ValueError, match="drop the bias"):
     run(name, example(bias=np.zeros((N, T, T))))
-  with pytest.raises(ValueError, match="causal"):
-    run(name, example(np.ones((T, T), bool)))
 
 
 def test_gates_are_of_the_keys_own_input():

@@ -43,6 +43,16 @@ CASES = {
   "unknown split": ("compare", ["--seeds=0"], "--seeds=0"),
   "an override that no task has": ("compare", ["--config.no_such=1"], "--config.no_such=1"),
   "an unclaimed certificate": ("certify", ["--attention=nothing"], "unknown attention variant 'nothing'"),
+  "a limit without mutants": ("certify", ["--attention=softmax", "--limit=3"], "add --mutate"),
+  "mutants of a mixture": ("certify", ["--attention=softmax+local", "--mutate"], "name its parts"),
+  "nothing to draw": ("visualize", [], "--zoo"),
+  "not a picture": ("visualize", ["--zoo", "--out=zoo.jpg"], "--out=zoo.jpg"),
+  "nowhere to draw": ("visualize", ["--zoo", "--out=no/such/zoo.png"], "--out=no/such/zoo.png"),
+  "positions that a variant has no use for": (
+    "recall",
+    ["--attention=mla", "--config.model.positions=rope"],
+    "turns queries and keys",
+  ),
 }
 
 

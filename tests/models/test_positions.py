@@ -1,13 +1,15 @@
-"""The rule for positions, and the codes themselves."""
+"""Specs of positions, and the rule for which layer takes which code."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Dims
-from attention_lab.models.positions import check_widths, resolve, rope, rotates, sincos2d, sinusoidal
+from attention_lab.attention.base import Dims, Refused
+from attention_lab.models.codes import Learned
+from attention_lab.models.positions import NAMES, check_widths, inside, parse, resolve, to_string
+from attention_lab.models.relative_bias import Bias2d
+from attention_lab.models.rope import Rope, Rotation
+
+FLAG = "--config.model.positions"
 
 
 @pytest.mark.parametrize(
@@ -24,68 +26,119 @@ from attention_lab.models.positions import check_widths, resolve, rope, rotates,
   ],
 )
 def test_auto_gives_each_layer_what_its_variant_needs(attention, comes_to):
-  assert resolve("auto", spec.layers(attention, 2)) == comes_to
+  codes = resolve("auto", spec.layers(attention, 2))
+  assert to_string(codes) == comes_to
+  assert resolve(comes_to, spec.layers(attention, 2)) == codes
 
 
-def test_rope_turns_only_layers_with_queries_and_keys_and_no_positions_of_their_own():
-  turned = {
-    name: rotates("rope+learned", spec.parse(name)) for name in ("softmax", "linear", "alibi", "pooling", "fourier")
-  }
-  assert turned == {"softmax": True, "linear": True, "alibi": False, "pooling": False, "fourier": False}
-  assert not rotates("learned", spec.parse("softmax"))
+@pytest.mark.parametrize(
+  "text, canonical",
+  [(name, name) for name in (*NAMES, "none")]
+  + [
+    ("rope(scaling='yarn', factor=4.0, length=1024)", "rope(scaling='yarn', factor=4.0, length=1024)"),
+    ("rope(500000.0, 0.5)", "rope(base=500000.0, fraction=0.5)"),
+    (" rope( base=10000.0 ) ", "rope"),
+    ("rope2d(base=10000.0)", "rope2d(base=10000.0)"),
+    ("bias2d + sincos2d+rope2d", "bias2d+sincos2d+rope2d"),
+  ],
+)
+def test_a_spec_has_one_short_form_that_parses_to_the_same_codes(text, canonical):
+  assert to_string(parse(text)) == canonical
+  assert parse(canonical) == parse(text)
+
+
+def test_codes_act_only_in_layers_that_can_take_them_and_have_no_positions_of_their_own():
+  names = ("softmax", "linear", "alibi", "pooling", "fourier", "softmax+local")
+  turned = {name for name in names if inside(parse("rope+learned"), spec.parse(name), Rotation)}
+  biased = {name for name in names if inside(parse("bias2d+learned"), spec.parse(name), Bias2d)}
+  assert turned == {"softmax", "linear", "softmax+local"}
+  assert biased == {"softmax", "softmax+local"}
+  assert inside((Learned(),), spec.parse("softmax"), Rotation) is None
+  assert inside(parse("rope(base=50.0)"), spec.parse("softmax"), Rotation) == Rope(base=50.0)
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    ("lerned", f"{FLAG}=lerned is unknown, did you mean 'learned'?; choices: auto, none"),
+    ("rope3d(base=2.0)", f"{FLAG}=rope3d is unknown, did you mean 'rope2d'?"),
+    ("rope(facto=2.0)", f"{FLAG}=rope(facto=2.0): rope has no hyper-parameter 'facto', did you mean 'factor'?"),
+    ("rope(scaling='yran', factor=2.0)", "rope: scaling=yran is unknown, did you mean 'yarn'?"),
+    ("rope(base='big')", "rope: base='big' must be float"),
+    ("rope(base=big)", "rope: arguments are literals"),
+    ("rope(factor=2.0)", "rope: factor=2.0 needs scaling='linear', 'ntk' or 'yarn'"),
+    ("rope(scaling='ntk', factor=0.5)", "rope: factor=0.5 must be at least 1"),
+    ("rope(scaling='linear', factor=2.0, length=8)", "rope: length=8 belongs to scaling='yarn'"),
+    ("rope(beta=8.0)", "rope: beta=8.0 belongs to scaling='yarn'"),
+    ("rope(scaling='yarn', factor=2.0)", "rope: scaling='yarn' needs length"),
+    ("rope(scaling='yarn', length=8, alpha=40.0)", "rope: alpha=40.0 must be at least 0 and below beta=32.0"),
+    ("rope(fraction=0.0)", "rope: fraction=0.0 must lie in (0, 1]"),
+    ("rope2d(base=1.0)", "rope2d: base=1.0 must be above 1"),
+    ("rope(", "is malformed"),
+    ("rope|learned", "is malformed: codes hold for all layers"),
+    ("2*rope", "is malformed: codes hold for all layers"),
+    ("auto+learned", "auto stands alone"),
+    ("none()", "none stands alone"),
+    ("rope+rope2d", "rope and rope2d both act on queries and keys; give one of the two"),
+    ("learned+sincos2d", "learned and sincos2d both act on embeddings"),
+  ],
+)
+def test_a_wrong_spec_is_refused_in_one_line(given, message):
+  with pytest.raises(ValueError) as caught:
+    resolve(given, spec.layers("softmax", 1), grid=True)
+  assert message in str(caught.value)
+  assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
   "given, attention, message",
   [
-    ("lerned", "softmax", r"--config.model.positions=lerned is unknown, did you mean 'learned'\?; choices: auto, none"),
-    ("rope", "softmax|pooling", "positions=rope turns queries and keys, and pooling lacks them"),
-    ("rope", "alibi", "alibi has positions of its own"),
-    ("sincos2d", "softmax", "sincos2d needs images"),
+    ("rope", "softmax|pooling", "positions=rope turns queries and keys, and pooling lacks them; give auto or learned"),
+    ("rope2d", "pooling", "rope2d turns queries and keys, and pooling lacks them; give sincos2d or learned"),
+    ("rope+learned", "pooling", "rope turns queries and keys, and pooling lacks them"),
+    ("rope", "alibi", "rope: alibi has positions of its own; give auto or none"),
+    ("bias2d", "alibi", "bias2d: alibi has positions of its own"),
+    ("bias2d", "softmax|linear", "bias2d adds to logits, and linear honours no bias; give sincos2d or learned"),
   ],
 )
-def test_what_cannot_be_done_is_refused_by_name(given, attention, message):
-  with pytest.raises(ValueError, match=message):
-    resolve(given, spec.layers(attention, 2))
+def test_a_variant_that_cannot_take_a_code_is_refused_by_name(given, attention, message):
+  with pytest.raises(Refused) as caught:
+    resolve(given, spec.layers(attention, 2), grid=True)
+  assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-  "resolved, message", [("rope", "head_width that 2"), ("sincos2d", "width that 4"), ("none", "")]
+  "given, attention", [("rope+learned", "softmax|pooling"), ("bias2d+rope2d", "softmax|linear"), ("rope", "softmax|t5")]
 )
-def test_widths_that_the_codes_cannot_halve_are_refused(resolved, message):
-  dims = Dims(model=6, heads=2, kv_heads=2, head=3, value=3, max_len=4)
-  if not message:
-    check_widths(resolved, dims)
-    return
-  with pytest.raises(ValueError, match=message):
-    check_widths(resolved, dims)
+def test_each_layer_needs_one_code_and_each_code_one_layer(given, attention):
+  assert resolve(given, spec.layers(attention, 2), grid=True) == parse(given)
 
 
-def test_rope_equals_a_product_of_complex_numbers():
-  x = np.asarray(jax.random.normal(jax.random.key(0), (1, 5, 2, 6)))
-  angles = np.arange(5)[:, None] * 10_000.0 ** (-np.arange(3) / 3)
-  turned = (x[..., :3] + 1j * x[..., 3:]) * np.exp(1j * angles)[None, :, None]
-  expected = np.concatenate([turned.real, turned.imag], axis=-1)
-  np.testing.assert_allclose(rope(jnp.asarray(x), jnp.arange(5)[None]), expected, atol=1e-5)
+@pytest.mark.parametrize("given, instead", [("sincos2d", "sinusoidal"), ("rope2d", "rope"), ("bias2d", "rope")])
+def test_codes_of_rows_and_columns_need_a_grid(given, instead):
+  with pytest.raises(ValueError, match=f"positions={given} needs images; give {instead}"):
+    resolve(given, spec.layers("softmax", 2))
 
 
-def test_products_of_rotated_queries_and_keys_depend_on_the_distance_alone():
-  q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
-  products = [float(jnp.vdot(rope(q, jnp.array([[i + 3]])), rope(k, jnp.array([[i]])))) for i in (0, 5, 90)]
-  np.testing.assert_allclose(products, products[0], atol=1e-5)
+@pytest.mark.parametrize(
+  "given, head, message",
+  [
+    ("rope", 3, "rope needs a --config.model.head_width that 2 divides, not 3"),
+    ("rope2d", 6, "rope2d needs a --config.model.head_width that 4 divides, not 6"),
+    ("rope(fraction=0.5)", 6, "fraction=0.5 of --config.model.head_width=6 is 3 channels; give one that is a positive"),
+    ("rope(fraction=0.3)", 8, "is 2.4 channels"),
+    ("rope(scaling='ntk')", 2, "scaling='ntk' needs 4 channels that turn"),
+    ("sinusoidal", 4, "sinusoidal needs a --config.model.width that 2 divides, not 7"),
+    ("sincos2d", 4, "sincos2d needs a --config.model.width that 4 divides, not 7"),
+  ],
+)
+def test_widths_that_the_codes_cannot_halve_are_refused(given, head, message):
+  with pytest.raises(ValueError) as caught:
+    check_widths(parse(given), Dims(model=7, heads=2, kv_heads=2, head=head, value=head, max_len=4))
+  assert message in str(caught.value)
 
 
-def test_sinusoids_equal_their_formula():
-  table = np.asarray(sinusoidal(jnp.array([[0, 3]]), 4))[0]
-  np.testing.assert_allclose(table[0], [0, 0, 1, 1])
-  np.testing.assert_allclose(table[1], [np.sin(3), np.sin(0.03), np.cos(3), np.cos(0.03)], atol=1e-6)
-
-
-def test_grid_codes_have_rows_in_one_half_and_columns_in_the_other_and_spare_the_class_token():
-  codes = np.asarray(sincos2d((2, 3), 1, 8))[0]
-  assert codes.shape == (7, 8)
-  np.testing.assert_array_equal(codes[0], 0)
-  grid = codes[1:].reshape(2, 3, 8)
-  assert (grid[:, :1, :4] == grid[:, :, :4]).all()
-  assert (grid[:1, :, 4:] == grid[:, :, 4:]).all()
-  assert len({tuple(code) for code in codes}) == 7
+def test_widths_that_fit_pass():
+  dims = Dims(model=8, heads=2, kv_heads=2, head=20, value=20, max_len=4)
+  for text in ("none", "rope(fraction=0.1)", "rope(fraction=0.3)", "rope2d(fraction=0.2)", "sincos2d", "bias2d"):
+    check_widths(parse(text), dims)

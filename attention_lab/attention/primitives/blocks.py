@@ -32,6 +32,7 @@ class Block(NamedTuple):
   readable: Bool[Array, "C #N T S"]
   bias: Float[Array, "#C #N #T #S"] | None
   per_head: Any  # the variant's own arrays, `C N …`
+  example: Int[Array, " C"]  # the batch's example that each group belongs to
 
 
 Equation = Callable[[Block], Array]
@@ -148,7 +149,7 @@ def _attend_chunk(
       mask.causal, mask.window, groups.prefix, queries.valid, keys.valid, queries.segments, keys.segments, explicit
     )
     readable = local.dense(size, seen, Positions(q=queries.i, k=keys.j))
-    return equation(Block(queries.q, keys.k, keys.v, queries.i, keys.j, readable, bias, own))
+    return equation(Block(queries.q, keys.k, keys.v, queries.i, keys.j, readable, bias, own, where[0]))
 
   step = jax.checkpoint(attend) if plan.recompute else attend
   if plan.blocks == 1:

@@ -10,12 +10,15 @@ pairs inside them (Yang et al. 2023, https://arxiv.org/abs/2312.06635, section 4
 one unit lower triangular system for all u_t (Yang et al. 2024, https://arxiv.org/abs/2406.06484, section 3), solved by
 matrix products.
 
-Order in the sequence is order in the array, whatever the positions. The state starts anew with each contiguous run of
-a segment. A key that is hidden (kv_valid, an empty slot) is skipped: it is not written and nothing decays there.
+Without a causal mask a pass over the reversed sequence is added, in which a token reads before it writes, so that the
+diagonal counts once. Order in the sequence is order in the array, whatever the positions. The state starts anew with
+each contiguous run of a segment. A key that is hidden (kv_valid, an empty slot) is skipped: it is not written and
+nothing decays there.
 """
 
 import abc
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -23,10 +26,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from attention_lab.attention.base import HEADS, Attention, Call, Claims, Dims, Params, check_extend, logits_dtype
+from attention_lab.attention.base import HEADS, Attention, Call, Claims, Dims, Params, check_extend, logits_dtype, wide
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.primitives.plan import pad, split
+from attention_lab.attention.primitives.layout import heads_last
+from attention_lab.attention.primitives.plan import pad, split, time_axis
+from attention_lab.attention.primitives.triangular import solve
 
+RATES = (1.0, 16.0)  # exp(A) at the start
+STEPS = (1e-3, 1e-1)  # softplus(b) at the start
 BLOCK = 8  # tokens whose decays are compared in pairs when each channel has its own
 
 
@@ -65,7 +72,7 @@ class Gated(Attention):
 
   def claims(self) -> Claims:
     masks = frozenset({"causal", "q_valid", "kv_valid", "segments"})
-    return Claims(masks=masks, requires_causal=True, cross=False, exactness="other", time=1, memory=1, state=0)
+    return Claims(masks=masks, cross=False, exactness="other", time=1, memory=1, state=0)
 
   def attend(self, params: Params, q: Array, k: Array, v: Array, call: Call) -> Float[Array, "B T N V"]:
     (B, T), mask = v.shape[:2], call.mask
@@ -76,7 +83,10 @@ class Gated(Attention):
       runs += jnp.pad(jnp.cumsum(borders, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
     tokens = self._tokens(params, q, k, v, call.x, valid)._replace(runs=runs)
     state = jnp.zeros((B, *tokens.k.shape[1::2], v.shape[3]), tokens.v.dtype)
-    out = _heads_last(scan(tokens, state, self.chunk)[0])
+    out = scan(tokens, state, self.chunk)[0]
+    if not mask.causal:
+      out += jnp.flip(scan(jax.tree.map(_reversed, tokens), state, self.chunk, own_key=False)[0], axis=3)
+    out = heads_last(out)
     if mask.q_segments is not None:
       shared = jnp.all(mask.q_segments == mask.k_segments, axis=1)[:, None, None, None]
       out = jnp.where(shared, out, jnp.nan)
@@ -84,13 +94,13 @@ class Gated(Attention):
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> dict[str, Array]:
     shape = (batch, dims.kv_heads, dims.head, dims.value)
-    return {"memory": jnp.zeros(shape, jnp.promote_types(dtype, jnp.float32))}
+    return {"memory": jnp.zeros(shape, wide(dtype))}
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask: Mask = CAUSAL):
     check_extend(self, mask, lengths)
     real = jnp.ones((1, v.shape[1]), bool) if lengths is None else jnp.arange(v.shape[1])[None] < lengths[:, None]
     out, after = scan(self._tokens(params, q, k, v, x, real), state["memory"], self.chunk)
-    out = jnp.where(real[:, :, None, None], _heads_last(out), 0.0)
+    out = jnp.where(real[:, :, None, None], heads_last(out), 0.0)
     return {"memory": after.astype(state["memory"].dtype)}, out.astype(v.dtype)
 
   def project(self, params: Params, x: Any, k: Array) -> Array:
@@ -134,29 +144,34 @@ def own(array: Array, heads: int, axis: int) -> Array:
   return jax.lax.dynamic_slice_in_dim(array, shard * heads, heads, axis)
 
 
-def unit(x: Float[Array, "*B H"]) -> Float[Array, "*B H"]:
-  """Scaled to length 1 along the last axis: x / √(‖x‖² + 1e-6)."""
-  return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
+def timescales(key: Array, heads: int) -> dict[str, Array]:
+  """Rates A with exp(A) uniform in `RATES` and biases b with softplus(b) log-uniform in `STEPS`, as Mamba-2 starts."""
+  rates, steps = jax.random.split(key)
+  low, high = map(math.log, STEPS)
+  step = jnp.exp(jax.random.uniform(steps, (heads,), minval=low, maxval=high))
+  rate = jax.random.uniform(rates, (heads,), minval=RATES[0], maxval=RATES[1])
+  return {"bias": jnp.log(jnp.expm1(step)), "rate": jnp.log(rate)}
 
 
 def scan(
-  tokens: Tokens, state: Float[Array, "B K H V"], chunk: int
+  tokens: Tokens, state: Float[Array, "B K H V"], chunk: int, own_key: bool = True
 ) -> tuple[Float[Array, "B K G T V"], Float[Array, "B K H V"]]:
-  """What each token reads, starting from `state`, and the state after the last token."""
+  """What each token reads, starting from `state`, and the state after the last; own_key: reads what it wrote."""
   T = tokens.q.shape[3]
   size = min(chunk, T)
   blocks = -(-T // size)
   runs = jnp.pad(tokens.runs, ((0, 0), (0, blocks * size - T)), mode="edge")
   whole = jax.tree.map(lambda a: pad(a, blocks * size), tokens)._replace(runs=runs)
   carry = (state.astype(tokens.v.dtype), runs[:, 0])
+  step = functools.partial(_step, own_key)
   if blocks == 1:
-    (state, _), out = _step(carry, whole)
+    (state, _), out = step(carry, whole)
     return out, state
-  (state, _), out = jax.lax.scan(jax.checkpoint(_step), carry, jax.tree.map(lambda a: split(a, blocks), whole))
+  (state, _), out = jax.lax.scan(jax.checkpoint(step), carry, jax.tree.map(lambda a: split(a, blocks), whole))
   return jnp.moveaxis(out, 0, 3).reshape(*out.shape[1:4], -1, out.shape[-1])[..., :T, :], state
 
 
-def _step(carry: tuple, tokens: Tokens) -> tuple[tuple, Array]:
+def _step(own_key: bool, carry: tuple, tokens: Tokens) -> tuple[tuple, Array]:
   """One chunk against itself and against the state of all before it."""
   (state, carried), (q, k, v, decay, write, runs) = carry, tokens
   same = (runs[:, :, None] == runs[:, None, :]) & jnp.tril(jnp.ones((1, *(runs.shape[1],) * 2), bool))
@@ -168,42 +183,12 @@ def _step(carry: tuple, tokens: Tokens) -> tuple[tuple, Array]:
   if write is not None:
     known = jnp.einsum("bkth,bkhv->bktv", k * since, state)
     system = write * jnp.where(jnp.tril(same, -1)[:, None], _weights(k[:, :, None], k, decay)[:, :, 0], 0.0)
-    v = _solve(system, write * (v - known))
-  weights = jnp.where(same[:, None, None], _weights(q, k, decay), 0.0)
+    v = solve(system, write * (v - known))
+  read = same if own_key else jnp.tril(same, -1)
+  weights = jnp.where(read[:, None, None], _weights(q, k, decay), 0.0)
   before = jnp.einsum("bkgth,bkhv->bkgtv", q * since[:, :, None], state)
   after = since[:, :, -1, :, None] * state + jnp.einsum("bkth,bktv->bkhv", k * until, v)
   return (after, last), before + jnp.einsum("bkgts,bksv->bkgtv", weights, v)
-
-
-def _solve(lower: Float[Array, "B K C C"], right: Float[Array, "B K C V"]) -> Float[Array, "B K C V"]:
-  """Solves u + lower u = right for a strictly lower triangular matrix; derivatives are those of the equation."""
-  inverse = _inverse(jax.lax.stop_gradient(lower))
-  return jax.lax.custom_linear_solve(
-    lambda u: u + lower @ u,
-    right,
-    solve=lambda _, b: jnp.matmul(inverse, b, precision="highest"),
-    transpose_solve=lambda _, b: jnp.matmul(jnp.swapaxes(inverse, -1, -2), b, precision="highest"),
-  )
-
-
-def _inverse(lower: Float[Array, "B K C C"]) -> Float[Array, "B K C C"]:
-  """(1 + lower)⁻¹ from blocks on the diagonal, two at a time: [[A, 0], [L, D]]⁻¹ = [[A⁻¹, 0], [−D⁻¹LA⁻¹, D⁻¹]].
-
-  No power of `lower` is formed. The entries of every block lie in −1 … 1, for each step of the rule is a contraction.
-  """
-  B, K, C = lower.shape[:3]
-  size, full = 1, 2 ** math.ceil(math.log2(C))
-  lower = jnp.pad(lower, ((0, 0), (0, 0), (0, full - C), (0, full - C)))
-  inverse = jnp.ones((B, K, full, 1, 1), lower.dtype)
-  while size < full:
-    pairs = lower.reshape(B, K, full // (2 * size), 2, size, full // (2 * size), 2, size)[:, :, :, 1, :, :, 0]
-    corner = jnp.einsum("bkipiq->bkipq", pairs)
-    first, second = inverse[:, :, ::2], inverse[:, :, 1::2]
-    corner = -jnp.matmul(second, jnp.matmul(corner, first, precision="highest"), precision="highest")
-    top, bottom = [first, jnp.zeros_like(first)], [corner, second]
-    inverse = jnp.concatenate([jnp.concatenate(row, axis=-1) for row in (top, bottom)], axis=-2)
-    size *= 2
-  return inverse[:, :, 0, :C, :C]
 
 
 def _weights(q: Array, k: Array, decay: Array) -> Float[Array, "B K G C C"]:
@@ -233,6 +218,5 @@ def _between(decay: Float[Array, "*B C W"]) -> Float[Array, "*B C C W"]:
   return jnp.cumsum(jnp.where(later, decay[..., :, None, :], 0.0), axis=-3)
 
 
-def _heads_last(out: Float[Array, "B K G T V"]) -> Float[Array, "B T N V"]:
-  out = jnp.moveaxis(out, 3, 1)
-  return out.reshape(*out.shape[:2], -1, out.shape[-1])
+def _reversed(array: Array) -> Array:
+  return jnp.flip(array, axis=time_axis(array))

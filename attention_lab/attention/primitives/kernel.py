@@ -5,11 +5,22 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from attention_lab.attention.base import Attention, Call, Claims, Dims, Params, Refused, check_extend, logits_dtype
+from attention_lab.attention.base import (
+  Attention,
+  Call,
+  Claims,
+  Dims,
+  Params,
+  Refused,
+  check_extend,
+  logits_dtype,
+  wide,
+)
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.primitives import recurrence
+from attention_lab.attention.primitives.layout import heads_last
 from attention_lab.attention.primitives.recurrence import Features
 
 
@@ -27,6 +38,10 @@ class Kernel(Attention):
   def feature_maps(self, params: Params, q: Any, k: Any, v: Array) -> tuple[Array, Array]:
     """φ of the queries `B T N M` and of the keys `B S K M`, not negative."""
 
+  def at(self, params: Params, features: Float[Array, "B L N M"], positions: Int[Array, "#B L"]) -> Array:
+    """Features of tokens at their positions; a variant with own_positions overrides it, and its state counts tokens."""
+    return features
+
   @abc.abstractmethod
   def width(self, dims: Dims) -> int:
     """M, the number of features."""
@@ -37,8 +52,10 @@ class Kernel(Attention):
 
   def attend(self, params: Params, q: Any, k: Any, v: Array, call: Call) -> Float[Array, "B T N V"]:
     mask, S = call.mask, v.shape[1]
-    features = self._split(*self.feature_maps(params, q, k, v), v)
-    T = features.q.shape[3]
+    q, k = self.feature_maps(params, q, k, v)
+    T = q.shape[1]
+    q, k = self.at(params, q, call.positions.queries(T)), self.at(params, k, call.positions.keys(S))
+    features = self._split(q, k, v)
     cross = T != S or (call.y is not None and call.y is not call.x)
     if mask.q_segments is not None and cross:
       raise Refused(
@@ -61,18 +78,24 @@ class Kernel(Attention):
     return _normalised(recurrence.full(features))
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> dict[str, Array]:
-    return {
-      "sum": jnp.zeros((batch, dims.kv_heads, self.width(dims), dims.value + 1), jnp.promote_types(dtype, jnp.float32))
-    }
+    shape = (batch, dims.kv_heads, self.width(dims), dims.value + 1)
+    state = {"sum": jnp.zeros(shape, wide(dtype))}
+    return state | {"length": jnp.zeros((batch,), jnp.int32)} if self.claims().own_positions else state
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask: Mask = CAUSAL):
     check_extend(self, mask, lengths)
-    features = self._split(*self.feature_maps(params, q, k, v), v)
+    q, k = self.feature_maps(params, q, k, v)
+    after, place = {}, jnp.arange(v.shape[1], dtype=jnp.int32)[None]
+    if "length" in state:
+      after["length"] = state["length"] + (v.shape[1] if lengths is None else lengths)
+      positions = state["length"][:, None] + place
+      q, k = self.at(params, q, positions), self.at(params, k, positions)
+    features = self._split(q, k, v)
     if lengths is not None:
-      real = jnp.arange(v.shape[1])[None] < lengths[:, None]
+      real = place < lengths[:, None]
       features = _only(features, real, real)
-    out, after = recurrence.scan(features, state["sum"], self.chunk)
-    return {"sum": after.astype(state["sum"].dtype)}, _normalised(out).astype(v.dtype)
+    out, total = recurrence.scan(features, state["sum"], self.chunk)
+    return after | {"sum": total.astype(state["sum"].dtype)}, _normalised(out).astype(v.dtype)
 
   def _split(self, q: Array, k: Array, v: Array) -> Features:
     """Heads to the front, and a column of ones beside the values, whose sum is the normaliser."""
@@ -91,5 +114,4 @@ def _only(features: Features, q_valid: Array, k_valid: Array) -> Features:
 def _normalised(out: Float[Array, "B K G T W"]) -> Float[Array, "B T N V"]:
   """Divides by the sum of weights; a query that read nothing has sum 0 and gets zeros."""
   total = out[..., -1:]
-  out = jnp.moveaxis(out[..., :-1] / jnp.where(total == 0.0, 1.0, total), 3, 1)
-  return out.reshape(*out.shape[:2], -1, out.shape[-1])
+  return heads_last(out[..., :-1] / jnp.where(total == 0.0, 1.0, total))

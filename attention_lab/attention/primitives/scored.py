@@ -6,10 +6,12 @@ import abc
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, Params
 from attention_lab.attention.mask import Mask
+from attention_lab.attention.positions import Positions
 from attention_lab.attention.primitives import softmax
 from attention_lab.attention.primitives.blocks import Block, attend_in_blocks, biased, combine, dots
 
@@ -28,27 +30,34 @@ class Scored(Attention):
   def logits(self, params: Params, block: Block) -> Float[Array, "C N T S"]:
     """The scores of a block, without the caller's bias."""
 
-  def pattern(self, i: Array, j: Array) -> Bool[Array, "..."] | bool:
-    """Which keys at positions j the query at i may read, whatever the mask says."""
-    return True
-
   def weights(self, logits: Float[Array, "C N T S"], readable: Bool[Array, "C #N T S"]) -> Float[Array, "C N T S"]:
     """Logits to weights; 0 where not readable."""
     return softmax.weights(logits, readable)
 
+  def reads(self, params: Params, block: Block, positions: Positions) -> Bool[Array, "C #N T S"] | bool:
+    """Which pairs of a block the variant itself lets be read: its pattern."""
+    return self.pattern(params, block.i[:, None, :, None], block.j[:, None, None, :])
+
   def span(self) -> int | None:
     """W if the pattern lies within |i − j| < W: blocks beyond are not computed, and a ring of W decodes."""
     return None
+
+  def reach(self, positions: Positions) -> int | None:
+    """The span in a call at these positions."""
+    return self.span()
 
   def capacity(self, dims: Dims) -> int:
     return self.span() or dims.max_len
 
   def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Array:
     def equation(block: Block) -> Array:
-      readable = block.readable & self.pattern(block.i[:, None, :, None], block.j[:, None, None, :])
+      readable = block.readable & self.reads(params, block, call.positions)
       return combine(self.weights(biased(self.logits(params, block), block), readable), block)
 
-    mask = call.mask & Mask(window=self.span())
+    if q is None:  # no projections but v: the engine wants some
+      k = jnp.zeros_like(v[..., :1])
+      q = jnp.zeros((len(v), call.positions.queries(v.shape[1]).shape[1], *k.shape[2:]), k.dtype)
+    mask = call.mask & Mask(window=self.reach(call.positions))
     per_head = params.get("per_head", params.get("fixed", {}).get("per_head", ()))
     return attend_in_blocks(equation, q, k, v, call._replace(mask=mask), per_head=per_head, depth=self.depth(q))
 

@@ -13,9 +13,14 @@ def weights(logits: Float[Array, "*B T S"], readable: Bool[Array, "*#B #T #S"]) 
   return numerators / total
 
 
-def average(logits: Float[Array, "C N T S"], block: Block) -> Float[Array, "C N T V"]:
-  """Softmax-weighted values of a block; the division comes after the product with the values, being cheaper there."""
-  numerators, total = _exponentials(logits, block.readable)
+def average(
+  logits: Float[Array, "C N T S"], block: Block, sink: Float[Array, "C N 1 1"] | None = None
+) -> Float[Array, "C N T V"]:
+  """Softmax-weighted values of a block; the division comes after the product with the values, being cheaper there.
+
+  sink: a logit that joins the normaliser and has no value.
+  """
+  numerators, total = _exponentials(logits, block.readable, sink)
   return combine(numerators, block) / total
 
 
@@ -29,9 +34,12 @@ def soft_cap(logits: Float[Array, "..."], cap: float | None) -> Float[Array, "..
   return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
-def _exponentials(logits: Array, readable: Array) -> tuple[Array, Array]:
+def _exponentials(logits: Array, readable: Array, sink: Array | None = None) -> tuple[Array, Array]:
   logits = jnp.where(readable, logits, -jnp.inf)
-  largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-  numerators = jnp.exp(logits - jnp.where(jnp.isfinite(largest), largest, 0.0))
+  largest = jnp.max(logits, axis=-1, keepdims=True)
+  largest = jax.lax.stop_gradient(largest if sink is None else jnp.maximum(largest, sink))
+  largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+  numerators = jnp.exp(logits - largest)
   total = jnp.sum(numerators, axis=-1, keepdims=True)
+  total = total if sink is None else total + jnp.exp(sink - largest)
   return numerators, jnp.where(total == 0.0, 1.0, total)

@@ -26,5 +26,5 @@ class BlockLocal(Scaled):
   def span(self):
     return self.block
 
-  def pattern(self, i, j):
+  def pattern(self, params, i, j):
     return i // self.block == j // self.block

@@ -11,11 +11,10 @@ training sequences.
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import logits_dtype
 from attention_lab.attention.primitives.blocks import dots
+from attention_lab.attention.primitives.norms import unit
 from attention_lab.attention.primitives.scored import Scored
 
 
@@ -27,9 +26,4 @@ class Cosine(Scored):
     return {"scale": jnp.asarray(self.scale, jnp.float32)}
 
   def logits(self, params, block):
-    return params["scale"] * dots(block._replace(q=_unit(block.q), k=_unit(block.k)))
-
-
-def _unit(x):
-  wide = x.astype(logits_dtype(x))
-  return (wide * jax.lax.rsqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
+    return params["scale"] * dots(block._replace(q=unit(block.q), k=unit(block.k)))

@@ -4,7 +4,7 @@
 
 k̂ = k / √(‖k‖² + 1e-6): what the memory holds under a key is replaced and not added to. w (`kernel`, D K) and b
 (`bias`, K) set how much of it. Time O(T·(H·V + (H + V + chunk)·chunk)) and memory O(T), in chunks, each with one
-triangular system; decoding state H × V a key head. Honours causal (and needs it), padding and segments: a hidden key
+triangular system; decoding state H × V a key head. Honours causal, padding and segments: a hidden key
 is skipped. Refuses windows, prefixes, explicit masks, biases and cross-attention. Departures: queries are scaled by
 1/√H and neither normalised nor passed through SiLU; short convolutions and the output norm belong to the paper's
 layer.
@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.gated import Gated, Gates, unit
+from attention_lab.attention.primitives.gated import Gated, Gates
+from attention_lab.attention.primitives.norms import unit
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims
 from attention_lab.attention.primitives import softmax
 from attention_lab.attention.primitives.blocks import attend_in_blocks, combine, dots
+from attention_lab.attention.primitives.norms import root_mean_square
 
 NAMES = ("query1", "key1", "query2", "key2")
 
@@ -47,6 +48,6 @@ class Differential(Attention):
         for part in halves
       ]
       out = combine(maps[0] - factor * maps[1], block)
-      return out * jax.lax.rsqrt(jnp.mean(out * out, axis=-1, keepdims=True) + 1e-5) * (1.0 - self.initial)
+      return root_mean_square(out, 1e-5) * (1.0 - self.initial)
 
     return attend_in_blocks(equation, q, k, v, call)

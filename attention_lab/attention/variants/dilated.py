@@ -10,6 +10,8 @@ keys and values. Honours every mask and a bias; refuses nothing.
 
 import dataclasses
 
+import jax.numpy as jnp
+
 from attention_lab.attention.primitives.scored import Scaled
 
 
@@ -28,5 +30,5 @@ class Dilated(Scaled):
   def span(self):
     return self.window * self.dilation
 
-  def pattern(self, i, j):
-    return (i - j) % self.dilation == 0
+  def pattern(self, params, i, j):
+    return ((i - j) % self.dilation == 0) & (jnp.abs(i - j) < self.span())

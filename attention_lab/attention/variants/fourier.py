@@ -4,16 +4,21 @@ Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824, section 3.2. A control 
 
     out = Re(F_seq(F_hidden(x))),   F the discrete Fourier transform, not normalised
 
-It reads the layer's input and has no projections at all. Time O(T·log T), memory O(T). Every place of the transform
-depends on the whole sequence, so every mask is refused, and with them decoding, biases and cross-attention.
+It reads the layer's input and has no projections at all. Each example is transformed over its own number n of valid
+tokens, in array order, by Bluestein's chirps: rs = (r² + s² − (r − s)²) / 2 makes a transform of any length a
+convolution (https://doi.org/10.1109/TAU.1970.1162132). Time O(T·log T), memory O(T). Honours padding. Every place of
+the transform depends on the whole sequence, so every other mask is refused, and with them decoding, biases and
+cross-attention.
 """
 
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attention, Claims, Refused
+from attention_lab.attention.base import Attention, Claims, logits_dtype
+from attention_lab.attention.primitives.places import refuse_positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +27,39 @@ class Fourier(Attention):
 
   def claims(self) -> Claims:
     return Claims(
-      cross=False, decode=False, grouped=False, per_query=False, mixes_heads=True, exactness="other", time=1
+      masks=frozenset({"q_valid", "kv_valid"}),
+      cross=False,
+      decode=False,
+      grouped=False,
+      per_query=False,
+      mixes_heads=True,
+      exactness="other",
+      time=1,
     )
 
   def attend(self, params, q, k, v, call):
-    if not call.positions.known:
-      raise Refused("Fourier transforms places in the array and has no use for positions: leave positions out")
-    x = call.x.astype(jnp.promote_types(call.x.dtype, jnp.float32))
-    return jnp.fft.fft2(x, axes=(1, 2)).real.astype(call.x.dtype)
+    refuse_positions(self, call)
+    x, mask = call.x.astype(logits_dtype(call.x)), call.mask
+    mixed = jnp.fft.fft(x, axis=2)
+    if mask.kv_valid is None:
+      mixed = jnp.fft.fft(mixed, axis=1)
+    else:
+      mixed = jax.vmap(_transform)(mixed, jnp.broadcast_to(mask.kv_valid, x.shape[:2]))
+    out = mixed.real if mask.q_valid is None else jnp.where(mask.q_valid[:, :, None], mixed.real, 0.0)
+    return out.astype(call.x.dtype)
+
+
+def _transform(x, valid):
+  """The transform over the valid rows of x `T D`, with zeros at the others."""
+  T = len(x)
+  rank, count = jnp.cumsum(valid) - 1, jnp.sum(valid)
+  packed = jnp.zeros_like(x).at[jnp.where(valid, rank, T)].set(x, mode="drop")
+  place = jnp.arange(T, dtype=jnp.uint32)
+  square = (place * place) % jnp.maximum(2 * count, 1).astype(jnp.uint32)  # exact up to T = 65,535
+  angle = square.astype(x.real.dtype) * (jnp.pi / jnp.maximum(count, 1).astype(x.real.dtype))
+  chirp = jnp.exp(-1j * angle)
+  size = 2 * T
+  kernel = jnp.zeros(size, chirp.dtype).at[:T].set(chirp.conj()).at[size - T + 1 :].set(chirp.conj()[:0:-1])
+  spectrum = jnp.fft.fft(packed * chirp[:, None], size, axis=0) * jnp.fft.fft(kernel)[:, None]
+  out = jnp.fft.ifft(spectrum, axis=0)[:T] * chirp[:, None]
+  return jnp.where(valid[:, None], out[jnp.where(valid, rank, 0)], 0.0)

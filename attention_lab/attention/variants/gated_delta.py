@@ -6,35 +6,29 @@
 `decay` holds w_a (`kernel`, D K), b_a (`bias`, K) and A (`rate`, K), `write` holds w_b and b_b. exp(A) starts uniform
 in 1 … 16 and softplus(b_a) log-uniform in 0.001 … 0.1, as Mamba-2 does, from which the paper takes α. Time O(T·(H·V +
 (H + V + chunk)·chunk)) and memory O(T), in chunks, each with one triangular system; decoding state H × V a key head.
-Honours causal (and needs it), padding and segments: a hidden key is skipped. Refuses windows, prefixes, explicit
+Honours causal, padding and segments: a hidden key is skipped. Refuses windows, prefixes, explicit
 masks, biases and cross-attention. Departures: queries are scaled by 1/√H and neither normalised nor passed through
 SiLU; short convolutions, output norm and output gate belong to the paper's layer.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.gated import Gated, Gates, own, unit
-
-RATES = (1.0, 16.0)  # exp(A) at the start
-STEPS = (1e-3, 1e-1)  # softplus(b_a) at the start
+from attention_lab.attention.primitives.gated import Gated, Gates, own, timescales
+from attention_lab.attention.primitives.norms import unit
 
 
 @dataclasses.dataclass(frozen=True)
 class GatedDelta(Gated):
   def init(self, key, dims: Dims):
-    decay, write, rates, steps = jax.random.split(key, 4)
+    decay, write, scales = jax.random.split(key, 3)
     D, K = dims.model, dims.kv_heads
-    rate = jnp.log(jax.random.uniform(rates, (K,), minval=RATES[0], maxval=RATES[1]))
-    low, high = map(math.log, STEPS)
-    step = jnp.exp(jax.random.uniform(steps, (K,), minval=low, maxval=high))
     kernels = (jax.random.normal(one, (D, K)) * D**-0.5 for one in (decay, write))
     return {
-      "decay": {"kernel": next(kernels), "bias": jnp.log(jnp.expm1(step)), "rate": rate},
+      "decay": {"kernel": next(kernels), **timescales(scales, K)},
       "write": {"kernel": next(kernels), "bias": jnp.zeros(K)},
     }
 

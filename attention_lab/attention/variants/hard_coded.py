@@ -14,7 +14,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention import cache
 from attention_lab.attention.base import EVERY_MASK, Claims
 from attention_lab.attention.primitives.blocks import distance
 from attention_lab.attention.primitives.scored import Scored
@@ -39,21 +38,7 @@ class HardCoded(Scored):
     offsets = [float(OFFSETS[n % len(OFFSETS)]) for n in range(dims.heads)]
     return {"fixed": {"per_head": {"offset": jnp.asarray(offsets)}}}
 
-  def attend(self, params, q, k, v, call):
-    nothing = _nothing(v)
-    return super().attend(params, *((nothing, nothing) if q is None else (q, k)), v, call)
-
-  def init_state(self, batch, dims, dtype):
-    return cache.empty(batch, dims.max_len, dims.kv_heads, (1, dims.value), dtype)
-
-  def extend(self, params, state, q, k, v, **demands):
-    return super().extend(params, state, _nothing(v), _nothing(v), v, **demands)
-
   def logits(self, params, block):
-    off = distance(block).astype(jnp.float32) + jax.lax.stop_gradient(block.per_head["offset"])[:, :, None, None]
+    offset = jax.lax.stop_gradient(block.per_head["offset"])
+    off = distance(block).astype(offset.dtype) + offset[:, :, None, None]
     return -off * off / (2.0 * self.sigma**2)
-
-
-def _nothing(v):
-  """Queries or keys of width 1, for an engine that wants some."""
-  return jnp.zeros((*v.shape[:3], 1), v.dtype)

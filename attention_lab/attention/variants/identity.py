@@ -23,6 +23,9 @@ class Identity(Attention):
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, cross=False, grouped=False, exactness="other", time=1, state=0)
 
+  def pattern(self, params, i, j):
+    return i == j
+
   def attend(self, params, q, k, v, call: Call):
     mask, positions, T = call.mask, call.positions, v.shape[1]
     i, j = positions.queries(T), positions.keys(T)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, Call, Claims, Dims, logits_dtype
+from attention_lab.attention.primitives import cells, landmarks
+from attention_lab.attention.primitives.layout import heads_last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +37,15 @@ class Linformer(Attention):
     return {name: jax.random.normal(k, shape) * self.rank**-0.5 for name, k in (("keys", keys), ("values", values))}
 
   def attend(self, params, q, k, v, call: Call):
-    (B, T, N, H), (S, K) = q.shape, k.shape[1:3]
+    S = k.shape[1]
     if len(params["keys"]) < S:
       raise ValueError(
         f"Linformer has projections for {len(params['keys'])} positions and was given {S} keys: raise max_len"
       )
     dtype = logits_dtype(q, k, v)
-    valid = call.positions.keys(S) >= 0
-    valid = valid if call.mask.kv_valid is None else valid & call.mask.kv_valid
+    valid = cells.valid_keys(call, S)
     k, v = (jnp.where(valid[:, :, None, None], array, 0.0).astype(dtype) for array in (k, v))
-    k = jnp.einsum("bskh,sr->bkrh", k, params["keys"][:S].astype(dtype))
+    k = jnp.einsum("bskh,sr->brkh", k, params["keys"][:S].astype(dtype))
     v = jnp.einsum("bskv,sr->bkrv", v, params["values"][:S].astype(dtype))
-    logits = jnp.einsum("btkgh,bkrh->bkgtr", q.reshape(B, T, K, N // K, H).astype(dtype), k) * H**-0.5
-    out = jnp.einsum("bkgtr,bkrv->btkgv", jax.nn.softmax(logits), v).reshape(B, T, N, -1)
-    return out if call.mask.q_valid is None else jnp.where(call.mask.q_valid[:, :, None, None], out, 0.0)
+    weights = landmarks.weights(q, k, q.shape[-1] ** -0.5)
+    return heads_last(jnp.einsum("bkgtr,bkrv->bkgtv", weights, v), call.mask.q_valid)

@@ -11,6 +11,8 @@ explicit mask or a bias the time is O(T·S)); refuses nothing.
 
 import dataclasses
 
+import jax.numpy as jnp
+
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.primitives import softmax
@@ -30,6 +32,9 @@ class Local(Attention):
 
   def capacity(self, dims: Dims) -> int:
     return self.window
+
+  def pattern(self, params, i, j):
+    return jnp.abs(i - j) < self.window
 
   def attend(self, params, q, k, v, call: Call):
     scale = softmax.scale(self.scale, q)

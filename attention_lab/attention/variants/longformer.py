@@ -24,5 +24,5 @@ class Longformer(Scaled):
     if self.window < 1 or self.global_tokens < 0:
       raise ValueError(f"window={self.window} must be at least 1 and global_tokens={self.global_tokens} at least 0")
 
-  def pattern(self, i, j):
+  def pattern(self, params, i, j):
     return (jnp.abs(i - j) < self.window) | (j < self.global_tokens) | (i < self.global_tokens)

@@ -14,7 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
+from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, logits_dtype
 from attention_lab.attention.primitives import softmax
 from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, combine, distance, dots
 
@@ -55,7 +55,7 @@ class Relative(Attention):
 
 def _by_distance(q, table, row):
   """q_i·a_d for the row d of each pair: `C N T S`."""
-  products = jnp.einsum("ckgth,rh->ckgtr", q, table.astype(q.dtype), preferred_element_type=jnp.float32)
+  products = jnp.einsum("ckgth,rh->ckgtr", q, table.astype(q.dtype), preferred_element_type=logits_dtype(q))
   products = products.reshape(products.shape[0], -1, *products.shape[3:])
   return jnp.take_along_axis(products, jnp.broadcast_to(row, (*products.shape[:3], row.shape[-1])), axis=-1)
 

@@ -23,5 +23,5 @@ class Strided(Scaled):
     if self.stride < 1:
       raise ValueError(f"stride={self.stride} must be at least 1 position")
 
-  def pattern(self, i, j):
+  def pattern(self, params, i, j):
     return (jnp.abs(i - j) < self.stride) | ((i - j) % self.stride == 0)

@@ -42,10 +42,9 @@ class T5(Scored):
     return {"per_head": {"bias": 0.02 * jax.random.normal(key, (dims.heads, self.buckets))}}
 
   def logits(self, params, block):
-    bucket = self.bucket(-distance(block))
-    table = block.per_head["bias"].astype(jnp.float32)
-    bias = jax.vmap(lambda rows, index: rows[:, index[0]])(table, bucket)
-    return dots(block) * self.scale + bias
+    logits = dots(block) * self.scale
+    table = block.per_head["bias"].astype(logits.dtype)
+    return logits + jax.vmap(lambda rows, index: rows[:, index[0]])(table, self.bucket(-distance(block)))
 
   def bucket(self, offset):
     """The bucket of each key at `offset` = j − i."""

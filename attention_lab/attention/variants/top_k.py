@@ -10,11 +10,9 @@ block of queries; decoding state O(S). Honours every mask and a bias; refuses no
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
-
 from attention_lab.attention.primitives import softmax
 from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.primitives.selection import largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +24,4 @@ class TopK(Scaled):
       raise ValueError(f"k={self.k} must be at least 1 key")
 
   def weights(self, logits, readable):
-    seen = jax.lax.stop_gradient(jnp.where(readable, logits, -jnp.inf))
-    least = jax.lax.top_k(seen, min(self.k, logits.shape[-1]))[0][..., -1:]
-    return softmax.weights(logits, readable & (seen >= least))
+    return softmax.weights(logits, largest(logits, readable, self.k))

@@ -13,6 +13,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
 
 SPECS = ("alibi",)
+LIMITS = ()  # its class takes every value of its fields
 
 
 def slopes(heads: int) -> list[float]:
@@ -25,6 +26,12 @@ def slopes(heads: int) -> list[float]:
   if power == heads:
     return first
   return first + slopes(2 * power)[0::2][: heads - power]
+
+
+def fixed(variant: Any, dims: Any) -> dict:
+  """The slopes of §3, of every query head."""
+  del variant
+  return {"per_head": {"slopes": slopes(dims.heads)}}
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -12,6 +12,7 @@ from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("block_local(block=3)",)
+LIMITS = (("block_local(block=1)", "block_local(block=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -12,6 +12,7 @@ from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("dilated(window=2, dilation=2)",)
+LIMITS = (("dilated(window=1)", "dilated(window=0)"), ("dilated(dilation=1)", "dilated(dilation=0)"))
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

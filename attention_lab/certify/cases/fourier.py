@@ -1,7 +1,9 @@
 """FNet: a two-dimensional Fourier transform in place of attention.
 
 Lee-Thorp et al. 2021 (arXiv 2105.03824), §3: y = Re(F_seq(F_hidden(x))), with the unnormalised discrete transform
-X_k = Σ_n x_n exp(−2πi·n·k / L) along the model width, then along the sequence. It has no heads and takes no mask.
+X_k = Σ_n x_n exp(−2πi·n·k / L) along the model width, then along the sequence. It has no heads and takes no mask
+but padding, which is taken out before the transform, whose length is then that of what remains; padding gives
+zeros.
 """
 
 import cmath
@@ -10,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
+from attention_lab.certify.oracle_more import own_index
+from attention_lab.certify.oracle_zoo import key_input
 
 SPECS = ("fourier",)
 
@@ -25,15 +29,22 @@ def transform(signal: np.ndarray) -> np.ndarray:
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
-  """The real part of the transform over both axes of x, [T, D]."""
+  """The real part of the transform over both axes of the valid tokens, zeros elsewhere, [T, D]."""
   del variant, params
   refuse_bias(example, "fourier")
-  if not example.readable.all():
-    raise ValueError("fourier mixes the whole sequence: it takes no mask")
-  queries, width = example.x.shape
-  mixed = np.zeros((queries, width), complex)
-  for t in range(queries):
-    mixed[t] = transform(example.x[t])
+  x, width = key_input(example), example.x.shape[1]
+  asked, valid = example.readable.any(axis=(0, 2)), example.readable.any(axis=(0, 1))
+  if (example.readable != np.outer(asked, valid)).any():
+    raise ValueError("fourier mixes the whole sequence: it takes no mask but q_valid and kv_valid")
+  tokens = [int(s) for s in np.flatnonzero(valid)]
+  mixed = np.zeros((len(tokens), width), complex)
+  for place, s in enumerate(tokens):
+    mixed[place] = transform(x[s])
   for d in range(width):
     mixed[:, d] = transform(mixed[:, d])
-  return mixed.real
+  out = np.zeros((len(asked), width))
+  for t in range(len(asked)):
+    own = own_index(example, t)
+    if asked[t] and own in tokens:
+      out[t] = mixed[tokens.index(own)].real
+  return out

@@ -12,7 +12,14 @@ import numpy as np
 from attention_lab.certify.oracle import Example, refuse_bias, softmax_mean
 
 SPECS = ("hard_coded",)
+LIMITS = (("hard_coded(sigma=0.001)", "hard_coded(sigma=0.0)"),)
 OFFSETS = (-1, 1, 0)  # of heads 0, 1, 2, and again from head 3
+
+
+def fixed(variant: Any, dims: Any) -> dict:
+  """Where each head looks: the previous, the next and the own position, in turn."""
+  del variant
+  return {"per_head": {"offset": [float(OFFSETS[n % 3]) for n in range(dims.heads)]}}
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

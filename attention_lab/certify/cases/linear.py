@@ -13,6 +13,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, kernel_mean, refuse_bias
 
 SPECS = ("linear(chunk=4)",)
+LIMITS = (("linear(chunk=1)", "linear(chunk=0)"),)
 
 
 def features(x: np.ndarray) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, softmax
 
 SPECS = ("linformer(rank=3)",)
+LIMITS = (("linformer(rank=1)", "linformer(rank=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
 
 SPECS = ("local(window=3)",)
+LIMITS = (("local(window=1)", "local(window=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -12,6 +12,10 @@ from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("longformer(window=2, global_tokens=1)",)
+LIMITS = (
+  ("longformer(window=1)", "longformer(window=0)"),
+  ("longformer(global_tokens=0)", "longformer(global_tokens=-1)"),
+)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kernel_mean, refuse_bias
+from attention_lab.certify.oracle_more import off_normal
 
 SPECS = ("performer(features=8, chunk=4)",)
+LIMITS = (("performer(features=1)", "performer(features=0)"), ("performer(chunk=1)", "performer(chunk=0)"))
 
 
 def features(x: np.ndarray, directions: np.ndarray) -> list[float]:
@@ -20,6 +22,20 @@ def features(x: np.ndarray, directions: np.ndarray) -> list[float]:
   shrunk = x / len(x) ** 0.25
   half_square = sum(float(u * u) for u in shrunk) / 2
   return [math.exp(float(np.dot(w, shrunk)) - half_square) for w in directions]
+
+
+def fixed_law(variant: Any, leaves: dict, dims: Any) -> str:
+  """§2.4: each direction is standard normal, and those of one block of H are orthogonal to each other."""
+  drawn = np.asarray(leaves["directions"], float)
+  if drawn.shape[1:] != (variant.features, dims.head):
+    return f"directions have the shape {drawn.shape[1:]}, not {(variant.features, dims.head)}"
+  for start in range(0, variant.features, dims.head):
+    block = drawn[:, start : start + dims.head]
+    units = block / np.linalg.norm(block, axis=-1, keepdims=True)
+    off = float(np.max(np.abs(units @ units.swapaxes(1, 2) - np.eye(units.shape[1]))))
+    if not off < 1e-5:
+      return f"the directions {start} … {start + units.shape[1] - 1} are not orthogonal: a cosine is off by {off:.2g}"
+  return off_normal("directions", drawn)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias
 
 SPECS = ("pooling(chunk=4)",)
+LIMITS = (("pooling(chunk=1)", "pooling(chunk=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

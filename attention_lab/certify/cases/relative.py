@@ -12,6 +12,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, bias, kv_head, scale, softmax_mean
 
 SPECS = ("relative(clip=2)",)
+LIMITS = (("relative(clip=1)", "relative(clip=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

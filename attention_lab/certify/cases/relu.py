@@ -13,6 +13,7 @@ from attention_lab.certify.oracle import Example, kv_head, refuse_bias
 from attention_lab.certify.oracle_zoo import row_sum, shares
 
 SPECS = ("relu(chunk=4)",)
+LIMITS = (("relu(chunk=1)", "relu(chunk=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

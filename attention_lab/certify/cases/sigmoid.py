@@ -4,6 +4,7 @@ Ramapuram et al. 2025 (Theory, Analysis, and Best Practices for Sigmoid Self-Att
 out_i = Σ_j σ(q_i·k_j / √H + b) v_j with b = −log(longest sequence).
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,13 @@ from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_zoo import logistic, row_sum, scaled_logit
 
 SPECS = ("sigmoid",)
+LIMITS = ()  # its class takes every value of its fields
+
+
+def fixed(variant: Any, dims: Any) -> dict:
+  """The bias −log n at which the weights of n keys with logits 0 sum to about 1; n is the longest sequence."""
+  del variant
+  return {"bias": -math.log(dims.max_len)}
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

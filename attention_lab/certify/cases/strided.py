@@ -13,6 +13,7 @@ from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("strided(stride=3)",)
+LIMITS = (("strided(stride=1)", "strided(stride=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -12,6 +12,12 @@ import numpy as np
 from attention_lab.certify.oracle import Example, bias, dot, softmax_mean
 
 SPECS = ("t5(buckets=8, max_distance=6)", "t5(buckets=4, max_distance=6, bidirectional=False)")
+LIMITS = (
+  ("t5(buckets=4, max_distance=2)", "t5(buckets=3, max_distance=2)"),
+  ("t5(buckets=8, max_distance=3)", "t5(buckets=8, max_distance=2)"),
+  ("t5(buckets=2, max_distance=2, bidirectional=False)", "t5(buckets=1, max_distance=2, bidirectional=False)"),
+  ("t5(buckets=6, max_distance=4, bidirectional=False)", "t5(buckets=6, max_distance=3, bidirectional=False)"),
+)
 
 
 def bucket(relative: int, buckets: int, max_distance: int, bidirectional: bool) -> int:

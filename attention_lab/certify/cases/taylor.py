@@ -13,6 +13,7 @@ from attention_lab.certify.oracle import Example, dot, refuse_bias
 from attention_lab.certify.oracle_zoo import row_sum, shares
 
 SPECS = ("taylor(chunk=4)",)
+LIMITS = (("taylor(chunk=1)", "taylor(chunk=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -14,6 +14,7 @@ from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_zoo import row_sum, scaled_logit, shares
 
 SPECS = ("top_k(k=2)",)
+LIMITS = (("top_k(k=1)", "top_k(k=0)"),)
 
 
 def weights(logits: Sequence[float], k: int) -> list[float]:

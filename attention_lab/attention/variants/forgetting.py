@@ -1,0 +1,67 @@
+"""The forgetting transformer, FoX: softmax attention with a data-dependent decay between key and query.
+
+Lin et al. 2025, https://arxiv.org/abs/2503.02130, section 3, equation 6.
+
+    out_i = Σ_j softmax_j(q_i·k_j / √H + Σ_{j<l≤i} log f_l + b_ij) v_j,   f_l = σ(x_l W + b)
+
+W (`kernel`, D K) and b (`bias`, K) give a forget gate for each key head. The order j < l ≤ i is that of the array, and
+the gate of a hidden key counts nothing. Time O(T·S), memory O(S) for each block of queries; decoding state O(S), the
+gates beside the keys in float32. Honours causal (and needs it), windows, padding, segments and a bias; refuses the
+rest. Departure: a gate for each key head, where the paper has one for each query head.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention import cache
+from attention_lab.attention.base import Call, Dims, check_extend, logits_dtype
+from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.primitives import gated, ordered
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgetting(ordered.Ordered):
+  def claims(self):
+    return dataclasses.replace(super().claims(), exactness="exact")
+
+  def init(self, key, dims: Dims):
+    kernel = jax.random.normal(key, (dims.model, dims.kv_heads)) * dims.model**-0.5
+    return {"kernel": kernel, "bias": jnp.zeros(dims.kv_heads)}
+
+  def attend(self, params, q, k, v, call: Call):
+    return super().attend(params, q, _beside(k, self._gates(params, k, call.x)), v, call)
+
+  def logits(self, params, block):
+    scores = super().logits(params, block._replace(k=block.k[..., :-1].astype(block.q.dtype)))
+    decay = ordered.later(block.k[:, :, None, :, -1], block.readable)
+    return scores + jnp.repeat(decay, block.q.shape[2], axis=1)
+
+  def init_state(self, batch, dims: Dims, dtype):
+    state = super().init_state(batch, dims, dtype)
+    return state | {"gates": jnp.zeros((*state["k"].shape[:3], 1), logits_dtype(state["k"]))}
+
+  def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
+    check_extend(self, mask, lengths)
+    rest = {name: state[name] for name in state if name != "gates"}
+    piece = cache.append(rest, k, v, lengths, ring=False)
+    gates = cache.append(rest | {"k": state["gates"]}, self._gates(params, k, x), v, lengths, ring=False).k
+    call = Call(mask & Mask(q_valid=None if lengths is None else piece.real), piece.positions)
+    out = super().attend(params, q, _beside(piece.k, gates), piece.v, call).astype(v.dtype)
+    return piece.state | {"gates": gates}, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
+
+  def _gates(self, params, k, x):
+    """The log forget gates `B S K 1`."""
+    if x is None:
+      raise ValueError("Forgetting reads the layer's input: pass x, of shape B T D")
+    dtype = logits_dtype(k, x)
+    kernel, bias = (
+      gated.own(params[name], k.shape[2], axis).astype(dtype) for name, axis in (("kernel", 1), ("bias", 0))
+    )
+    return jax.nn.log_sigmoid(jnp.tensordot(x.astype(dtype), kernel, axes=1) + bias[None, None])[..., None]
+
+
+def _beside(k, gates):
+  """Keys with their gates as one more channel."""
+  return jnp.concatenate([k.astype(gates.dtype), gates], axis=-1)

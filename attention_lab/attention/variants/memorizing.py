@@ -1,0 +1,51 @@
+"""Memorizing transformer: a local window, and the best matches in all that lies before it, mixed by a gate.
+
+Wu et al. 2022, https://arxiv.org/abs/2203.08913, section 3.
+
+    out_i = g Σ_{j ∈ M_i} softmax_j(l_ij) v_j + (1 − g) Σ_{i − j < W} softmax_j(l_ij) v_j,   g = σ(b_n)
+
+l_ij = q_i·k_j / √H + bias; M_i are the keys with the `neighbours` largest l_ij among those with i − j ≥ W, ties kept.
+Where M_i is empty the window is read alone. Time O(T·S), memory O(S) for each block of queries; decoding state O(S).
+Causal by construction; honours every mask and a bias. Departures: the memory is the sequence's own past, searched
+exactly, and gradients flow into it; keys are not normalised.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
+from attention_lab.attention.primitives import softmax
+from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, combine, distance, dots
+from attention_lab.attention.primitives.selection import largest
+
+
+@dataclasses.dataclass(frozen=True)
+class Memorizing(Attention):
+  window: int = 512  # W, in positions, the own one counted
+  neighbours: int = 32  # keys that each query reads beyond the window
+  scale: float | None = None  # factor of the logits; None = 1/√H
+
+  def __post_init__(self):
+    if self.window < 1 or self.neighbours < 1:
+      raise ValueError(f"window={self.window} and neighbours={self.neighbours} must be at least 1")
+
+  def claims(self) -> Claims:
+    return Claims(masks=EVERY_MASK, requires_causal=True, bias=True, exactness="other")
+
+  def init(self, key, dims: Dims):
+    return {"per_head": {"gate": jnp.zeros(dims.heads)}}
+
+  def attend(self, params, q, k, v, call: Call):
+    scale = softmax.scale(self.scale, q)
+
+    def equation(block):
+      logits, near = biased(dots(block) * scale, block), distance(block) < self.window
+      memory = largest(logits, block.readable & ~near, self.neighbours)
+      gate = jax.nn.sigmoid(block.per_head["gate"].astype(logits.dtype))[:, :, None, None]
+      gate = jnp.where(jnp.any(memory, axis=-1, keepdims=True), gate, 0.0)
+      maps = [softmax.weights(logits, readable) for readable in (memory, block.readable & near)]
+      return combine(gate * maps[0] + (1.0 - gate) * maps[1], block)
+
+    return attend_in_blocks(equation, q, k, v, call, per_head=params["per_head"], depth=2)

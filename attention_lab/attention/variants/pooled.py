@@ -1,0 +1,39 @@
+"""Memory-compressed attention: queries read the means of runs of keys and values.
+
+Liu et al. 2018, https://arxiv.org/abs/1801.10198, section 4.2.3.
+
+    out_i = Σ_c softmax_c(q_i·k̄_c / √H) v̄_c,   k̄_c, v̄_c the means of k_j, v_j over c·r ≤ j < (c + 1)·r
+
+Cells are runs of r places of the array; the means are over their valid tokens, and a cell without any is not read.
+Time O(T·S / r), memory O(S / r) for each block of queries. Honours padding; refuses causal and every other pattern,
+for a cell mixes its tokens, and so decoding and a bias. Departure: means, where the paper has a strided convolution.
+"""
+
+import dataclasses
+
+from attention_lab.attention.base import Attention, Call, Claims
+from attention_lab.attention.mask import Mask
+from attention_lab.attention.primitives import cells, softmax
+from attention_lab.attention.primitives.blocks import attend_in_blocks, dots
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooled(Attention):
+  stride: int = 4  # r, places of a cell
+  scale: float | None = None  # factor of the logits; None = 1/√H
+
+  def __post_init__(self):
+    if self.stride < 1:
+      raise ValueError(f"stride={self.stride} must be at least 1 place")
+
+  def claims(self) -> Claims:
+    return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other")
+
+  def attend(self, params, q, k, v, call: Call):
+    scale = softmax.scale(self.scale, q)
+    (k, v), occupied = cells.by_runs(self.stride, cells.valid_keys(call, k.shape[1]), k, v)
+
+    def equation(block):
+      return softmax.average(dots(block) * scale, block)
+
+    return attend_in_blocks(equation, q, k, v, Call(Mask(q_valid=call.mask.q_valid, kv_valid=occupied)))

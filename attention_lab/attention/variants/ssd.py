@@ -1,0 +1,31 @@
+"""State space duality, Mamba-2 (Dao and Gu 2024, https://arxiv.org/abs/2405.21060, section 6).
+
+    S_t = exp(−exp(A) Δ_t) S_{t−1} + Δ_t k_t v_tᵀ,   out_t = S_tᵀ q_t / √H,   Δ_t = softplus(x_t w + b)
+
+q, k and v are the paper's C, B and X; `kernel` (D K), `bias` (K) and `rate` (A, K) are a key head's. exp(A) starts
+uniform in 1 … 16 and softplus(b) log-uniform in 0.001 … 0.1. Time O(T·(H·V + (H + V)·chunk)) and memory O(T), in
+chunks; decoding state H × V a key head. Honours causal, padding and segments: a hidden key is skipped. Refuses
+windows, prefixes, explicit masks, biases and cross-attention. Departures: queries are scaled by 1/√H; the skip D, the
+short convolution, the gate and the norm belong to the paper's block.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention.base import Dims
+from attention_lab.attention.primitives.gated import Gated, Gates, own, timescales
+
+
+@dataclasses.dataclass(frozen=True)
+class Ssd(Gated):
+  def init(self, key, dims: Dims):
+    kernel, scales = jax.random.split(key)
+    weights = jax.random.normal(kernel, (dims.model, dims.kv_heads)) * dims.model**-0.5
+    return {"kernel": weights, **timescales(scales, dims.kv_heads)}
+
+  def gates(self, params, k, x):
+    rate = jnp.exp(own(params["rate"], k.shape[2], axis=0).astype(k.dtype))
+    step = jax.nn.softplus(self.project(params, x, k))[..., None]
+    return Gates(step * k, -rate[None, None, :, None] * step)

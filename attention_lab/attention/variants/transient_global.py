@@ -1,0 +1,37 @@
+"""Transient global attention: a sliding window, and one summary for every block of tokens.
+
+Guo et al. 2022, LongT5, https://arxiv.org/abs/2112.07916, section 3.1.
+
+    out_i = softmax of {s·q_i·k_j : |i−j| < W} and {s·q_i·k̄_c : every block c} together, on v_j and v̄_c,   s = 1/√H
+
+k̄_c and v̄_c are means over the valid tokens of b consecutive places; a block without any is not read. Time
+O(T·(W + S/b)), keys outside the window are never computed; memory O(S/b) for each block of queries. Honours padding;
+refuses causal and every other pattern, for a summary mixes its tokens, and so decoding, a bias, cross-attention and
+given positions. Departures: no norm of the summaries, which are means of keys and of values where the paper projects
+the sum of the block's inputs; no position bias.
+"""
+
+import dataclasses
+
+from attention_lab.attention.primitives import cells
+from attention_lab.attention.primitives.blocks import distance
+from attention_lab.attention.primitives.summaries import Summarised
+
+
+@dataclasses.dataclass(frozen=True)
+class TransientGlobal(Summarised):
+  window: int = 128  # W, in positions, the own one counted
+  block: int = 16  # b, places of a summary
+
+  def __post_init__(self):
+    if self.window < 1 or self.block < 1:
+      raise ValueError(f"window={self.window} and block={self.block} must be at least 1")
+
+  def span(self):
+    return self.window
+
+  def near(self, block, positions):
+    return abs(distance(block)) < self.window
+
+  def means(self, valid, k, v, positions):
+    return cells.by_runs(self.block, valid, k, v)

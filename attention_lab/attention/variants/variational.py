@@ -1,0 +1,61 @@
+"""Variational attention: weights are drawn from lognormal distributions around softmax ones, while a key is given.
+
+Fan et al. 2020, Bayesian attention modules, https://arxiv.org/abs/2010.10604, section 3, with lognormal weights.
+
+    out_i = Σ_j w_ij v_j / Σ_j w_ij,   log w_ij = s_ij − σ²/2 + σ ε_ij,   s_ij = q_i·k_j / √H + b_ij,   ε ~ N(0, 1)
+
+Without a key w_ij = exp(s_ij), which is softmax attention. The loss is `weight` times the mean over readable pairs of
+the Kullback–Leibler divergence of log w from the prior N(−σ₀²/2, σ₀²). Time O(T·S), memory O(S) for each block of
+queries; decoding state O(S), without noise. Honours every mask and a bias; refuses nothing. Departure: the prior is
+fixed, where the paper may learn it from the keys.
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+
+from attention_lab.attention.base import Attended
+from attention_lab.attention.primitives import noise, softmax
+from attention_lab.attention.primitives.blocks import attend_in_blocks, biased
+from attention_lab.attention.primitives.scored import Scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class Variational(Scaled):
+  sigma: float = 0.5  # σ, of the logarithm of a weight
+  prior_sigma: float = 1.0  # σ₀
+  weight: float = 1e-3  # of the divergence in the loss
+
+  def __post_init__(self):
+    if not (self.sigma > 0 and self.prior_sigma > 0 and self.weight >= 0):
+      given = f"sigma={self.sigma}, prior_sigma={self.prior_sigma} and weight={self.weight}"
+      raise ValueError(f"{given}: the first two must be positive, and weight not negative")
+
+  def claims(self):
+    return dataclasses.replace(super().claims(), exactness="exact", random=True)
+
+  def init(self, key, dims):
+    return {"fixed": {"per_head": {"index": jnp.arange(dims.heads, dtype=jnp.int32)}}}
+
+  def attend(self, params, q, k, v, call):
+    keys = None if call.key is None else noise.examples(call.key, len(q))
+
+    def equation(block):
+      logits = biased(self.logits(params, block), block)
+      divergence = jnp.where(block.readable, self._divergence(logits), 0.0)
+      pairs = jnp.broadcast_to(block.readable, logits.shape).astype(logits.dtype)
+      sums = [jnp.sum(array, axis=-1, keepdims=True) for array in (divergence, pairs)]
+      if keys is not None:
+        logits += self.sigma * noise.normal(keys, block.per_head["index"], block).astype(logits.dtype)
+      return jnp.concatenate([softmax.average(logits, block), *sums], axis=-1)
+
+    out = attend_in_blocks(equation, q, k, v, call, per_head=params["fixed"]["per_head"])
+    divergence, pairs = jnp.sum(out[..., -2]), jnp.sum(out[..., -1])
+    return Attended(out[..., :-2], {"kl": self.weight * divergence / jnp.maximum(pairs, 1.0)})
+
+  def _divergence(self, logits):
+    """Of N(s − σ²/2, σ²) from the prior, for each pair."""
+    off = logits - (self.sigma**2 - self.prior_sigma**2) / 2.0
+    spread = math.log(self.prior_sigma / self.sigma) - 0.5
+    return (self.sigma**2 + off * off) / (2.0 * self.prior_sigma**2) + spread

@@ -1,0 +1,49 @@
+"""The wall chart shows each variant's own map, in its family, in colours that tell signs apart."""
+
+import numpy as np
+import pytest
+
+from attention_lab.attention import spec
+from attention_lab.certify import chart
+
+
+def panel(row):
+  return chart.panel(spec.parse(row))
+
+
+def test_a_panel_shows_what_the_variant_attends_to():
+  local = panel("local(window=3)").weights
+  places = np.arange(chart.TOKENS)
+  assert np.all((np.abs(local) > 0) == (np.abs(places[:, None] - places[None]) < 3))
+  np.testing.assert_allclose(local.sum(axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("row", "family", "note"),
+  [
+    ("softmax", 0, "weights"),
+    ("sigmoid", 1, "weights"),
+    ("identity", 2, "weights"),
+    ("linear", 3, "weights"),
+    ("differential", 1, "sensitivity"),
+    ("fourier", 3, "sensitivity"),
+  ],
+)
+def test_families_and_kinds_of_map_follow_the_claims(row, family, note):
+  one = panel(row)
+  assert (one.family, one.note) == (family, note)
+
+
+def test_colours_tell_signs_apart_and_leave_zero_white():
+  left, zero, right = chart.shades(np.array([[-1.0, 0.0, 1.0]]))[0]
+  assert left[0] > left[2]
+  assert right[2] > right[0]
+  assert np.all(zero == 255)
+
+
+def test_the_chart_holds_every_panel():
+  panels = [panel(row) for row in ("softmax", "identity", "local(window=3)")]
+  one, three = chart.draw(panels[:1]), chart.draw(panels)
+  assert three.height > one.height
+  assert three.width == one.width
+  assert (np.asarray(three) != 255).sum() > (np.asarray(one) != 255).sum()
