@@ -17,11 +17,14 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
+from attention_lab import compile_cache, nearest
 from attention_lab import config as configs
-from attention_lab import nearest
 
 _OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
+_COMPILE_CACHE = flags.DEFINE_string(
+  "compile_cache", "", "Folder of compiled programs for later runs; off = none; empty = ~/.cache/attention_lab/xla."
+)
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", "", "For several processes: HOST:PORT of the first, or auto on SLURM, TPU pods and Kubernetes."
 )
@@ -52,6 +55,7 @@ def run(
 
 def _guarded(main: Callable[[], int | None]) -> int | None:
   try:
+    compile_cache.enable(_COMPILE_CACHE.value)
     _join_processes()
     return main()
   except (ValueError, FileNotFoundError) as error:

@@ -24,6 +24,7 @@ class ModelConfig:
   dropout: float = 0.0  # rate in [0, 1), on embeddings and on both residual branches
   dtype: str = "float32"  # compute dtype: float32 or bfloat16; parameters stay float32
   shared_layers: bool = False  # all layers use one set of parameters
+  remat: str = "none"  # computed again for gradients: none, dots (all but linear maps), full (whole layers)
 
 
 @dataclasses.dataclass

@@ -26,10 +26,10 @@ def bfloat16(subject: Subject) -> str:
   params, worst = subject.params(shape.dims()), 0.0
   for seed in range(subject.draws):
     low = jax.tree.map(lambda a: a.astype(jnp.bfloat16), subject.inputs(shape, seed))
-    out = subject.forward(params, low, call)
+    out = subject.optimised(params, low, call)
     if out.dtype != jnp.bfloat16:
       raise Refuted(f"values in bfloat16 give an output in {out.dtype}", shape=shape, seed=seed)
-    exact = subject.forward(params, jax.tree.map(lambda a: np.asarray(a, np.float32), low), call)
+    exact = subject.optimised(params, jax.tree.map(lambda a: np.asarray(a, np.float32), low), call)
     worst = max(worst, same(out, exact, "bfloat16 against float32", tolerance=BFLOAT16, shape=shape, seed=seed))
   return f"error {worst:.0e} <= {BFLOAT16:.0e}"
 
@@ -54,7 +54,7 @@ def lengths(subject: Subject) -> str:
   """4,096 tokens give finite outputs."""
   require(not subject.quick, "only in the full battery", NOT_RUN)
   shape = subject.shape(B=1, T=LONG, S=LONG, N=2, K=2, H=4)
-  out = subject.forward(subject.params(shape.dims()), subject.inputs(shape), Call(subject.mask()))
+  out = subject.optimised(subject.params(shape.dims()), subject.inputs(shape), Call(subject.mask()))
   _require_finite("output", out, f"at {LONG} tokens", shape)
   return f"{LONG} tokens"
 
@@ -94,7 +94,7 @@ def differences(subject: Subject) -> str:
       out = subject.eager(*jax.tree.unflatten(tree, moved), call)
       return jnp.sum(jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape) * out)
 
-    run = jax.jit(jax.value_and_grad(product))
+    run = subject.compiled(jax.value_and_grad(product))
     slope = float(run(0.0)[1])
     expected = float(run(STEP)[0] - run(-STEP)[0]) / (2 * STEP)
   error = abs(slope - expected) / max(1.0, abs(expected))
@@ -122,7 +122,7 @@ def compiled(subject: Subject) -> str:
   shape, call = subject.shape(), Call(subject.mask())
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
   error = same(
-    subject.forward(params, inputs, call),
+    subject.optimised(params, inputs, call),
     subject.eager(params, jax.tree.map(jnp.asarray, inputs), call),
     "compiled against eager",
     shape=shape,

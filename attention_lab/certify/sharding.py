@@ -36,7 +36,7 @@ def attend(subject: Subject) -> str:
   same(many, alone, f"on {DEVICES} devices against one", shape=shape, seed=1)
   if subject.quick:
     return f"forward on {dict(mesh.shape)}"
-  grads = [jax.jit(jax.grad(functools.partial(loss, m), argnums=1))(params, inputs) for m in (mesh, None)]
+  grads = [subject.compiled(jax.grad(functools.partial(loss, m), argnums=1))(params, inputs) for m in (mesh, None)]
   for many, alone in zip(*map(jax.tree.leaves, grads), strict=True):
     same(many, alone, f"gradient on {DEVICES} devices against one", tolerance=2e-5, shape=shape, seed=1)
   return f"forward and gradient on {dict(mesh.shape)}"
@@ -57,7 +57,7 @@ def extend(subject: Subject) -> str:
       subject.variant, params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask, mesh=mesh
     )
 
-  after, out = jax.jit(run)(params, state, inputs)
+  after, out = subject.compiled(run)(params, state, inputs)
   expected, alone = subject.extend(params, state, inputs, lengths, mask)
   real = np.arange(5) < np.asarray(lengths)[:, None]
   same(np.asarray(out)[real], np.asarray(alone)[real], f"extend on {DEVICES} devices against one", shape=shape)

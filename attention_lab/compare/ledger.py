@@ -11,7 +11,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 STATUSES = ("done", "refused", "failed")
@@ -31,8 +31,18 @@ class Ledger:
 
 
 def append(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-  """Adds one row in a single synced write, after ending a line that a kill broke; ValueError for a missing field."""
+  """Adds one row; ValueError for a missing field."""
   check(row)
+  write(path, row)
+
+
+def read(path: str | os.PathLike[str]) -> Ledger:
+  """Every complete row of a file, with duplicates; a file that does not exist is an empty ledger."""
+  return lines(path, check)
+
+
+def write(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
+  """Adds one object as a line in a single synced write, after ending a line that a kill broke."""
   line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
   target = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
   try:
@@ -46,15 +56,15 @@ def append(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
     os.close(target)
 
 
-def read(path: str | os.PathLike[str]) -> Ledger:
-  """Every complete row of a file, with duplicates; a file that does not exist is an empty ledger."""
+def lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Ledger:
+  """Every line of a file that is a JSON object and for which `accept` raises no ValueError; the others are damaged."""
   rows, damaged = [], []
   content = pathlib.Path(path).read_bytes() if pathlib.Path(path).exists() else b""
   for number, line in enumerate(content.split(b"\n"), 1):
     try:
       row = json.loads(line) if line.strip() else None
       if row is not None:
-        check(row)
+        accept(row)
         rows.append(row)
     except ValueError:
       damaged.append(number)

@@ -28,7 +28,7 @@ def curves(table: Table, numbers: Numbers) -> str:
   inside = f'<g clip-path="url(#{_identifier(table)})">{"".join(lines)}</g>'
   digits = _tick_digits(frame.y)
   grid = svg.axes(frame, "optimizer step", numerals.count, lambda value: numerals.score(value, digits))
-  parts = [clip, grid, _reference_lines(frame, table), inside, *_end_labels(frame, ends)]
+  parts = [clip, grid, _reference_lines(frame, table), inside, *svg.end_labels(frame, ends)]
   return svg.figure(frame, parts, f"Validation {table.primary} against step, {table.task}")
 
 
@@ -72,7 +72,7 @@ def quality(table: Table, numbers: Numbers, cost: str) -> str:
     svg.axes(frame, titles[cost], shown, lambda value: numerals.score(value, digits)),
     _reference_lines(frame, table),
   ]
-  parts += _end_labels(frame, {name: (value, None) for name, value in _inside(frame, table).items()})
+  parts += svg.end_labels(frame, {name: (value, None) for name, value in _inside(frame, table).items()})
   taken = []
   for entry, x in points:
     low, high = (frame.at(x, edge) for edge in _clipped(entry, table))
@@ -128,18 +128,6 @@ def _band(frame: svg.Frame, curve: Sequence[tuple[float, ...]], number: int) -> 
   every = max(1, len(middle) // 8)
   marks = "".join(svg.marker(at, number, 3.2) for at in middle[::-1][::every])
   return svg.path(lower + upper, "band", number, closed=True) + svg.path(middle, "curve", number) + marks
-
-
-def _end_labels(frame: svg.Frame, ends: Mapping[str, tuple[float, int | None]]) -> list[str]:
-  low, high, edge = frame.top + 4, frame.height - frame.bottom - 4, frame.width - frame.right
-  rows = [min(max(frame.row(value), low), high) for value, _ in ends.values()]
-  parts = []
-  for (name, (_, number)), row, height in zip(ends.items(), rows, svg.spread(rows, 15.0, low, high), strict=True):
-    parts.append(
-      svg.line((edge + 4, row), (edge + 16, height), "leader" if number is not None else "reference", number)
-    )
-    parts.append(svg.text((edge + 20, height + 4), name, "name" if number is not None else "reference-name", number))
-  return parts
 
 
 def _difference(frame: svg.Frame, entry: Entry, rank: int, number: int, table: Table) -> str:

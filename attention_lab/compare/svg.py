@@ -3,7 +3,7 @@
 import dataclasses
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MARKERS = ("circle", "square", "triangle", "diamond", "wedge", "cross", "plus")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2")
@@ -164,6 +164,17 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     for rank, i in enumerate(members):
       placed[i] = centre + (rank - (len(members) - 1) / 2) * gap
   return placed
+
+
+def end_labels(frame: Frame, ends: Mapping[str, tuple[float, int | None]]) -> list[str]:
+  """Names at the right of the ends of curves: name -> (value of y, number), and None for a reference line."""
+  low, high, edge = frame.top + 4, frame.height - frame.bottom - 4, frame.width - frame.right
+  rows = [min(max(frame.row(value), low), high) for value, _ in ends.values()]
+  parts = []
+  for (name, (_, number)), row, height in zip(ends.items(), rows, spread(rows, 15.0, low, high), strict=True):
+    parts.append(line((edge + 4, row), (edge + 16, height), "leader" if number is not None else "reference", number))
+    parts.append(text((edge + 20, height + 4), name, "name" if number is not None else "reference-name", number))
+  return parts
 
 
 _CROSS = (

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from attention_lab import nearest
@@ -11,6 +12,11 @@ from attention_lab.attention.base import Attention, Dims, Refused
 from attention_lab.config import ModelConfig
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+REMAT = {
+  "none": None,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # not those of attention, which are T×S
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
 FLAG = "--config.model"
 
 
@@ -25,6 +31,11 @@ def choose(flag: str, given: str, choices: Iterable[str]) -> str:
 def dtype(config: ModelConfig) -> Any:
   """The compute dtype."""
   return DTYPES[choose(f"{FLAG}.dtype", config.dtype, DTYPES)]
+
+
+def remat(config: ModelConfig) -> Any:
+  """What a layer keeps for its gradients, as a policy of `jax.checkpoint`; None = all that they need."""
+  return REMAT[choose(f"{FLAG}.remat", config.remat, REMAT)]
 
 
 def dims(config: ModelConfig, max_len: int) -> Dims:

@@ -21,9 +21,3 @@ class Tokens(nnx.Module):
     """Vectors of unit variance. Tokens outside the table give NaN."""
     rows = jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
     return (rows * self.width**0.5).astype(dtype)
-
-  def logits(self, x: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:
-    """Products with the rows of the table, in float32."""
-    flat = x.reshape(-1, self.width)
-    out = jnp.dot(flat, self.embedding[...].astype(x.dtype).T, preferred_element_type=jnp.float32)
-    return out.reshape(*x.shape[:-1], -1)

@@ -12,6 +12,7 @@ from attention_lab.models import keys
 from attention_lab.models.embedding import Tokens
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.transformer import State, Transformer
+from attention_lab.models.vocabulary import Head
 
 
 class TransformerLM(nnx.Module):
@@ -27,7 +28,7 @@ class TransformerLM(nnx.Module):
     tied: bool = True,
     mesh: Mesh | None = None,
   ):
-    self.max_len, self.vocabulary, self.tied = max_len, vocabulary, tied
+    self.max_len, self.vocabulary, self.tied, self.mesh = max_len, vocabulary, tied, mesh
     self.decoder = Transformer(config, max_len, key=keys.child(key, "decoder"), mesh=mesh)
     self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
     if not tied:
@@ -42,9 +43,26 @@ class TransformerLM(nnx.Module):
     key: PRNGKeyArray | None = None,
   ) -> Output:
     """Logits `B T V` in float32. Packed sequences: a mask with segments, and positions that restart in each."""
+    hidden = self.hidden(tokens, mask=mask, positions=positions, key=key)
+    return hidden._replace(logits=self.output_head().logits(hidden.logits))
+
+  def hidden(
+    self,
+    tokens: Int[Array, "B T"],
+    *,
+    mask: Mask = CAUSAL,
+    positions: Positions = Positions(),
+    key: PRNGKeyArray | None = None,
+  ) -> Output:
+    """As a call, with the last norm's output `B T D` in place of logits; `output_head` makes them of it."""
     x = self.tokens(tokens, self.decoder.dtype)
-    hidden = self.decoder(x, mask=mask, positions=positions, key=keys.child(key, "decoder"))
-    return hidden._replace(logits=self._logits(hidden.logits))
+    return self.decoder(x, mask=mask, positions=positions, key=keys.child(key, "decoder"))
+
+  def output_head(self) -> Head:
+    """The output map, for `vocabulary.nats` and `vocabulary.score`, which need not have all logits at once."""
+    if self.tied:
+      return Head(self.tokens.embedding[...], None, True, self.mesh)
+    return Head(self.head.kernel[...], self.head.bias[...], False, self.mesh)
 
   def init_state(self, batch: int) -> State:
     """The decoding state of `batch` empty sequences; it has room for `max_len` tokens."""
@@ -61,7 +79,4 @@ class TransformerLM(nnx.Module):
     if last:
       at = jnp.full((tokens.shape[0],), tokens.shape[1], jnp.int32) if lengths is None else lengths
       hidden = jnp.take_along_axis(hidden, jnp.maximum(at - 1, 0)[:, None, None], axis=1)[:, 0]
-    return state, self._logits(hidden)
-
-  def _logits(self, hidden: Float[Array, "B *T D"]) -> Float[Array, "B *T V"]:
-    return self.tokens.logits(hidden) if self.tied else self.head(hidden, jnp.float32)
+    return state, self.output_head().logits(hidden)

@@ -7,6 +7,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from attention_lab.attention.base import Attended
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
@@ -15,6 +16,7 @@ from attention_lab.models.codes import Codes
 from attention_lab.models.layers import Block, LayerNorm, MultiHeadAttention, Output, drop
 from attention_lab.models.positions import check_widths, inside, resolve
 from attention_lab.models.relative_bias import Bias2d, RelativeBias
+from attention_lab.models.remat import recomputed
 from attention_lab.models.rope import Rotation
 
 State = dict[
@@ -26,8 +28,9 @@ class Transformer(nnx.Module):
   """L pre-norm blocks between position codes and a last norm: `B T D` to `B T D`.
 
   Maps that write to the residual stream start 1/√(2L) as large as others (Radford et al. 2019, section 2.3). With
-  `config.shared_layers` one block is applied L times (ALBERT, Lan et al. 2020). grid: rows and columns of the tokens,
-  if they have any; extra: how many come before it.
+  `config.shared_layers` one block is applied L times (ALBERT, Lan et al. 2020). `config.remat`: what layers keep for
+  their gradients (Chen et al. 2016). grid: rows and columns of the tokens, if they have any; extra: how many come
+  before it.
   """
 
   def __init__(
@@ -42,6 +45,7 @@ class Transformer(nnx.Module):
   ):
     dims, variants = dimensions.dims(config, max_len), dimensions.variants(config)
     self.variants, self.dims, self.dropout, self.dtype = variants, dims, config.dropout, dimensions.dtype(config)
+    self.kept = dimensions.remat(config)
     self.positions = resolve(config.positions, variants, grid is not None)
     check_widths(self.positions, dims)
     self.codes = Codes(self.positions, max_len, dims.model, key=keys.child(key, "codes"))
@@ -67,7 +71,7 @@ class Transformer(nnx.Module):
     losses: dict[str, Array] = {}
     stats: dict[str, Array] = {}
     for i in range(len(self.variants)):
-      x, own, measured = self._layer(i)(x, mask=mask, positions=positions, key=keys.child(key, f"layer_{i}"))
+      x, own, measured = self._attended(i, x, mask=mask, positions=positions, key=keys.child(key, f"layer_{i}"))
       losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
       stats |= {f"layer_{i}/{name}": value for name, value in measured.items()}
     return Output(self.norm(x), losses, stats)
@@ -90,6 +94,12 @@ class Transformer(nnx.Module):
     for i in range(len(self.variants)):
       layers[str(i)], x = self._layer(i).extend(x, state["layers"][str(i)], positions, lengths)
     return {"length": state["length"] + count, "layers": layers}, self.norm(x)
+
+  def _attended(self, i: int, x: Array, **call: Any) -> Attended:
+    """Layer i on x, with the parts that the remat policy does not keep computed again backwards."""
+    if self.kept is None:
+      return self._layer(i)(x, **call)
+    return recomputed(self._layer(i), self.kept, x, call)
 
   def _layer(self, i: int) -> Block:
     return self.layers[i % len(self.layers)]

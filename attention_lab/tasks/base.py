@@ -7,8 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import nearest, tasks
 from attention_lab.attention import spec
@@ -61,6 +60,7 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
   """
   dims = dimensions.dims(config, max_len=1)
   dimensions.dtype(config)
+  dimensions.remat(config)
   variants = dimensions.variants(config)
   for variant in dict.fromkeys(variants):
     claims, name = variant.claims(), spec.to_string(variant)
@@ -79,9 +79,3 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
 def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:
   """The training loss: the task's own plus the variants' auxiliary losses; with the scalars to log."""
   return sum(output.losses.values(), mean), {"loss": mean} | output.losses | output.stats
-
-
-def cross_entropy(logits: Float[Array, "*B V"], targets: Int[Array, "*B"]) -> Float[Array, "*B"]:
-  """−log softmax(logits)[target], in nats."""
-  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  return jax.nn.logsumexp(logits, axis=-1) - chosen

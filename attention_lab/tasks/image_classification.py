@@ -15,7 +15,8 @@ from attention_lab import config as configs
 from attention_lab.data import images
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.vision_transformer import VisionConfig, VisionTransformer, layout, sized
-from attention_lab.tasks.base import Batch, Task, check, cross_entropy, objective
+from attention_lab.models.vocabulary import cross_entropy
+from attention_lab.tasks.base import Batch, Task, check, objective
 
 NAME = "image_classification"
 

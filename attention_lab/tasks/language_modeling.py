@@ -18,10 +18,11 @@ from attention_lab import config as configs
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.data import text
+from attention_lab.models import vocabulary
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, Task, check, cross_entropy, objective
+from attention_lab.tasks.base import Batch, Task, check, objective
 
 NAME = "language_modeling"
 
@@ -54,10 +55,10 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   """
   positions = check(config.model, NAME, causal=True)
   source = text.load(config.data, workdir, config.data.vocabulary)
-  vocabulary, length = source.facts["vocabulary"], config.data.length
+  words, length = source.facts["vocabulary"], config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:
-    return TransformerLM(config.model, vocabulary, length, key=key, tied=config.model.tied, mesh=mesh)
+    return TransformerLM(config.model, words, length, key=key, tied=config.model.tied, mesh=mesh)
 
   own = functional(model)
   return Task(
@@ -77,21 +78,18 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
 
 def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
   """Mean cross entropy over the counted targets, in nats, plus auxiliary losses."""
-  output = _run(model, params, batch["tokens"], batch.get("segments"), key)
+  head, hidden = _run(model, params, batch["tokens"], batch.get("segments"), key)
   counted = _counted(batch)
-  nll = cross_entropy(output.logits, batch["tokens"][:, 1:])
-  return objective(jnp.sum(nll * counted) / jnp.maximum(jnp.sum(counted), 1.0), output)
+  nll = vocabulary.nats(head, hidden.logits, batch["tokens"][:, 1:], counted)
+  return objective(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
 
 
 def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
   """Sums over the batch: nats, counted targets, right guesses, bytes."""
-  output = _run(model, params, batch["tokens"], batch.get("segments"), None)
-  targets, counted = batch["tokens"][:, 1:], _counted(batch) * batch["weight"][:, None]
-  right = (jnp.argmax(output.logits, axis=-1) == targets).astype(jnp.float32)
-  return {
-    "nll": jnp.sum(cross_entropy(output.logits, targets) * counted),
+  head, hidden = _run(model, params, batch["tokens"], batch.get("segments"), None)
+  counted = _counted(batch) * batch["weight"][:, None]
+  return vocabulary.score(head, hidden.logits, batch["tokens"][:, 1:], counted) | {
     "tokens": jnp.sum(counted),
-    "correct": jnp.sum(right * counted),
     "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]),
   }
 
@@ -105,13 +103,17 @@ def summarize(sums: Mapping[str, float]) -> dict[str, float]:
   }
 
 
-def _run(model: Functional, params: Params, tokens: Array, segments: Array | None, key: PRNGKeyArray | None) -> Output:
+def _run(
+  model: Functional, params: Params, tokens: Array, segments: Array | None, key: PRNGKeyArray | None
+) -> tuple[vocabulary.Head, Output]:
+  """The output map, and hidden states in place of logits."""
   mask, positions = CAUSAL, Positions()
   if segments is not None:
     own = segments[:, :-1]
     place = restarting(own)
     mask, positions = Mask(causal=True, q_segments=own, k_segments=own), Positions(q=place, k=place)
-  return model.apply(params, tokens[:, :-1], mask=mask, positions=positions, key=key)
+  module = model.bind(params)
+  return module.output_head(), module.hidden(tokens[:, :-1], mask=mask, positions=positions, key=key)
 
 
 def restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import recall
 from attention_lab.data.source import chosen
+from attention_lab.models import vocabulary
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.tasks.base import Batch, Task, check, cross_entropy, objective
+from attention_lab.tasks.base import Batch, Task, check, objective
 
 NAME = "recall"
 SOLVED = 0.99  # accuracy from which the task counts as solved: it is learned by a jump
@@ -56,10 +57,10 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   del workdir
   positions = check(config.model, NAME, causal=True)
   source = _source(config.data)
-  vocabulary, length = config.data.vocabulary, config.data.length
+  words, length = config.data.vocabulary, config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:
-    return TransformerLM(config.model, vocabulary, length, key=key, tied=config.model.tied, mesh=mesh)
+    return TransformerLM(config.model, words, length, key=key, tied=config.model.tied, mesh=mesh)
 
   own = functional(model)
   return Task(
@@ -79,18 +80,18 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
 
 def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
   """Mean cross entropy over what is asked, in nats, plus auxiliary losses."""
-  output = model.apply(params, batch["tokens"], key=key)
-  nll, asked = _asked(output.logits, batch)
-  return objective(jnp.sum(nll * asked) / jnp.maximum(jnp.sum(asked), 1.0), output)
+  module = model.bind(params)
+  hidden, (targets, asked) = module.hidden(batch["tokens"], key=key), _asked(batch)
+  nll = vocabulary.nats(module.output_head(), hidden.logits, targets, asked)
+  return objective(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
 
 
 def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
   """Sums over the batch: nats, right answers, questions."""
-  logits = model.apply(params, batch["tokens"]).logits
-  nll, asked = _asked(logits, batch)
+  module = model.bind(params)
+  hidden, (targets, asked) = module.hidden(batch["tokens"]), _asked(batch)
   asked = asked * batch["weight"][:, None]
-  right = (jnp.argmax(logits, axis=-1) == batch["targets"]).astype(jnp.float32)
-  return {"nll": jnp.sum(nll * asked), "correct": jnp.sum(right * asked), "questions": jnp.sum(asked)}
+  return vocabulary.score(module.output_head(), hidden.logits, targets, asked) | {"questions": jnp.sum(asked)}
 
 
 def summarize(sums: Mapping[str, float]) -> dict[str, float]:
@@ -107,7 +108,7 @@ def _source(data: DataConfig) -> recall.Source:
   return recall.generate(data.vocabulary, data.length, data.pairs, power=data.power, filler=data.filler, sizes=sizes)
 
 
-def _asked(logits: Array, batch: Batch) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-  """Nats at every position, and 1 where a value is asked for."""
+def _asked(batch: Batch) -> tuple[Int[Array, "B T"], Float[Array, "B T"]]:
+  """The targets, 0 where nothing is asked, and 1 where a value is asked for."""
   targets = batch["targets"]
-  return cross_entropy(logits, jnp.maximum(targets, 0)), (targets >= 0).astype(jnp.float32)
+  return jnp.maximum(targets, 0), (targets >= 0).astype(jnp.float32)

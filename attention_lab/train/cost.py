@@ -19,6 +19,7 @@ class Costs:
   step_time: float | None = None  # seconds, median over steps
   peak_bytes: int | None = None  # on one device
   compile_time: float | None = None  # seconds, of the one program of all seeds
+  compiled_before: bool = False  # it was read from the compile cache, so that the time is that of reading
 
 
 def flops_per_token(step: Callable, state: State, batch: Any, tokens: int) -> float | None:
@@ -45,5 +46,6 @@ def headline(costs: Costs, mesh: Mesh, seeds: int, tokens: int, positions: str =
   parts += [f"{costs.flops_per_token:,.0f} FLOPs per token" if costs.flops_per_token else "FLOPs not countable"]
   parts += [f"{tokens:,} tokens per step"]
   if costs.compile_time is not None:
-    parts += [f"compiled in {costs.compile_time:.1f} s; one program{f' for {seeds} seeds' if seeds > 1 else ''}"]
+    how = "read from the compile cache" if costs.compiled_before else "compiled"
+    parts += [f"{how} in {costs.compile_time:.1f} s; one program{f' for {seeds} seeds' if seeds > 1 else ''}"]
   return " · ".join(parts)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from attention_lab import compile_cache
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
 from attention_lab.tasks.base import Task
@@ -44,8 +45,9 @@ def run(
   seeds: those of one program, trained side by side as their single runs would be (default: `config.seed`).
   workdir: None writes nothing. log: gets whole lines.
   Results: seed, parameters, flops_per_token (of a training step; None where a loop's length is unknown), compile_time
-  in seconds, step_time (median, seconds) and peak_bytes (of one device; both one seed's share), skipped (steps with
-  gradients that were not finite), metrics {"validation", "test"}, curve [[step, primary metric on validation], …].
+  in seconds, compiled_before (that was reading from the compile cache), step_time (median, seconds) and peak_bytes (of
+  one device; both one seed's share), skipped (steps with gradients that were not finite), metrics {"validation",
+  "test"}, curve [[step, primary metric on validation], …].
   Raises ValueError for what cannot be trained, Diverged (exit code 3), BrokenCheckpoint (exit code 4).
   """
   seeds = (config.seed,) if seeds is None else tuple(seeds)
@@ -138,8 +140,10 @@ class _Run:
     self._costs.flops_per_token = flops_per_token(step, self._state, self._next[0], self._tokens)
     if self._start < self._config.steps:
       begun = time.perf_counter()
-      self._step = step.lower(self._state, self._next[0]).compile()
+      with compile_cache.watched() as traffic:
+        self._step = step.lower(self._state, self._next[0]).compile()
       self._costs.compile_time = time.perf_counter() - begun
+      self._costs.compiled_before = traffic.hits > 0
       self._costs.peak_bytes = peak_bytes(self._step, setting.mesh, len(setting.seeds))
     setting.log(headline(self._costs, setting.mesh, len(setting.seeds), self._tokens, setting.task.positions))
     self._progress = Progress(self._config.steps, self._start, self._tokens, setting.log)

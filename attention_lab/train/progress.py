@@ -11,36 +11,29 @@ LINES = 10  # plain lines of progress in a run
 WIDTH = 24  # characters of the bar
 
 
-class Progress:
-  """Loss, speed and time left.
+class Bar:
+  """A bar of `steps` steps on a terminal, about ten plain lines elsewhere.
 
   log: prints a whole line. stream: where the bar goes if that is a terminal (default: standard error).
   """
 
-  def __init__(self, steps: int, start: int, tokens: int, log: Callable[[str], None], stream=None):
-    self._steps, self._start, self._tokens, self._log = steps, start, tokens, log
+  def __init__(self, steps: int, log: Callable[[str], None], stream=None):
+    self._steps, self._log = steps, log
     self._stream = stream or sys.stderr
     self._terminal = self._stream.isatty() and jax.process_index() == 0
     self._begun, self._drawn, self._dirty = time.monotonic(), 0.0, False
-    self._evaluations = 0
 
-  def update(self, step: int, loss: float) -> None:
-    """After each step; `loss` is the mean over seeds."""
+  def draw(self, step: int, status: Callable[[float], str]) -> None:
+    """After each step; `status(now)` is what stands beside the bar."""
     now = time.monotonic()
     if self._terminal:
       if now - self._drawn >= REFRESH:
         self._drawn, self._dirty = now, True
         filled = WIDTH * step // self._steps
-        self._stream.write(f"\r\033[K{'━' * filled}{'╌' * (WIDTH - filled)} {self._status(step, loss, now)}")
+        self._stream.write(f"\r\033[K{'━' * filled}{'╌' * (WIDTH - filled)} {status(now)}")
         self._stream.flush()
     elif step * LINES // self._steps > (step - 1) * LINES // self._steps:
-      self._log(self._status(step, loss, now))
-
-  def evaluation(self, step: int, text: str) -> None:
-    """After an evaluation; elsewhere than on a terminal only the first and the last ones are shown."""
-    self._evaluations += 1
-    if self._terminal or self._evaluations <= LINES or step == self._steps:
-      self.say(f"step {step}  {text}")
+      self._log(status(now))
 
   def say(self, line: str) -> None:
     """A whole line, above the bar."""
@@ -53,6 +46,24 @@ class Progress:
       self._stream.write("\r\033[K")
       self._stream.flush()
       self._dirty = False
+
+
+class Progress(Bar):
+  """Loss, speed and time left of a training run from step `start` on, with `tokens` in each step."""
+
+  def __init__(self, steps: int, start: int, tokens: int, log: Callable[[str], None], stream=None):
+    super().__init__(steps, log, stream)
+    self._start, self._tokens, self._evaluations = start, tokens, 0
+
+  def update(self, step: int, loss: float) -> None:
+    """After each step; `loss` is the mean over seeds."""
+    self.draw(step, lambda now: self._status(step, loss, now))
+
+  def evaluation(self, step: int, text: str) -> None:
+    """After an evaluation; elsewhere than on a terminal only the first and the last ones are shown."""
+    self._evaluations += 1
+    if self._terminal or self._evaluations <= LINES or step == self._steps:
+      self.say(f"step {step}  {text}")
 
   def _status(self, step: int, loss: float, now: float) -> str:
     elapsed, done = max(now - self._begun, 1e-9), step - self._start

@@ -6,6 +6,7 @@ import re
 import sys
 import textwrap
 
+import jax
 import pytest
 
 from attention_lab.attention import spec
@@ -35,6 +36,14 @@ STRANGER = '''
 '''
 
 
+@pytest.fixture
+def _forget_programs():
+  """Programs of one variant serve no other."""
+  yield
+  jax.clear_caches()
+
+
+@pytest.mark.usefixtures("_forget_programs")
 @pytest.mark.parametrize(("row", "case"), SPECS, ids=[row for row, _ in SPECS])
 def test_every_claim_of_a_variant_is_proved(row, case):
   certificate = battery.certify(spec.parse(row), case, quick=True)

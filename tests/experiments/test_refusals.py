@@ -51,7 +51,7 @@ CASES = {
   "positions that a variant has no use for": (
     "recall",
     ["--attention=mla", "--config.model.positions=rope"],
-    "turns queries and keys",
+    "has positions of its own",
   ),
 }
 

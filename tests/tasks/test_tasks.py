@@ -163,6 +163,7 @@ def _never(*args, **kwargs):
     ("image_classification", "model", {"pooling": "max"}, "--config.model.pooling=max is unknown"),
     ("language_modeling", "data", {"name": "digits"}, "--config.data.name=digits"),
     ("language_modeling", "model", {"dtype": "float16"}, "--config.model.dtype=float16 is unknown"),
+    ("recall", "model", {"remat": "ful"}, "--config.model.remat=ful is unknown, did you mean 'full'"),
   ],
 )
 def test_bad_settings_are_one_line_that_names_the_flag(name, group, fields, message, tmp_path):

@@ -12,7 +12,8 @@ from attention_lab.config import Config
 from attention_lab.data.source import Arrays, Source
 from attention_lab.mesh import make_mesh
 from attention_lab.models.functional import Functional
-from attention_lab.tasks.base import Task, cross_entropy
+from attention_lab.models.vocabulary import cross_entropy
+from attention_lab.tasks.base import Task
 
 VOCABULARY, D, N, H, F, CLASSES = 16, 8, 2, 4, 16, 4
 

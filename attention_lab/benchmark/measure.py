@@ -1,0 +1,152 @@
+"""Measures variants and peers side by side at one mode and length."""
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+import attention_lab
+from attention_lab.attention import spec
+from attention_lab.attention.base import Refused
+from attention_lab.benchmark import estimates, explanation, fit, load, peers, rounds
+from attention_lab.benchmark.program import Arrays, Case, Program, Sample, matmul
+from attention_lab.benchmark.settings import Settings
+from attention_lab.benchmark.subject import compile_variant
+
+MATMUL = "matmul"
+OURS = tuple(attention_lab.__path__)
+
+Row = dict[str, Any]
+
+
+def cases(settings: Settings) -> list[Case]:
+  """Every mode, and in it every length from the shortest on."""
+  sizes = (settings.batch, settings.heads, settings.kv_heads, settings.head_width, settings.dtype, settings.causal)
+  return [Case(mode, length, *sizes) for mode in settings.modes for length in settings.lengths]
+
+
+def measure(
+  settings: Settings,
+  case: Case,
+  names: Sequence[str],
+  after: Callable[[int], Any] = lambda _: None,
+  explain: bool = False,
+) -> list[Row]:
+  """One row for each of `names`, in their order; the baseline runs beside them, whether it is among them or not.
+
+  A row has status done, refused (the variant does not do this), skipped (it does not fit) or failed, and a reason.
+  after: called with the number of rounds that are done. explain: other implementations are tried too, and compiled.
+  """
+  wanted = tuple(dict.fromkeys((settings.baseline, *names)))
+  inputs: Arrays = {}
+  compiled: dict[str, Program] = {}
+  samples: dict[str, Sample] = {}
+  timed: dict[str, rounds.Timed] = {}
+  table: dict[str, Row] = {}
+  product, operands = matmul(settings.matmul, settings.dtype)
+  _start(MATMUL, product, operands, settings, table, samples, timed)
+  for name in wanted:
+    table[name], program = _compile(name, case, settings, explain)
+    if program is not None:
+      inputs = inputs or case.inputs()
+      compiled[name] = program
+      _start(name, program, inputs, settings, table, samples, timed)
+  meter = load.Meter()
+  ready = [name for name in compiled if table[name]["status"] == "done"]
+  if any(name in names for name in ready):
+    rounds.interleave(samples, timed, settings.rounds, settings.seconds, after=after)
+  others = meter.read()
+  for name in ready:
+    times = {one: timed[one].times for one in (name, settings.baseline, MATMUL) if one in timed}
+    table[name] |= _outcome(timed[name]) | {"other_load": others}
+    if not timed[name].problem:
+      table[name] |= _speeds(times, name, settings.baseline, compiled[name], product)
+  return [table[name] for name in names]
+
+
+def _compile(name: str, case: Case, settings: Settings, explain: bool) -> tuple[Row, Program | None]:
+  """The row of a program that was not run yet, and the program if it may be run."""
+  variant = None if name in peers.NAMES else spec.parse(name)
+  exact = variant is None or variant.claims().exactness == "exact"
+  row = {"mode": case.mode, "length": case.length, "attention": name, "peer": variant is None, "exact": exact}
+  try:
+    program = peers.compile_peer(name, case) if variant is None else compile_variant(variant, case)
+  except Exception as error:
+    return row | _problem(error, peer=variant is None), None
+  row |= {
+    "status": "done",
+    "reason": "",
+    "compile_seconds": program.compile_seconds,
+    "compile_cached": program.cached,
+    "flops": program.flops,
+    "flops_from": program.flops_from,
+    "memory": program.memory,
+    "needs": program.needs,
+    "program": explanation.program(program, case),
+    "implementations": explanation.implementations(variant, case) if variant and explain else None,
+  }
+  limit = int(settings.memory * 2**30) if settings.memory else fit.available()
+  problem = fit.problem(program.needs, limit)
+  return (row | {"status": "skipped", "reason": problem}, None) if problem else (row, program)
+
+
+def _start(
+  name: str, program: Program, inputs: Arrays, settings: Settings, table: dict, samples: dict, timed: dict
+) -> None:
+  """Allocates and warms up; what fails or is too slow is noted in the table and not run again."""
+  try:
+    sample = program.start(inputs)
+    timed[name] = rounds.warm_up(sample, settings.seconds)
+  except Exception as error:
+    if name == MATMUL:
+      raise
+    table[name] |= _problem(error, table[name]["peer"])
+    return
+  if timed[name].problem and name != MATMUL:
+    table[name] |= _outcome(timed.pop(name))
+    return
+  samples[name] = sample
+
+
+def _outcome(timed: rounds.Timed) -> Row:
+  first = {"first_seconds": timed.first}
+  if timed.problem:
+    return first | {"status": "skipped" if timed.too_slow else "failed", "reason": timed.problem}
+  return first | {"repeats": timed.repeats}
+
+
+def _problem(error: Exception, peer: bool = False) -> Row:
+  """A refusal is raised by this project's own code, or by a peer that cannot; anything else is a failure."""
+  ours = peer or traceback.extract_tb(error.__traceback__)[-1].filename.startswith(OURS)
+  reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+  if isinstance(error, Refused) or (isinstance(error, ValueError | NotImplementedError) and ours):
+    return {"status": "refused", "reason": reason}
+  return {"status": "failed", "reason": f"{type(error).__name__}: {reason}"}
+
+
+def _speeds(times: dict[str, list[float]], name: str, baseline: str, program: Program, product: Program) -> Row:
+  """Medians and intervals; a row keeps the times of its baseline, of the same rounds, so that it stands alone."""
+  mine, peak = times[name], times[MATMUL]
+  row: Row = {"times": mine, "matmul_times": peak, "rounds": len(mine), "time": vars(estimates.positive(mine))}
+  if len(times.get(baseline, ())) == len(mine):
+    row |= {"baseline_times": times[baseline], "ratio": vars(estimates.ratio(mine, times[baseline]))}
+  if program.flops and product.flops and len(peak) == len(mine):
+    share = [program.flops / one * two / product.flops for one, two in zip(mine, peak, strict=True)]
+    row |= {
+      "share_of_matmul": vars(estimates.positive(share)),
+      "flops_per_second": program.flops / row["time"]["median"],
+    }
+    row |= {"matmul_flops_per_second": product.flops / estimates.positive(peak).median}
+  return row
+
+
+def cores() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def platform() -> str:
+  """`cpu`, `gpu` or `tpu`."""
+  return jax.default_backend()

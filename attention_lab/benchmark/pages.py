@@ -1,0 +1,49 @@
+"""An allocator setting for XLA on a CPU: memory that stays, in huge pages. It imports neither jax nor numpy.
+
+XLA takes its temporaries anew from malloc at every call; above 32 MiB glibc maps them afresh each time, and each page
+of 4 KiB costs a fault of about 1 µs. Here glibc never maps, keeps one arena, never gives back, and the top of its heap
+is advised to be huge pages. The price: the process holds the most memory that it ever used. It must come before the
+first thread, hence before jax; a process that also runs torch becomes several times slower, hence not there.
+"""
+
+import ctypes
+import os
+import pathlib
+import platform
+import sys
+
+BYTES = 8 << 30  # of the heap that are advised huge, at most
+ALIGNMENT = 2 << 20
+ADVICE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD, _HUGEPAGE = -8, -4, -1, 14
+
+
+def enable() -> None:
+  """Sets the allocator of this process; ValueError, saying why, where that cannot be done."""
+  problem = _problem()
+  if problem:
+    raise ValueError(f"--huge_pages {problem}: leave it out")
+  libc = ctypes.CDLL(None)
+  libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+  libc.free.argtypes, libc.free.restype = [ctypes.c_void_p], None
+  libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+  size = min(BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+  libc.mallopt(_ARENA_MAX, 1)
+  libc.mallopt(_MMAP_MAX, 0)
+  block = libc.malloc(size)
+  if not block:
+    raise ValueError(f"--huge_pages needs {size >> 30} GiB of address space, and malloc refused: leave it out")
+  start = -(-block // ALIGNMENT) * ALIGNMENT
+  libc.madvise(start, (block + size - start) // ALIGNMENT * ALIGNMENT, _HUGEPAGE)
+  libc.mallopt(_TRIM_THRESHOLD, -1)
+  libc.free(block)
+
+
+def _problem() -> str:
+  """Why the setting cannot be made here; empty if it can."""
+  if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+    return f"needs Linux with glibc, and this is {platform.system()} {platform.libc_ver()[0]}".rstrip()
+  if not ADVICE.exists() or "[never]" in ADVICE.read_text():
+    return f"needs transparent huge pages, which are off here ({ADVICE})"
+  started = [name for name in ("jax", "torch") if name in sys.modules]
+  return f"must be set before {started[0]} is imported, and it is already" if started else ""

@@ -1,0 +1,103 @@
+"""A program to be measured: what it costs, known once compiled, and how to run it."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab import compile_cache
+from attention_lab import compiled as programs
+from attention_lab.attention.base import Dims
+
+TOKENS = 16  # that decoding appends in one sample, one after the other
+
+Arrays = dict[str, Any]
+
+
+class Case(NamedTuple):
+  """One point of the benchmark."""
+
+  mode: str  # forward, train or decode
+  length: int  # T = S; in decoding, tokens that are there before
+  batch: int
+  heads: int
+  kv_heads: int
+  head_width: int
+  dtype: str
+  causal: bool
+
+  @property
+  def dims(self) -> Dims:
+    """Sizes for the parameters of a variant; decoding has room for a sample's tokens."""
+    room = TOKENS if self.mode == "decode" else 0
+    H = self.head_width
+    return Dims(self.heads * H, self.heads, self.kv_heads, H, H, self.length + room)
+
+  def shapes(self, length: int = 0) -> Arrays:
+    """q, k, v and the layer's input x."""
+    B, T, H = self.batch, length or self.length, self.head_width
+    rows = {"q": (self.heads, H), "k": (self.kv_heads, H), "v": (self.kv_heads, H), "x": (self.heads * H,)}
+    return {name: jax.ShapeDtypeStruct((B, T, *rest), jnp.dtype(self.dtype)) for name, rest in rows.items()}
+
+  def inputs(self, seed: int = 0) -> Arrays:
+    """Normal values of these shapes."""
+    shapes = self.shapes()
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return {
+      name: jax.random.normal(key, one.shape, one.dtype) for key, (name, one) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+@dataclasses.dataclass
+class Sample:
+  """What a round times: `run()` ends when the device is done, and gives the last output; `reset()` is not timed."""
+
+  run: Callable[[], Any]
+  calls: int = 1  # that one run counts for
+  reset: Callable[[], Any] = lambda: None
+
+
+@dataclasses.dataclass
+class Program:
+  """Costs of a compiled program; None where they cannot be known."""
+
+  start: Callable[[Arrays], Sample]  # allocates and, in decoding, reads the prefix
+  compile_seconds: float | None = None
+  cached: bool = False  # it was read from the compile cache: its seconds are not those of compiling
+  flops: int | None = None  # of one call
+  flops_from: str = ""  # 'program', or 'formula' for what is not counted from a jaxpr
+  memory: dict[str, int] | None = None  # bytes, as `compiled.memory` gives them
+  needs: int | None = None  # bytes that running it takes at most
+  text: str | None = None  # the compiler's output
+
+
+def build(function: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[Any, Program]:
+  """Compiles `function` for arguments or their shapes: (executable, its costs, with nothing to start)."""
+  begun = time.perf_counter()
+  traced = jax.jit(function, donate_argnums=donate).trace(*args)
+  with compile_cache.watched() as traffic:
+    executable = traced.lower().compile()
+  seconds = time.perf_counter() - begun
+  try:
+    flops = programs.count(traced.jaxpr.jaxpr)
+  except ValueError:
+    flops = None
+  memory = programs.memory(executable)
+  program = Program(lambda _: Sample(lambda: None), seconds, False, flops, "program", memory, memory["peak"])
+  return executable, dataclasses.replace(program, text=executable.as_text(), cached=traffic.hits > 0)
+
+
+def matmul(size: int, dtype: str) -> tuple[Program, Arrays]:
+  """A square matrix product, accumulated in float32, and its operands: the peak that shares are of."""
+
+  def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+  keys = jax.random.split(jax.random.key(1))
+  a, b = (jax.random.normal(key, (size, size), jnp.dtype(dtype)) for key in keys)
+  executable, program = build(product, a, b)
+  program.start = lambda arrays: Sample(lambda: jax.block_until_ready(executable(arrays["a"], arrays["b"])))
+  return program, {"a": a, "b": b}

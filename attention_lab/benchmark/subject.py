@@ -1,0 +1,116 @@
+"""Programs of a variant: forward, forward and backward, and one step of decoding."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attention_lab.attention import sharded
+from attention_lab.attention.base import Attended, Attention, Call, Params
+from attention_lab.attention.mask import CAUSAL, FULL
+from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, build
+
+
+def compile_variant(variant: Attention, case: Case) -> Program:
+  """The program of `variant` at `case`. Raises Refused for what the variant does not do."""
+  params = variant.init(jax.random.key(0), case.dims)
+  make = {"forward": _forward, "train": _train, "decode": _decode}[case.mode]
+  return make(variant, params, case)
+
+
+def _attend(variant: Attention, params: Params, inputs: Arrays, case: Case) -> Attended:
+  q, k, v = (inputs.get(name) for name in "qkv")
+  return sharded.attend(variant, params, q, k, v, Call(CAUSAL if case.causal else FULL, x=inputs["x"]))
+
+
+def _read(variant: Attention, arrays: Arrays) -> Arrays:
+  """The inputs that the variant is given: its projections, and the layer's input, which it may decline."""
+  return {name: array for name, array in arrays.items() if name in variant.projections or name == "x"}
+
+
+def _forward(variant: Attention, params: Params, case: Case) -> Program:
+  def forward(params: Params, inputs: Arrays) -> jax.Array:
+    return _attend(variant, params, inputs, case).out
+
+  executable, program = build(forward, params, _read(variant, case.shapes()))
+
+  def start(arrays: Arrays) -> Sample:
+    inputs = _read(variant, arrays)
+    return Sample(lambda: jax.block_until_ready(executable(params, inputs)))
+
+  return dataclasses.replace(program, start=start)
+
+
+def _train(variant: Attention, params: Params, case: Case) -> Program:
+  """The loss is the inner product of the output with a fixed array, and the variant's own losses."""
+  leaves, tree = jax.tree_util.tree_flatten_with_path(params)
+  learned = [_is_learned(path, leaf) for path, leaf in leaves]
+  trained, rest = ([leaf for (_, leaf), mine in zip(leaves, learned, strict=True) if mine is s] for s in (True, False))
+
+  def loss(trained: list, inputs: Arrays, rest: list, fixed: Arrays, cotangent: jax.Array) -> jax.Array:
+    sides = {True: iter(trained), False: iter(rest)}
+    whole = jax.tree.unflatten(tree, [next(sides[mine]) for mine in learned])
+    attended = _attend(variant, whole, {**fixed, **inputs}, case)
+    return jnp.vdot(attended.out.astype(jnp.float32), cotangent) + sum(attended.losses.values())
+
+  given = _read(variant, case.shapes())
+  out = jax.eval_shape(lambda p, i: _attend(variant, p, i, case).out, params, given)
+  wanted = [name for name in given if name != "x" or _reads_layer_input(variant, params, given, case)]
+  inputs, fixed = ({n: a for n, a in given.items() if (n in wanted) is side} for side in (True, False))
+  cotangent = jax.ShapeDtypeStruct(out.shape, jnp.float32)
+  executable, program = build(jax.value_and_grad(loss, argnums=(0, 1)), trained, inputs, rest, fixed, cotangent)
+
+  def start(arrays: Arrays) -> Sample:
+    weights = jax.random.normal(jax.random.key(2), cotangent.shape, jnp.float32)
+    given = [{name: arrays[name] for name in part} for part in (inputs, fixed)]
+    return Sample(lambda: jax.block_until_ready(executable(trained, given[0], rest, given[1], weights)))
+
+  return dataclasses.replace(program, start=start)
+
+
+def _is_learned(path: tuple, leaf: Any) -> bool:
+  fixed = any(getattr(part, "key", None) == "fixed" for part in path)
+  return not fixed and bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+def _reads_layer_input(variant: Attention, params: Params, given: Arrays, case: Case) -> bool:
+  """True if the output depends on x; a gradient of zeros would be work that no model does."""
+  rest = {name: array for name, array in given.items() if name != "x"}
+  closed = jax.make_jaxpr(lambda rest, x: _attend(variant, params, {**rest, "x": x}, case).out)(rest, given["x"])
+  x = closed.jaxpr.invars[-1]
+  return any(one is x for equation in closed.jaxpr.eqns for one in equation.invars)
+
+
+def _decode(variant: Attention, params: Params, case: Case) -> Program:
+  """One token through `extend`, its state donated, after a prefix of the case's length."""
+
+  def extend(params: Params, state: Any, inputs: Arrays) -> tuple[Any, jax.Array]:
+    q, k, v = (inputs.get(name) for name in "qkv")
+    return sharded.extend(variant, params, state, q, k, v, x=inputs["x"])
+
+  empty = jax.eval_shape(lambda: variant.init_state(case.batch, case.dims, jnp.dtype(case.dtype)))
+  prefill, prefix = build(extend, params, empty, _read(variant, case.shapes()), donate=(1,))
+  step, program = build(extend, params, empty, _read(variant, case.shapes(1)), donate=(1,))
+  state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(empty))
+
+  def start(arrays: Arrays) -> Sample:
+    inputs = _read(variant, arrays)
+    token = jax.tree.map(lambda array: array[:, :1], inputs)
+    fresh = variant.init_state(case.batch, case.dims, jnp.dtype(case.dtype))
+    kept, _ = prefill(params, jax.tree.map(jnp.copy, fresh), inputs)
+    current: dict[str, Any] = {}
+
+    def reset() -> None:
+      current["state"] = jax.block_until_ready(jax.tree.map(jnp.copy, kept))
+
+    def run() -> jax.Array:
+      for _ in range(TOKENS):
+        current["state"], out = step(params, current["state"], token)
+        jax.block_until_ready(out)
+      return out
+
+    return Sample(run, TOKENS, reset)
+
+  needs = max(prefix.needs or 0, (program.needs or 0) + state_bytes)
+  return dataclasses.replace(program, start=start, needs=needs)

@@ -1,0 +1,139 @@
+"""The tables of a benchmark: what was measured, and where one variant overtakes the best exact implementation."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from attention_lab.benchmark import crossover
+from attention_lab.benchmark.document import Grid
+from attention_lab.compare import numerals
+
+HEAD = (
+  "T",
+  "variant",
+  "time ÷ {baseline} [95 %]",
+  "median time",
+  "rounds",
+  "peak MiB",
+  "temporaries MiB",
+  "FLOPs",
+  "FLOP/s",
+  "share of matmul [95 %]",
+  "compile",
+  "first call",
+)
+
+Row = dict[str, Any]
+
+
+def measured(rows: Sequence[Row], mode: str, baseline: str) -> Grid:
+  """Every row of a mode by length; one that was not measured has its reason."""
+  head = [title.format(baseline=baseline) for title in HEAD]
+  chosen = sorted((row for row in rows if row["mode"] == mode), key=lambda row: row["length"])
+  return Grid(head, [_cells(row) for row in chosen], 2)
+
+
+def crossovers(rows: Sequence[Row], mode: str) -> Grid:
+  """The length from which each variant costs less than the best exact one beside it, in time and in memory."""
+  done = [row for row in rows if row["mode"] == mode and row["status"] == "done"]
+  times, bytes_ = logarithms(done), peaks(done)
+  exact = exact_names(done)
+  names = list(dict.fromkeys(row["attention"] for row in done))
+  cells = []
+  for name in names:
+    found = crossover.of_rounds(times, name, exact), crossover.of_costs(bytes_, name, exact)
+    shown = [_crossing(one, name, exact) for one in found]
+    known = any(name in row for row in bytes_.values())
+    cells.append([f"`{name}`", shown[0], shown[1] if known else "its memory cannot be read"])
+  return Grid(["variant", "faster from T [95 %]", "smaller from T"], cells, 3)
+
+
+def exact_names(rows: Sequence[Row]) -> list[str]:
+  """The implementations of softmax over all readable keys."""
+  return list(dict.fromkeys(row["attention"] for row in rows if row["exact"]))
+
+
+def logarithms(rows: Sequence[Row]) -> dict[int, dict[str, list[float]]]:
+  """Length -> name -> logarithm of the time in each round, over the baseline's of the same round where all have it.
+
+  Rows of several runs meet only through the baseline, which ran beside all of them.
+  """
+  table: dict[int, dict[str, list[float]]] = {}
+  for length in sorted({row["length"] for row in rows}):
+    here = [row for row in rows if row["length"] == length]
+    alone = len({row.get("session") for row in here}) == 1 and any("baseline_times" not in row for row in here)
+    kept = here if alone else [row for row in here if "baseline_times" in row]
+    table[length] = {
+      row["attention"]: [
+        math.log(a / b)
+        for a, b in zip(row["times"], [1.0] * row["rounds"] if alone else row["baseline_times"], strict=True)
+      ]
+      for row in kept
+    }
+  return table
+
+
+def peaks(rows: Sequence[Row]) -> dict[int, dict[str, float]]:
+  """Length -> name -> bytes of arguments, outputs and temporaries together."""
+  table: dict[int, dict[str, float]] = {}
+  for row in rows:
+    if row.get("memory"):
+      table.setdefault(row["length"], {})[row["attention"]] = float(row["memory"]["peak"])
+  return table
+
+
+def duration(seconds: float | None) -> str:
+  """`1.23 ms`, with three significant digits."""
+  if seconds is None:
+    return "–"
+  for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+    if seconds >= size or unit == "µs":
+      value = seconds / size
+      return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+  return ""
+
+
+def between(estimate: dict[str, Any] | None, share: bool = False) -> str:
+  """`0.62 [0.60, 0.65]`, or in per cent; a dash where there is none."""
+  if not estimate:
+    return "–"
+  shown = [f"{100 * one:.3g} %" if share else f"{one:.3g}" for one in _ends(estimate)]
+  return shown[0] if len(shown) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def _ends(estimate: dict[str, Any]) -> list[float]:
+  ends = [one for one in (estimate["median"], estimate["low"], estimate["high"]) if one is not None]
+  return ends if len(set(ends)) > 1 else ends[:1]
+
+
+def _real(value: float | int | None) -> float | None:
+  return None if value is None else float(value)
+
+
+def _cells(row: Row) -> list[str]:
+  start = [str(row["length"]), f"`{row['attention']}`"]
+  if row["status"] != "done":
+    return [*start, f"{row['status']}: {row['reason']}"]
+  memory = row.get("memory") or {}
+  mark = "" if row.get("flops_from") == "program" or not row.get("flops") else " *"
+  return [
+    *start,
+    between(row.get("ratio")),
+    duration(row["time"]["median"]),
+    str(row["rounds"]),
+    numerals.mebibytes(_real(memory.get("peak"))),
+    numerals.mebibytes(_real(memory.get("temporaries"))),
+    numerals.thousands(_real(row.get("flops"))) + mark,
+    numerals.thousands(_real(row.get("flops_per_second"))),
+    between(row.get("share_of_matmul"), share=True),
+    duration(row.get("compile_seconds")) + " (cached)" * bool(row.get("compile_cached")),
+    duration(row.get("first_seconds")),
+  ]
+
+
+def _crossing(found: crossover.Crossover | None, name: str, exact: Sequence[str]) -> str:
+  if found is not None:
+    return str(found)
+  if not set(exact) - {name}:
+    return "no other exact implementation was measured"
+  return "fewer than two lengths were measured beside an exact one"

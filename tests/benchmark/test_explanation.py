@@ -1,0 +1,62 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from attention_lab.attention import spec
+from attention_lab.benchmark import explanation, program, subject
+from attention_lab.benchmark.program import Case
+
+CASE = Case("forward", 600, 1, 2, 2, 8, "float32", True)
+
+
+def explained(function, *args, case=CASE):
+  return explanation.program(program.build(function, *args)[1], case)
+
+
+def test_a_matrix_of_logits_is_seen_and_blocks_are_not():
+  q = jnp.ones((600, 8))
+  assert explained(lambda q: jax.nn.softmax(q @ q.T) @ q, q)["dense"]
+  assert explanation.program(subject.compile_variant(spec.parse("softmax"), CASE), CASE)["dense"] is False
+
+
+def test_loops_and_products_are_counted():
+  made = explained(lambda x: jax.lax.fori_loop(0, 7, lambda _, y: y @ x, x), jnp.ones((64, 64)))
+  assert made["operations"]["while"] == 1
+  assert made["temporaries"] is not None
+
+
+def test_where_a_width_is_as_long_as_the_sequence_nothing_is_claimed():
+  narrow = CASE._replace(length=8)
+  assert explained(lambda q: q @ q.T, jnp.ones((8, 8)), case=narrow)["dense"] is None
+
+
+def test_a_buffer_inside_a_fusion_is_none():
+  text = "\n".join(
+    [
+      "%fused_computation (p: f32[600,8]) -> f32[600] {",
+      "  %dot.1 = f32[600,600]{1,0} dot(%p, %p)",
+      "}",
+      "ENTRY %main (p: f32[600,8]) -> f32[600] {",
+      "  %fusion = f32[600]{0} fusion(%p), kind=kLoop, calls=%fused_computation",
+      "}",
+    ]
+  )
+  assert explanation.dense(explanation.outside_fusions(text), CASE) is False
+  assert explanation.dense(text.splitlines(), CASE)
+
+
+@pytest.mark.parametrize("name", ["softmax", "linear"])
+def test_every_implementation_that_did_not_run_has_a_reason(name):
+  said = explanation.implementations(spec.parse(name), CASE)
+  assert sum(one.startswith("ran") for one in said.values()) == 1
+  assert all(one.startswith(("ran", "not used: ")) for one in said.values())
+
+
+def test_a_program_without_text_says_so():
+  made = explanation.program(program.Program(lambda _: program.Sample(lambda: None)), CASE)
+  assert made is None
+  assert "cannot be read here" in explanation.sentences({"program": None, "peer": True})[0]
+
+
+def test_a_row_measured_without_explain_says_that_nothing_else_was_tried():
+  assert "without --explain" in explanation.sentences({"program": None, "peer": False})[0]

@@ -1,0 +1,115 @@
+import pytest
+
+from attention_lab.benchmark import fit, load, pages, rounds
+from attention_lab.benchmark.program import Sample
+
+
+class Clock:
+  """Time that passes only when a sample runs; `log` has what happened in order."""
+
+  def __init__(self):
+    self.now, self.log = 0.0, []
+
+  def __call__(self):
+    return self.now
+
+  def sample(self, name, seconds, calls=1):
+    def run():
+      self.now += seconds
+      self.log.append(name)
+
+    return Sample(run, calls, lambda: self.log.append(f"reset {name}"))
+
+
+def interleaved(clock, samples, count, seconds=1e9):
+  timed = {name: rounds.warm_up(sample, seconds, clock) for name, sample in samples.items()}
+  clock.log.clear()
+  rounds.interleave(samples, timed, count, seconds, clock=clock)
+  return timed
+
+
+def test_variants_take_turns_in_every_round():
+  clock = Clock()
+  timed = interleaved(clock, {name: clock.sample(name, 1.0) for name in "ABC"}, 4)
+  assert [one for one in clock.log if len(one) == 1] == list("ABC" * 4)
+  assert [timed[name].times for name in "ABC"] == [[1.0] * 4] * 3
+
+
+def test_the_time_of_a_call_is_that_of_a_sample_over_its_calls_and_resets_are_not_in_it():
+  clock = Clock()
+  sample = clock.sample("A", 8.0, calls=16)
+  sample.reset = lambda: setattr(clock, "now", clock.now + 100)
+  assert interleaved(clock, {"A": sample}, 3)["A"].times == [0.5] * 3
+
+
+def test_a_short_program_runs_often_enough_to_be_timed_after_one_run_of_its_own():
+  clock = Clock()
+  timed = interleaved(clock, {"A": clock.sample("A", 1e-4), "B": clock.sample("B", 1.0)}, 3)
+  assert (timed["A"].repeats, timed["A"].lead, timed["B"].repeats, timed["B"].lead) == (20, True, 1, False)
+  assert clock.log.count("A") == 3 * 21
+  assert timed["A"].times == pytest.approx([1e-4] * 3)
+
+
+def test_a_budget_ends_the_rounds_but_never_before_three():
+  clock = Clock()
+  assert len(interleaved(clock, {"A": clock.sample("A", 1.0)}, 50, seconds=10.0)["A"].times) == 11
+  assert len(interleaved(clock, {n: clock.sample(n, 1.0) for n in "ABCD"}, 50, seconds=5.0)["A"].times) == 3
+
+
+def test_a_program_whose_three_rounds_break_the_budget_is_not_run_again():
+  clock = Clock()
+  timed = rounds.warm_up(clock.sample("A", 20.0), 30.0, clock)
+  assert timed.too_slow
+  assert "do not fit into --seconds=30" in timed.problem
+  assert clock.log.count("A") == 1
+
+
+def test_a_program_that_fails_leaves_the_others_their_rounds():
+  clock = Clock()
+  bad = clock.sample("B", 1.0)
+  timed = {"A": rounds.Timed([]), "B": rounds.Timed([])}
+  bad.run = lambda: (_ for _ in ()).throw(MemoryError("RESOURCE_EXHAUSTED\nmore"))
+  rounds.interleave({"A": clock.sample("A", 1.0), "B": bad}, timed, 5, 1e9, clock=clock)
+  assert len(timed["A"].times) == 5
+  assert timed["B"].problem == "MemoryError: RESOURCE_EXHAUSTED"
+
+
+def test_a_program_fits_if_its_bytes_do_and_where_nobody_knows():
+  assert fit.problem(2**30, 2**30) == ""
+  assert fit.problem(None, 1) == fit.problem(1, None) == ""
+  assert fit.problem(3 * 2**30, 2**31) == "needs 3.00 GiB, and 2.00 GiB may be used"
+
+
+def test_huge_pages_are_refused_once_jax_is_there_and_elsewhere_than_on_linux(monkeypatch):
+  with pytest.raises(ValueError, match=r"--huge_pages (must be set before jax|needs)"):
+    pages.enable()
+  monkeypatch.setattr(pages.platform, "system", lambda: "Darwin")
+  with pytest.raises(ValueError, match="needs Linux with glibc, and this is Darwin"):
+    pages.enable()
+
+
+def test_huge_pages_are_refused_where_they_are_off(monkeypatch, tmp_path):
+  monkeypatch.setattr(pages, "ADVICE", tmp_path / "enabled")
+  monkeypatch.setattr(pages.platform, "system", lambda: "Linux")
+  monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.36"))
+  with pytest.raises(ValueError, match="transparent huge pages, which are off"):
+    pages.enable()
+
+
+def test_the_load_of_others_is_all_that_is_busy_less_ones_own(monkeypatch, tmp_path):
+  stat, now = tmp_path / "stat", [0.0]
+  monkeypatch.setattr(load, "STAT", stat)
+  monkeypatch.setattr(load.os, "sysconf", lambda _: 100)
+  monkeypatch.setattr(load.time, "monotonic", lambda: now[0])
+  own = iter([5.0, 9.0])
+  monkeypatch.setattr(load, "_own", lambda: next(own))
+  stat.write_text("cpu 100 0 100 999 0 0 0 0 0 0\n")
+  meter = load.Meter()
+  stat.write_text("cpu 700 0 500 1999 0 0 0 0 0 0\n")
+  now[0] = 5.0
+  assert meter.read() == pytest.approx((10.0 - 4.0) / 5.0)
+
+
+def test_where_the_system_does_not_say_the_load_is_not_known(monkeypatch, tmp_path):
+  monkeypatch.setattr(load, "STAT", tmp_path / "stat")
+  assert load.Meter().read() is None

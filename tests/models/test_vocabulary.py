@@ -1,0 +1,174 @@
+"""Cross entropy in chunks is the plain one, and the logits of all positions are never alive together."""
+
+import functools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attention_lab import compiled
+from attention_lab import mesh as meshes
+from attention_lab.config import MeshConfig, ModelConfig
+from attention_lab.models import vocabulary
+from attention_lab.models.functional import functional
+from attention_lab.models.language_model import TransformerLM
+from attention_lab.tasks import language_modeling
+from attention_lab.tasks.base import objective
+
+B, T, D = 4, 7, 5
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+  """At most 3 positions at once, so that neither 28 nor a device's 7 or 14 positions divide."""
+  monkeypatch.setattr(vocabulary, "LOGITS", 1)
+  monkeypatch.setattr(vocabulary, "POSITIONS", 3)
+
+
+def arrays(by_word, words, seed=0):
+  """(hidden, kernel, bias, targets, weights); some positions do not count, and one counts twice."""
+  rng = np.random.default_rng(seed)
+  normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  weights = rng.integers(0, 2, (B, T)).astype(np.float32)
+  weights[0, 1] = 2.0
+  kernel, bias = (normal(words, D), None) if by_word else (normal(D, words), normal(words))
+  return normal(B, T, D), kernel, bias, jnp.asarray(rng.integers(0, words, (B, T)), jnp.int32), jnp.asarray(weights)
+
+
+def value_and_gradients(by_word, mesh, given, scale=0.1):
+  """Loss, its gradients to hidden states, kernel, bias and weights, and the scores."""
+
+  def loss(hidden, kernel, bias, weights):
+    return scale * vocabulary.nats(vocabulary.Head(kernel, bias, by_word, mesh), hidden, given[3], weights)
+
+  numbers = (0, 1, 3) if by_word else (0, 1, 2, 3)
+  hidden, kernel, bias, targets, weights = given
+  found = jax.jit(jax.value_and_grad(loss, argnums=numbers))(hidden, kernel, bias, weights)
+  score = jax.jit(lambda h, k, b: vocabulary.score(vocabulary.Head(k, b, by_word, mesh), h, targets, weights))
+  return found, score(hidden, kernel, bias)
+
+
+@pytest.mark.parametrize("by_word", [True, False])
+def test_chunks_give_the_loss_gradients_and_scores_of_the_plain_form(by_word, request):
+  given = arrays(by_word, 11)
+  plain = value_and_gradients(by_word, None, given)
+  request.getfixturevalue("small_chunks")
+  chex.assert_trees_all_close(value_and_gradients(by_word, None, given), plain, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("by_word, words", [(True, 12), (False, 11)])
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 4, 2), (8, 1, 1)])
+def test_eight_devices_give_the_same_whether_or_not_they_split_examples_and_words(sizes, by_word, words, request):
+  given, mesh = arrays(by_word, words), meshes.make_mesh(MeshConfig(*sizes))
+  plain = value_and_gradients(by_word, None, given)
+  request.getfixturevalue("small_chunks")
+  chex.assert_trees_all_close(value_and_gradients(by_word, mesh, given), plain, atol=1e-6, rtol=1e-6)
+
+
+def test_seeds_side_by_side_give_what_each_gives_alone(small_chunks):
+  """As several seeds are trained on a GPU: one more axis in front of everything, also over eight devices."""
+  mesh, cases = meshes.make_mesh(MeshConfig(2, 2, 2)), [arrays(True, 12, seed) for seed in (0, 1)]
+
+  def one(hidden, kernel, targets, weights):
+    loss = lambda h, k: vocabulary.nats(vocabulary.Head(k, None, True, mesh), h, targets, weights)
+    return jax.value_and_grad(loss, argnums=(0, 1))(hidden, kernel)
+
+  given = [jnp.stack(both) for both in zip(*((h, k, t, w) for h, k, _, t, w in cases), strict=True)]
+  together = jax.jit(jax.vmap(one))(*given)
+  for seed in (0, 1):
+    alone = jax.jit(one)(*(array[seed] for array in given))
+    chex.assert_trees_all_close(jax.tree.map(lambda a, i=seed: a[i], together), alone, atol=1e-6, rtol=1e-6)
+
+
+def test_of_two_equal_logits_the_first_counts_on_any_device(small_chunks):
+  """As in argmax, also where the two words lie on different devices."""
+  mesh = meshes.make_mesh(MeshConfig(2, 2, 2))
+  kernel, weights = jnp.zeros((8, D)), jnp.ones((B, T))
+  for target, right in ((0, B * T), (1, 0), (5, 0)):
+    head, targets = vocabulary.Head(kernel, None, True, mesh), jnp.full((B, T), target)
+    found = jax.jit(functools.partial(vocabulary.score, head))(jnp.ones((B, T, D)), targets, weights)
+    assert float(found["correct"]) == right
+
+
+def test_bfloat16_states_get_gradients_near_those_of_float32(small_chunks):
+  hidden, kernel, bias, targets, weights = arrays(False, 11)
+
+  def gradients(dtype):
+    loss = lambda h, k: vocabulary.nats(vocabulary.Head(k, bias, False), h, targets, weights)
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(hidden.astype(dtype), kernel)
+
+  low, exact = gradients(jnp.bfloat16), gradients(jnp.float32)
+  assert [leaf.dtype for leaf in low] == [jnp.bfloat16, jnp.float32]
+  chex.assert_trees_all_close(low[0].astype(jnp.float32), exact[0], atol=0.05)
+  chex.assert_trees_all_close(low[1], exact[1], atol=0.1)
+
+
+def test_few_logits_take_one_product_and_many_take_chunks_of_at_least_256_positions(monkeypatch):
+  def chunk(batch, length, words):
+    found = []
+
+    def look(kernel, hidden):
+      found.append(vocabulary._layout(vocabulary.Head(kernel, None, True), hidden))
+
+    jax.eval_shape(look, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((words, D), (batch, length, D))))
+    return found[0] and found[0].positions
+
+  assert chunk(16, 128, 512) is None
+  assert chunk(8, 512, 512) is None
+  assert chunk(8, 513, 512) == 2052  # two equal chunks
+  assert chunk(8, 512, 8192) == 256
+  assert chunk(8, 512, 50257) == 256
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert chunk(8, 512, 4096) is None
+  assert chunk(8, 512, 50257) == 2048
+
+
+WORDS, LENGTH, BATCH = 8192, 512, 8
+
+
+def loss_of(model, params, batch):
+  return language_modeling.loss(model, params, batch, None)[0]
+
+
+def plain_loss(model, params, batch):
+  output = model.apply(params, batch["tokens"][:, :-1])
+  return objective(jnp.mean(vocabulary.cross_entropy(output.logits, batch["tokens"][:, 1:])), output)[0]
+
+
+@pytest.fixture(scope="module")
+def programs():
+  """{form: (compiled gradient of a language model's loss, its FLOPs)}, in chunks and plain; nothing is run."""
+  config = ModelConfig(width=16, heads=1, layers=1, mlp_width=16)
+  model = functional(lambda key: TransformerLM(config, WORDS, LENGTH, key=key))
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  batch = {"tokens": jax.ShapeDtypeStruct((BATCH, LENGTH + 1), jnp.int32)}
+  found = {}
+  for name, loss in (("chunks", loss_of), ("plain", plain_loss)):
+    step = jax.value_and_grad(functools.partial(loss, model))
+    found[name] = jax.jit(step).lower(params, batch).compile(), compiled.flops(step, params, batch)
+  return found
+
+
+def largest(program):
+  """Elements of the largest buffer in the program's text."""
+  shapes = re.findall(r"\b(?:f32|bf16|s32|pred)\[([\d,]+)\]", program.as_text())
+  return max(int(np.prod([int(size) for size in shape.split(",")])) for shape in shapes)
+
+
+def test_no_buffer_of_the_compiled_program_holds_all_logits(programs):
+  assert largest(programs["plain"][0]) >= BATCH * LENGTH * WORDS
+  assert largest(programs["chunks"][0]) <= vocabulary.LOGITS
+
+
+def test_temporaries_fall_to_an_eighth(programs):
+  temporaries = {name: compiled.memory(program)["temporaries"] for name, (program, _) in programs.items()}
+  assert temporaries["plain"] > 4 * BATCH * LENGTH * WORDS
+  assert temporaries["chunks"] < temporaries["plain"] / 8
+
+
+def test_chunks_do_no_more_arithmetic_than_the_plain_form(programs):
+  flops = {name: count for name, (_, count) in programs.items()}
+  assert flops["chunks"] < 1.05 * flops["plain"]
