@@ -1,6 +1,7 @@
 """The programs of a variant as text, to prove that two variants are one and the same."""
 
 import dataclasses
+import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -101,7 +102,8 @@ def _gradient(subject: Subject, cell: Cell) -> str:
 def _text(program: Callable[..., Any], *arguments: Any) -> str:
   """The lowered program; its arguments go in as a list of leaves."""
   leaves, tree = jax.tree.flatten(arguments)
-  return jax.jit(lambda leaves: program(*jax.tree.unflatten(tree, leaves))).lower(leaves).as_text()
+  plain = inspect.unwrap(program)  # without its options for the compiler, which an outer program cannot honour
+  return jax.jit(lambda leaves: plain(*jax.tree.unflatten(tree, leaves))).lower(leaves).as_text()
 
 
 def _decoding(subject: Subject) -> Iterator[str]:
