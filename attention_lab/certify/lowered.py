@@ -1,9 +1,8 @@
 """The programs of a variant as text, to prove that two variants are one and the same."""
 
 import dataclasses
-import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -99,10 +98,10 @@ def _gradient(subject: Subject, cell: Cell) -> str:
   return _text(subject.gradient, params, inputs, call, np.zeros(out.shape, np.float32))
 
 
-def _text(program: Callable[..., Any], *arguments: Any) -> str:
+def _text(program: Any, *arguments: Any) -> str:
   """The lowered program; its arguments go in as a list of leaves."""
   leaves, tree = jax.tree.flatten(arguments)
-  plain = inspect.unwrap(program)  # without its options for the compiler, which an outer program cannot honour
+  plain = program.__wrapped__  # without its options for the compiler, which an outer program cannot honour
   return jax.jit(lambda leaves: plain(*jax.tree.unflatten(tree, leaves))).lower(leaves).as_text()
 
 
