@@ -57,7 +57,10 @@ def _certify() -> int:
   certificates = list(battery.without_case()) if _ATTENTION.value == "all" else []
   for certificate in parallel.certificates(rows, _QUICK.value, _WORKERS.value):
     certificates.append(certificate)
-    if not tables:
+    if tables:
+      progress = f"{len(certificates)} of {len(rows)}: {certificate.spec}: {report.summary(certificate)}"
+      print(progress, file=sys.stderr, flush=True)
+    else:
       print(report.text(certificate), end="\n\n", flush=True)
   failed = [certificate.spec for certificate in certificates if certificate.failures]
   print("\n\n".join(table(certificates) for table in tables) or _verdict(len(certificates), failed))

@@ -37,7 +37,7 @@ def memory(subject: Subject) -> str:
     run, *args = _program(subject, length)
     if not subject.quick:
       run = functools.partial(_gradient, run)
-    sizes.append(compiled.memory(subject.compiled(run, optimised=True).lower(*args).compile())["temporaries"])
+    sizes.append(compiled.memory(subject.compiled(run).lower(*args).compile())["temporaries"])
   exponent = _exponent([max(size, 1) for size in sizes], MEMORIES)
   if exponent > subject.claims.memory + SLACK:
     raise Refuted(

@@ -51,7 +51,6 @@ def cells(subject: Subject) -> Iterator[Cell]:
   if subject.claims.cross:
     yield Cell(subject.shape(T=7, S=3, K=2, cross=True), EVERY)
     yield Cell(subject.shape(T=1, S=6, cross=True), ("kv_valid",))
-    yield Cell(subject.shape(T=5, S=5, cross=True), ("segments", "kv_valid"))
 
 
 def _long(subject: Subject) -> Iterator[Cell]:

@@ -76,7 +76,7 @@ class Subject:
     """`jax.jit` with little optimisation, which takes a quarter of the time to compile; a full battery may ask for all.
 
     What XLA makes of a variant when it optimises is looked at where it could matter: against the oracle, against the
-    eager form, in low precision, at length, and in memory.
+    eager form, in low precision and at length. Temporaries are laid out before that, and do not depend on it.
     """
     return jax.jit(function, compiler_options=None if optimised and not self.quick else _haste())
 

@@ -12,31 +12,17 @@ cross-attention.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attention, Claims, logits_dtype
+from attention_lab.attention.base import logits_dtype
+from attention_lab.attention.primitives.mixer import Mixer
 from attention_lab.attention.primitives.places import refuse_positions
 
 
 @dataclasses.dataclass(frozen=True)
-class Fourier(Attention):
-  projections: ClassVar[str] = ""
-
-  def claims(self) -> Claims:
-    return Claims(
-      masks=frozenset({"q_valid", "kv_valid"}),
-      cross=False,
-      decode=False,
-      grouped=False,
-      per_query=False,
-      mixes_heads=True,
-      exactness="other",
-      time=1,
-    )
-
+class Fourier(Mixer):
   def attend(self, params, q, k, v, call):
     refuse_positions(self, call)
     x, mask = call.x.astype(logits_dtype(call.x)), call.mask

@@ -8,37 +8,25 @@ every other mask is refused, and with them decoding, biases and cross-attention;
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attention, Claims, Dims, logits_dtype
+from attention_lab.attention.base import Dims, logits_dtype
+from attention_lab.attention.primitives.mixer import Mixer
 from attention_lab.attention.primitives.places import refuse_positions
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenMixer(Attention):
-  projections: ClassVar[str] = ""
-
+class TokenMixer(Mixer):
   hidden: int = 64  # width of the layer between
 
   def __post_init__(self):
     if self.hidden < 1:
       raise ValueError(f"hidden={self.hidden} must be at least 1")
 
-  def claims(self) -> Claims:
-    return Claims(
-      masks=frozenset({"q_valid", "kv_valid"}),
-      cross=False,
-      decode=False,
-      grouped=False,
-      per_query=False,
-      mixes_heads=True,
-      own_positions=True,
-      exactness="other",
-      time=1,
-    )
+  def claims(self):
+    return dataclasses.replace(super().claims(), own_positions=True)
 
   def init(self, key, dims: Dims):
     first, second = jax.random.split(key)
