@@ -119,21 +119,31 @@ def softmax(logits: Sequence[float]) -> list[float]:
   return [e / sum(exponentials) for e in exponentials]
 
 
-def softmax_mean(
+def row_sum(
   example: Example,
   logit: Callable[[int, int, int], float],
+  weights: Callable[[list[float]], Sequence[float]],
   value: Callable[[int, int, int], np.ndarray] | None = None,
 ) -> Float[np.ndarray, "T N V"]:
-  """Σ_s softmax_s(logit(n, t, s)) value(n, t, s) over readable keys; `value` is v[s] unless given; none readable: 0."""
+  """Σ_s w_s value(n, t, s) over readable keys, w = weights(their logits); `value`: v[s] unless given; none: 0."""
   heads, queries, keys = example.readable.shape
   out = np.zeros((queries, heads, example.v.shape[2]))
   for n in range(heads):
     for t in range(queries):
       read = [s for s in range(keys) if example.readable[n, t, s]]
-      weights = softmax([logit(n, t, s) for s in read])
-      for s, weight in zip(read, weights, strict=True):
+      row = weights([logit(n, t, s) for s in read]) if read else ()
+      for s, weight in zip(read, row, strict=True):
         out[t, n] += weight * (example.v[s, kv_head(example, n)] if value is None else value(n, t, s))
   return out
+
+
+def softmax_mean(
+  example: Example,
+  logit: Callable[[int, int, int], float],
+  value: Callable[[int, int, int], np.ndarray] | None = None,
+) -> Float[np.ndarray, "T N V"]:
+  """`row_sum` with the weights softmax_s(logit(n, t, s))."""
+  return row_sum(example, logit, softmax, value)
 
 
 def kernel_mean(example: Example, features: Callable[[np.ndarray], Sequence[float]]) -> Float[np.ndarray, "T N V"]:

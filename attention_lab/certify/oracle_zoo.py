@@ -20,22 +20,6 @@ def scaled_logit(variant: Any, example: Example) -> Callable[[int, int, int], fl
   return lambda n, t, s: factor * dot(example, n, t, s) + bias(example, n, t, s)
 
 
-def row_sum(
-  example: Example, logit: Callable[[int, int, int], float], weights: Callable[[list[float]], Sequence[float]]
-) -> Float[np.ndarray, "T N V"]:
-  """Σ_s w_s v_s over readable keys, with w = weights(logits of the row's readable keys); none readable: 0."""
-  heads, queries, keys = example.readable.shape
-  out = np.zeros((queries, heads, example.v.shape[2]))
-  for n in range(heads):
-    for t in range(queries):
-      read = [s for s in range(keys) if example.readable[n, t, s]]
-      if not read:
-        continue
-      for s, weight in zip(read, weights([logit(n, t, s) for s in read]), strict=True):
-        out[t, n] += weight * example.v[s, kv_head(example, n)]
-  return out
-
-
 def shares(weights: Sequence[float]) -> list[float]:
   """Weights over their sum; all 0 where the sum is 0."""
   total = sum(weights)

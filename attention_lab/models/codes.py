@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention.base import Attention, Dims, Refused
 from attention_lab.attention.positions import Positions
+from attention_lab.attention.primitives.sinusoids import frequencies
 from attention_lab.models import keys
 from attention_lab.models.dimensions import FLAG
 
-BASE = 10_000.0  # longest wavelength / 2π of sinusoids and rotations
 STD = 0.02  # of what is learned when it starts
 
 
@@ -151,8 +151,3 @@ def sincos2d(grid: tuple[int, int], extra: int, width: int) -> Float[Array, "1 T
 def divided(place: Int[Array, "*B T"], columns: int) -> tuple[Any, Any]:
   """Row and column of each place on a grid that is read row by row."""
   return place // columns, place % columns
-
-
-def frequencies(count: int, base: float = BASE) -> Float[Array, "count"]:
-  """base^(−c/count) for c = 0 … count − 1, in float32."""
-  return base ** (-jnp.arange(count, dtype=jnp.float32) / count)

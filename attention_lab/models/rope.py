@@ -34,7 +34,9 @@ from jaxtyping import Array, Float
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims
 from attention_lab.attention.positions import Positions
-from attention_lab.models.codes import BASE, Code, divided, frequencies
+from attention_lab.attention.primitives import sinusoids
+from attention_lab.attention.primitives.sinusoids import BASE, frequencies
+from attention_lab.models.codes import Code, divided
 from attention_lab.models.dimensions import FLAG, choose
 
 SCALINGS = ("none", "linear", "ntk", "yarn")
@@ -160,10 +162,7 @@ def turn(x: Float[Array, "B T N H"], angles: Float[Array, "#B T P"], gain: float
 
   In float32. Channels from 2P on do not turn.
   """
-  P = angles.shape[-1]
-  cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
-  first, second, rest = jnp.split(x.astype(jnp.float32), [P, 2 * P], axis=-1)
-  turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+  turned = sinusoids.turn(x.astype(jnp.float32), angles)
   return (turned if gain == 1 else gain * turned).astype(x.dtype)
 
 

@@ -6,9 +6,9 @@ Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824, section 3.2. A control 
 
 It reads the layer's input and has no projections at all. Each example is transformed over its own number n of valid
 tokens, in array order, by Bluestein's chirps: rs = (r² + s² − (r − s)²) / 2 makes a transform of any length a
-convolution (https://doi.org/10.1109/TAU.1970.1162132). Time O(T·log T), memory O(T). Honours padding. Every place of
-the transform depends on the whole sequence, so every other mask is refused, and with them decoding, biases and
-cross-attention.
+convolution (https://doi.org/10.1109/TAU.1970.1162132). Time O(T·log T), memory O(T). Honours padding, up to 65,535
+tokens. Every place of the transform depends on the whole sequence, so every other mask is refused, and with them
+decoding, biases and cross-attention.
 """
 
 import dataclasses
@@ -20,11 +20,15 @@ from attention_lab.attention.base import logits_dtype
 from attention_lab.attention.primitives.mixer import Mixer
 from attention_lab.attention.primitives.places import refuse_positions
 
+LONGEST = 2**16 - 1  # tokens whose squared rank fits into 32 bits
+
 
 @dataclasses.dataclass(frozen=True)
 class Fourier(Mixer):
   def attend(self, params, q, k, v, call):
     refuse_positions(self, call)
+    if call.mask.kv_valid is not None and call.x.shape[1] > LONGEST:
+      raise ValueError(f"Fourier counts rows of their own length up to {LONGEST} tokens, not {call.x.shape[1]}")
     x, mask = call.x.astype(logits_dtype(call.x)), call.mask
     mixed = jnp.fft.fft(x, axis=2)
     if mask.kv_valid is None:
@@ -41,7 +45,7 @@ def _transform(x, valid):
   rank, count = jnp.cumsum(valid) - 1, jnp.sum(valid)
   packed = jnp.zeros_like(x).at[jnp.where(valid, rank, T)].set(x, mode="drop")
   place = jnp.arange(T, dtype=jnp.uint32)
-  square = (place * place) % jnp.maximum(2 * count, 1).astype(jnp.uint32)  # exact up to T = 65,535
+  square = (place * place) % jnp.maximum(2 * count, 1).astype(jnp.uint32)
   angle = square.astype(x.real.dtype) * (jnp.pi / jnp.maximum(count, 1).astype(x.real.dtype))
   chirp = jnp.exp(-1j * angle)
   size = 2 * T

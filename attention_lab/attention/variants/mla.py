@@ -77,7 +77,10 @@ class Mla(Attention):
   def _latents(self, params, y, j):
     """C `B S 1 kv_rank` and kᴿ `B S 1 R`."""
     latent, code = (_mapped(y, params[name])[:, :, None] for name in ("down", "rope"))
-    return root_mean_square(latent), sinusoids.turn(code, j, self.base)
+    return root_mean_square(latent), self._turned(code, j)
+
+  def _turned(self, x, positions):
+    return sinusoids.turn(x, sinusoids.angles(positions, self.rope // 2, x, self.base))
 
   def _read(self, params, latent, code, call, folded):
     """Out `B T N V`; folded: the latent is key and value of all heads, else each head has its own."""
@@ -86,7 +89,7 @@ class Mla(Attention):
     q = jnp.einsum("btd,ndh->btnh", u.astype(logits_dtype(x)), own["query"].astype(logits_dtype(x)))
     q, turned = jnp.split(q, [own["keys"].shape[-1]], axis=-1)
     scale = (q.shape[-1] + self.rope) ** -0.5
-    turned = sinusoids.turn(turned, call.positions.queries(x.shape[1]), self.base)
+    turned = self._turned(turned, call.positions.queries(x.shape[1]))
     to_keys, to_values = own["keys"].astype(q.dtype), own["values"].astype(q.dtype)
     latent, code = latent.astype(q.dtype), code.astype(q.dtype)
     if folded:

@@ -25,6 +25,10 @@ class Softmax(Attention):
   sink: bool = False  # a learned logit for each head that joins the normaliser
   temperature: bool = False  # a learned factor of the logits for each head
 
+  def __post_init__(self):
+    if self.soft_cap is not None and not self.soft_cap > 0:
+      raise ValueError(f"soft_cap={self.soft_cap} must be positive, or None for no bound")
+
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, exactness="other" if self.sink else "exact")
 

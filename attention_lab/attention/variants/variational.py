@@ -6,8 +6,8 @@ Fan et al. 2020, Bayesian attention modules, https://arxiv.org/abs/2010.10604, s
 
 Without a key w_ij = exp(s_ij), which is softmax attention. The loss is `weight` times the mean over readable pairs of
 the Kullback–Leibler divergence of log w from the prior N(−σ₀²/2, σ₀²). Time O(T·S), memory O(S) for each block of
-queries; decoding state O(S), without noise. Honours every mask and a bias; refuses nothing. Departure: the prior is
-fixed, where the paper may learn it from the keys.
+queries; decoding state O(S), without noise. Honours every mask and a bias; refuses nothing. On a mesh the
+loss is the mean of the devices' means. Departure: the prior is fixed, where the paper may learn it from the keys.
 """
 
 import dataclasses

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from attention_lab.certify.oracle import Example, kv_head, refuse_bias
-from attention_lab.certify.oracle_zoo import row_sum, shares
+from attention_lab.certify.oracle import Example, kv_head, refuse_bias, row_sum
+from attention_lab.certify.oracle_zoo import shares
 
 SPECS = ("cosformer(chunk=4)",)
 LIMITS = (("cosformer(chunk=1)", "cosformer(chunk=0)"),)

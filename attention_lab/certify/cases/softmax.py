@@ -16,7 +16,7 @@ from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
 from attention_lab.certify.oracle_zoo import logistic
 
 SPECS = ("softmax", "softmax(scale=0.3, soft_cap=2.0)", "softmax(sink=True, temperature=True)")
-LIMITS = ()  # its class takes every value of its fields
+LIMITS = (("softmax(soft_cap=0.001)", "softmax(soft_cap=0.0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from attention_lab.certify.oracle import Example, dot, refuse_bias
-from attention_lab.certify.oracle_zoo import row_sum, shares
+from attention_lab.certify.oracle import Example, dot, refuse_bias, row_sum
+from attention_lab.certify.oracle_zoo import shares
 
 SPECS = ("taylor(chunk=4)",)
 LIMITS = (("taylor(chunk=1)", "taylor(chunk=0)"),)
