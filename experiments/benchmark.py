@@ -1,6 +1,6 @@
 r"""Times attention variants side by side: forward, training step and decoding, with memory and crossovers.
 
-On a laptop (some minutes; linear attention overtakes softmax at some length below 2048):
+On a laptop (--seconds bounds each pair of mode and length, 60 by default; compiling comes on top):
   python -m experiments.benchmark
 Beside what PyTorch and JAX offer (needs the extra [peers]):
   python -m experiments.benchmark --attention='softmax;local(window=256)' --peers=torch_sdpa,torch_flex,jax_dpa
