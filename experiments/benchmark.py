@@ -29,6 +29,7 @@ HEADS = flags.DEFINE_integer("heads", 8, "Query heads, N.")
 KV_HEADS = flags.DEFINE_integer("kv_heads", 0, "Key and value heads, K; 0 = heads.")
 HEAD_WIDTH = flags.DEFINE_integer("head_width", 64, "Width of a head, H.")
 CAUSAL = flags.DEFINE_bool("causal", True, "Causal mask in forward and train; decoding is always causal.")
+WINDOW = flags.DEFINE_integer("window", 0, "The mask of forward and train keeps to |i − j| < window; 0 = no window.")
 ROUNDS = flags.DEFINE_integer("rounds", 20, "Rounds at each mode and length, at most.")
 SECONDS = flags.DEFINE_float("seconds", 60.0, "Seconds of rounds at each mode and length; at least 3 rounds are run.")
 BASELINE = flags.DEFINE_string("baseline", "", "The variant or peer that ratios are to; empty = the first variant.")
@@ -59,6 +60,7 @@ def main() -> int:
     kv_heads=KV_HEADS.value,
     head_width=HEAD_WIDTH.value,
     causal=CAUSAL.value,
+    window=WINDOW.value,
     rounds=ROUNDS.value,
     seconds=SECONDS.value,
     baseline=BASELINE.value,

@@ -1,4 +1,7 @@
-"""A cache of keys and values for decoding: slots with positions, a ring where a window bounds it."""
+"""A cache of keys and values for decoding: slots with positions, a ring where a window bounds it.
+
+Heads stand before slots, as products with one query want them: a step then copies no part of the cache but new tokens.
+"""
 
 from typing import Any, NamedTuple
 
@@ -24,8 +27,8 @@ class Piece(NamedTuple):
 def empty(batch: int, slots: int, kv_heads: int, widths: tuple[int, int], dtype: Any) -> Cache:
   """No token yet; widths of keys and values. A slot at position −1 is empty."""
   return {
-    "k": jnp.zeros((batch, slots, kv_heads, widths[0]), dtype),
-    "v": jnp.zeros((batch, slots, kv_heads, widths[1]), dtype),
+    "k": jnp.zeros((batch, kv_heads, slots, widths[0]), dtype),
+    "v": jnp.zeros((batch, kv_heads, slots, widths[1]), dtype),
     "positions": jnp.full((batch, slots), -1, jnp.int32),
     "length": jnp.zeros((batch,), jnp.int32),
   }
@@ -46,14 +49,14 @@ def append(
   kept = real & (i >= (state["length"] + count - slots)[:, None]) if ring else real & (i < slots)
   slot = jnp.where(kept, i % slots, slots)
   rows = jnp.arange(B)[:, None]
-  new = {"k": k, "v": v, "positions": i}
-  after = {
-    name: state[name].at[rows, slot].set(value.astype(state[name].dtype), mode="drop") for name, value in new.items()
-  }
+  new = {name: value.astype(state[name].dtype) for name, value in (("k", k), ("v", v))}
+  after = {name: state[name].at[rows, :, slot].set(value, mode="drop") for name, value in new.items()}
+  after["positions"] = state["positions"].at[rows, slot].set(i, mode="drop")
   after["length"] = state["length"] + count
   overflow = jnp.zeros_like(real) if ring else i >= slots
   if T == 1 or not ring:
-    return Piece(after, after["k"], after["v"], Positions(q=i, k=after["positions"]), real, overflow)
-  both = {name: jnp.concatenate([state[name], new[name].astype(state[name].dtype)], 1) for name in ("k", "v")}
+    held = {name: jnp.swapaxes(after[name], 1, 2) for name in new}
+    return Piece(after, held["k"], held["v"], Positions(q=i, k=after["positions"]), real, overflow)
+  both = {name: jnp.concatenate([jnp.swapaxes(state[name], 1, 2), new[name]], axis=1) for name in new}
   j = jnp.concatenate([state["positions"], jnp.where(real, i, -1)], axis=1)
   return Piece(after, both["k"], both["v"], Positions(q=i, k=j), real, overflow)

@@ -71,7 +71,7 @@ def sensitivity(variant: Attention, params: Params, q: Any, k: Any, v: Any, call
     own = call._replace(x=given) if v is None else call
     return variant.with_aux(params, q, k, v if v is None else given, own).out[b]
 
-  jacobians = jax.lax.map(lambda b: jax.jacfwd(out)(source[b], b), jnp.arange(len(source)))
+  jacobians = jax.lax.map(lambda b: jax.jacrev(out)(source[b], b), jnp.arange(len(source)))
   if v is None and jacobians.ndim == 5:  # B T D S D: an output without heads
     return jnp.sqrt(jnp.einsum("btdse->bts", jacobians**2))[:, None]
   axes = "btnvse->bnts" if v is None else "btnvske->bnts"

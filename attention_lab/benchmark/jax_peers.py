@@ -16,6 +16,8 @@ QKV = ("q", "k", "v")
 def compile_jax(name: str, case: Case) -> Program:
   """`jax_dpa`, `jax_cudnn` or `tokamax` at `case`; raises Refused for what they do not do."""
   attend = _attention(name)
+  if name == "tokamax" and case.window:
+    raise refuse(name, "is not measured under a window; leave --window out")
   program = _decode(name, attend, case) if case.mode == "decode" else _whole(attend, case)
   if name != "jax_dpa":
     program = dataclasses.replace(program, flops=attention_flops(case), flops_from="formula")
@@ -38,7 +40,8 @@ def _whole(attend: Callable, case: Case) -> Program:
   shapes = {name: shape for name, shape in case.shapes().items() if name in QKV}
 
   def forward(inputs: Arrays) -> jax.Array:
-    return attend(*(inputs[name] for name in QKV), is_causal=case.causal)
+    window = {"local_window_size": (case.window - 1, 0 if case.causal else case.window - 1)} if case.window else {}
+    return attend(*(inputs[name] for name in QKV), is_causal=case.causal, **window)
 
   def loss(inputs: Arrays, cotangent: jax.Array) -> jax.Array:
     return jnp.vdot(forward(inputs).astype(jnp.float32), cotangent)

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 def cases(settings: Settings) -> list[Case]:
   """Every mode, and in it every length from the shortest on."""
   sizes = (settings.batch, settings.heads, settings.kv_heads, settings.head_width, settings.dtype, settings.causal)
-  return [Case(mode, length, *sizes) for mode in settings.modes for length in settings.lengths]
+  return [Case(mode, length, *sizes, settings.window) for mode in settings.modes for length in settings.lengths]
 
 
 def measure(

@@ -48,15 +48,14 @@ def compile_peer(name: str, case: Case) -> Program:
 
 
 def attention_flops(case: Case) -> int:
-  """FLOPs of exact attention by formula: 4·B·N·T·S·H, half of it under a causal mask, 3.5 times with a backward pass.
+  """FLOPs of exact attention by formula: 4·B·N·T·S·H, 3.5 times that with a backward pass; of what a mask leaves.
 
   The backward pass computes the logits again, as every engine without a T × S buffer does: five products for two.
   """
-  pairs = case.length if case.mode == "decode" else case.length**2
+  T, W = case.length, min(case.window or case.length, case.length)
+  pairs = T * T - (T - W) ** 2 if case.window else T * T
+  pairs = T if case.mode == "decode" else pairs // 2 if case.causal else pairs
   forward = 4 * case.batch * case.heads * pairs * case.head_width
-  if case.mode == "decode":
-    return forward
-  forward //= 2 if case.causal else 1
   return forward * 7 // 2 if case.mode == "train" else forward
 
 

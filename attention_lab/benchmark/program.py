@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from attention_lab import compile_cache
 from attention_lab import compiled as programs
 from attention_lab.attention.base import Dims
+from attention_lab.attention.mask import Mask
 
 TOKENS = 16  # that decoding appends in one sample, one after the other
 
@@ -28,6 +29,12 @@ class Case(NamedTuple):
   head_width: int
   dtype: str
   causal: bool
+  window: int = 0  # of the mask of forward and train; 0 = none
+
+  @property
+  def mask(self) -> Mask:
+    """Of forward and train."""
+    return Mask(causal=self.causal, window=self.window or None)
 
   @property
   def dims(self) -> Dims:

@@ -76,6 +76,7 @@ def _blocks(rows: Sequence[Row], notes: Sequence[str], explain: bool) -> list[Bl
   blocks: list[Block] = [Heading(TITLE, 1), Text(_facts(rows[-1])), *map(Text, notes)]
   for mode in [mode for mode in MODES if any(row["mode"] == mode for row in rows)]:
     mask = "causal" if settings["causal"] or mode == "decode" else "full"
+    mask += f", window {settings['window']}" if settings["window"] else ""
     exact = tables.exact_names([row for row in rows if row["mode"] == mode and row["status"] == "done"])
     blocks += [
       Heading(f"{mode.capitalize()}, {mask}"),

@@ -29,6 +29,7 @@ class Settings:
   kv_heads: int = 0  # 0 = heads
   head_width: int = 64
   causal: bool = True  # the mask of forward and train; decoding is always causal
+  window: int = 0  # of that mask, W; 0 = none
   rounds: int = 20  # at each mode and length
   seconds: float = 60.0  # of measuring at each mode and length; at least 3 rounds
   baseline: str = ""  # what ratios are to; empty = the first variant
@@ -84,6 +85,8 @@ class Settings:
         raise ValueError(f"--{name}={getattr(self, name)} must be at least {least}")
     if min(self.lengths) < 2:
       raise ValueError(f"--lengths={min(self.lengths)} must be at least 2")
+    if self.window < 0 or (self.window and "decode" in self.modes):
+      raise ValueError(f"--window={self.window} must be at least 0, and is for --mode=forward,train alone")
     if not self.seconds > 0 or self.memory < 0:
       raise ValueError(f"--seconds={self.seconds:g} must be above 0 and --memory={self.memory:g} not below")
     if self.kv_heads < 1 or self.heads % self.kv_heads:

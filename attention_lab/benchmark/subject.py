@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from attention_lab.attention import sharded
 from attention_lab.attention.base import Attended, Attention, Call, Params
-from attention_lab.attention.mask import CAUSAL, FULL
 from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, build
 
 
@@ -21,7 +20,7 @@ def compile_variant(variant: Attention, case: Case) -> Program:
 
 def _attend(variant: Attention, params: Params, inputs: Arrays, case: Case) -> Attended:
   q, k, v = (inputs.get(name) for name in "qkv")
-  return sharded.attend(variant, params, q, k, v, Call(CAUSAL if case.causal else FULL, x=inputs["x"]))
+  return sharded.attend(variant, params, q, k, v, Call(case.mask, x=inputs["x"]))
 
 
 def _read(variant: Attention, arrays: Arrays) -> Arrays:

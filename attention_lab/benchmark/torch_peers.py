@@ -23,6 +23,8 @@ def compile_torch(name: str, case: Case) -> Program:
 
   torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
   device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+  if name == "torch_sdpa" and case.window:
+    raise refuse(name, "has no window but as a dense mask: take torch_flex, or leave --window out")
   if name == "torch_flex" and case.mode == "decode":
     raise refuse(name, "is not measured in decoding: its mask is compiled for one length; leave --mode=decode out")
   if name == "torch_flex" and case.mode == "train" and device == "cpu":
@@ -51,8 +53,12 @@ def _flex(case: Case, device: str) -> Callable:
   import torch
   from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-  T = case.length
-  mask = create_block_mask(lambda _b, _h, i, j: i >= j, None, None, T, T, device) if case.causal else None
+  T, W = case.length, case.window or case.length
+
+  def readable(_b: Any, _h: Any, i: Any, j: Any) -> Any:
+    return (i - j < W) & ((i >= j) if case.causal else (j - i < W))
+
+  mask = create_block_mask(readable, None, None, T, T, device) if case.causal or case.window else None
   torch.compiler.reset()  # after eight shapes it would go on without compiling
   compiled = torch.compile(flex_attention, dynamic=False)
   return lambda q, k, v: compiled(q, k, v, block_mask=mask, enable_gqa=case.kv_heads < case.heads)

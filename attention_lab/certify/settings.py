@@ -31,7 +31,7 @@ def fields(subject: Subject) -> str:
   verdicts = []
   for field in chosen:
     speed = field.name in SPEED_ONLY or field.metadata.get("speed", False)
-    values = list(others(subject, field))
+    values = [value for value in others(subject, field) if not speed or _runs(subject, field.name, value)]
     if not values:
       verdicts.append(f"{field.name} has no second legal value known here")
       continue
@@ -63,6 +63,18 @@ def others(subject: Subject, field: dataclasses.Field) -> Iterator[Any]:
       continue
     legal += 1
     yield value
+
+
+def _runs(subject: Subject, name: str, value: Any) -> bool:
+  """Whether the subject takes a call with another value of a field about speed: a kernel may need another machine."""
+  shape = subject.shape(T=7, S=7)
+  rival = dataclasses.replace(subject, variant=dataclasses.replace(subject.variant, **{name: value}))
+  call = Call(rival.mask(), key=jax.random.key(0))
+  try:
+    jax.eval_shape(rival.eager, rival.params(shape.dims()), rival.inputs(shape), call)
+  except Refused:
+    return False
+  return True
 
 
 def _differs(subject: Subject, other: Any) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from attention_lab import compiled
 from attention_lab.attention import CAUSAL, FULL, Dims, Mask, Positions, spec
-from attention_lab.attention.primitives import plan
+from attention_lab.attention.primitives import plan, tiling
 
 B, T, N, K, H, V = 2, 21, 4, 2, 8, 6
 SEGMENTS = jnp.asarray(np.repeat([[0, 1, 2], [5, 5, 7]], 7, axis=1))
@@ -33,6 +33,20 @@ def inputs(T=T, S=T, dtype=jnp.float32):
   return [jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True)]
 
 
+@pytest.fixture
+def shrink(monkeypatch):
+  """Makes blocks and tiles hold a few queries and keys."""
+
+  def apply():
+    sizes = {plan: {"QUERIES": 4, "SMALLEST": 2, "LOGITS": 64}}
+    sizes[tiling] = {"SIDE": 8, "NEAR": 4, "LEAST": 2, "LOGITS": 64}
+    for module, values in sizes.items():
+      for name, size in values.items():
+        monkeypatch.setattr(module, name, size)
+
+  return apply
+
+
 def run(variant, arrays, **demands):
   params = variant.init(jax.random.key(1), Dims(N * H, N, K, H, V, 64))
   params = jax.tree.map(lambda leaf: leaf + 0.1, params)
@@ -51,47 +65,43 @@ REST = [pytest.param(name, mask, marks=pytest.mark.long) for name in OTHERS for 
 
 
 @pytest.mark.parametrize(("name", "mask"), EVERYDAY + REST)
-def test_any_cut_gives_the_same_output_and_gradients(name, mask, monkeypatch):
+def test_any_cut_gives_the_same_output_and_gradients(name, mask, shrink):
   variant, arrays, whole = spec.parse(name), inputs(), MASKS[mask]
   expected = run(variant, arrays, mask=whole)
-  monkeypatch.setattr(plan, "QUERIES", 4)
-  monkeypatch.setattr(plan, "SMALLEST", 2)
-  monkeypatch.setattr(plan, "LOGITS", 64)
+  shrink()
   for one, other in zip(run(variant, arrays, mask=whole), expected, strict=True):
     np.testing.assert_allclose(one, other, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(B, N, T, T), (1, N, 1, T), (B, 1, T, 1)])
-def test_a_bias_of_any_broadcast_shape_gets_its_gradient_from_every_block(shape, monkeypatch):
+def test_a_bias_of_any_broadcast_shape_gets_its_gradient_from_every_block(shape, shrink):
   softmax, (q, k, v), bias = spec.parse("softmax"), inputs(), jax.random.normal(jax.random.key(2), shape)
 
   def loss(bias):
     return jnp.sum(softmax({}, q, k, v, bias=bias, mask=CAUSAL) ** 2)
 
   expected = jax.jit(jax.grad(loss))(bias)
-  monkeypatch.setattr(plan, "QUERIES", 4)
-  monkeypatch.setattr(plan, "LOGITS", 64)
+  shrink()
   np.testing.assert_allclose(jax.jit(jax.grad(loss))(bias), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("S", [5, 30])
 @pytest.mark.parametrize("mask", [CAUSAL, Mask(window=3)])
-def test_queries_and_keys_may_differ_in_number(S, mask, monkeypatch):
+def test_queries_and_keys_may_differ_in_number(S, mask, shrink):
   softmax, arrays = spec.parse("softmax"), inputs(T, S)
   expected = run(softmax, arrays, mask=mask)
-  monkeypatch.setattr(plan, "QUERIES", 4)
-  monkeypatch.setattr(plan, "SMALLEST", 2)
+  shrink()
   for one, other in zip(run(softmax, arrays, mask=mask), expected, strict=True):
     np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-def test_given_positions_decide_and_not_the_order_of_the_array(monkeypatch):
+def test_given_positions_decide_and_not_the_order_of_the_array(shrink):
   q, k, v = inputs()
   order = jax.random.permutation(jax.random.key(3), T)
   expected = spec.parse("alibi")
   params = expected.init(jax.random.key(1), Dims(N * H, N, K, H, V, 64))
   straight = expected(params, q, k, v, mask=CAUSAL)
-  monkeypatch.setattr(plan, "QUERIES", 4)
+  shrink()
   shuffled = expected(params, q, k[:, order], v[:, order], mask=CAUSAL, positions=Positions(k=order[None]))
   np.testing.assert_allclose(shuffled, straight, atol=2e-5)
 
@@ -105,8 +115,9 @@ def naive(q, k, v, mask):
 LONG = [jax.ShapeDtypeStruct((1, 4096, 8, 64), jnp.float32)] * 3
 
 
-def temporaries(function):
-  return compiled.memory(jax.jit(function).lower(*LONG).compile())["temporaries"]
+def temporaries(function, T=4096):
+  arrays = [jax.ShapeDtypeStruct((1, T, 8, 64), jnp.float32)] * 3
+  return compiled.memory(jax.jit(function).lower(*arrays).compile())["temporaries"]
 
 
 def test_memory_is_a_twentieth_of_the_naive_forms_and_no_buffer_is_quadratic():
@@ -116,10 +127,29 @@ def test_memory_is_a_twentieth_of_the_naive_forms_and_no_buffer_is_quadratic():
   assert "4096,4096" not in ours.as_text()
 
 
-def test_the_backward_pass_computes_logits_again_and_stores_none():
+@pytest.mark.parametrize("mask", [FULL, CAUSAL], ids=["full", "causal"])
+def test_the_backward_pass_computes_logits_again_and_stores_none(mask):
   softmax = spec.parse("softmax")
-  grad = jax.grad(lambda q, k, v: jnp.sum(softmax({}, q, k, v, mask=CAUSAL)), argnums=(0, 1, 2))
-  assert "4096,4096" not in jax.jit(grad).lower(*LONG).compile().as_text()
+  grad = jax.grad(lambda q, k, v: jnp.sum(softmax({}, q, k, v, mask=mask)), argnums=(0, 1, 2))
+  program = jax.jit(grad).lower(*LONG).compile()
+  assert "4096,4096" not in program.as_text()
+  assert compiled.memory(program)["temporaries"] <= 64 * 2**20
+
+
+def test_under_a_window_the_temporaries_do_not_grow_with_the_length():
+  local = spec.parse("local(window=256)")
+  sizes = [temporaries(lambda q, k, v: local({}, q, k, v, mask=CAUSAL), T) for T in (2048, 8192)]
+  assert sizes[1] <= 1.1 * sizes[0]
+
+
+def test_a_step_of_decoding_copies_no_cache():
+  softmax, dims = spec.parse("softmax"), Dims(128, 2, 2, 64, 64, 4096)
+  state = jax.eval_shape(lambda: softmax.init_state(2, dims, jnp.float32))
+  token = jax.ShapeDtypeStruct((2, 1, 2, 64), jnp.float32)
+  step = jax.jit(lambda state, q, k, v: softmax.extend({}, state, q, k, v), donate_argnums=0)
+  cost = compiled.memory(step.lower(state, token, token, token).compile())
+  assert cost["temporaries"] < 0.25 * state["k"].size * 4
+  assert cost["outputs"] + cost["arguments"] - cost["peak"] + cost["temporaries"] >= 2 * state["k"].size * 4  # donated
 
 
 def test_blocks_that_a_mask_empties_are_not_computed():

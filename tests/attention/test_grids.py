@@ -132,5 +132,5 @@ def test_a_span_covers_its_pattern_and_no_more():
 def test_the_ring_of_an_image_is_not_its_length():
   dims = Dims(4, N, N, H, V, 4096)
   state = jax.eval_shape(lambda: columns("swin(window=2)", 4).init_state(1, dims, jnp.float32))
-  assert state["k"].shape[1] == 6
+  assert state["k"].shape[2] == 6
   assert spec.parse("swin(window=2)").capacity(dims) == 4096

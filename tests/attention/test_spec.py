@@ -69,7 +69,7 @@ def test_rows_are_split_at_semicolons():
     ("softmax+fourier", "with | and not +"),
     ("no_such_package.file:Mine", "cannot load"),
     ("dataclasses:field", "is not a variant"),
-    ("local(1, 2.0, 3)", "takes 2 hyper-parameters"),
+    ("local(1, 2.0, 'xla', 4)", "takes 3 hyper-parameters"),
   ],
 )
 def test_a_wrong_spec_is_refused_in_one_line(text, message):

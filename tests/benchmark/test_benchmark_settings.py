@@ -56,3 +56,18 @@ def test_the_memory_limit_and_the_lists_do_not_make_another_measurement():
 )
 def test_exact_attention_has_two_products_forward_and_five_backward(mode, causal, flops):
   assert peers.attention_flops(Case(mode, 16, 1, 1, 1, 4, "float32", causal)) == flops
+
+
+def test_under_a_window_only_its_pairs_are_counted():
+  pairs = (
+    sum(0 <= i - j < 3 for i in range(16) for j in range(16)),
+    sum(abs(i - j) < 3 for i in range(16) for j in range(16)),
+  )
+  for causal, count in zip((True, False), pairs, strict=True):
+    counted = peers.attention_flops(Case("forward", 16, 1, 1, 1, 1, "float32", causal, 3)) / 4
+    assert abs(counted - count) <= 16
+
+
+def test_a_window_is_refused_in_decoding():
+  with pytest.raises(ValueError, match=r"--window=4 .* --mode=forward,train"):
+    settings.Settings(("softmax",), window=4)

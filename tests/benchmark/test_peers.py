@@ -29,6 +29,16 @@ def test_an_exact_peer_gives_what_softmax_gives(name, mode, causal):
   np.testing.assert_allclose(ours, theirs if name == "jax_dpa" else np.swapaxes(theirs, 1, 2), atol=2e-6)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("name", ["jax_dpa", pytest.param("torch_flex", marks=TORCH)])
+def test_a_window_is_the_same_to_a_peer(name, causal):
+  case = CASE._replace(causal=causal, window=5, kv_heads=4)
+  ours = output(subject.compile_variant(spec.parse("local(window=5)"), case._replace(window=0)), case)
+  theirs = output(peers.compile_peer(name, case), case)
+  np.testing.assert_allclose(output(subject.compile_variant(spec.parse("softmax"), case), case), ours, atol=2e-6)
+  np.testing.assert_allclose(ours, theirs if name == "jax_dpa" else np.swapaxes(theirs, 1, 2), atol=2e-6)
+
+
 def test_training_gives_the_peers_gradients():
   case = CASE._replace(mode="train")
   samples = [p.start(case.inputs()) for p in (subject.compile_variant(spec.parse("softmax"), case), *_dpa(case))]

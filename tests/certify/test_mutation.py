@@ -136,7 +136,7 @@ def test_all_mutants_of_a_local_window_are_killed():
 
 
 def test_all_mutants_of_the_equation_of_alibi_are_killed(monkeypatch):
-  only(monkeypatch, lambda change: change.function == "equation")
+  only(monkeypatch, lambda change: change.function == "_penalised")
   (score,) = mutation.scores([row("alibi")])
   assert [outcome.status for outcome in score.outcomes] == [KILLED] * 3, mutation.text(score)
 

@@ -28,8 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from attention_lab.attention.base import HEADS, Attention, Call, Claims, Dims, Params, check_extend, logits_dtype, wide
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.primitives.layout import heads_last
-from attention_lab.attention.primitives.plan import pad, split, time_axis
+from attention_lab.attention.primitives.layout import chunks, heads_first, heads_last, joined
 from attention_lab.attention.primitives.triangular import solve
 
 RATES = (1.0, 16.0)  # exp(A) at the start
@@ -46,13 +45,13 @@ class Gates(NamedTuple):
 
 
 class Tokens(NamedTuple):
-  """A stretch of the sequence, heads in front; a skipped token has k, v, decay and write 0."""
+  """A stretch of the sequence; a skipped token has k, v, decay and write 0."""
 
-  q: Float[Array, "B K G T H"]
-  k: Float[Array, "B K T H"]
-  v: Float[Array, "B K T V"]
-  decay: Float[Array, "B K T W"]
-  write: Float[Array, "B K T 1"] | None
+  q: Float[Array, "B T N H"]
+  k: Float[Array, "B T K H"]
+  v: Float[Array, "B T K V"]
+  decay: Float[Array, "B T K W"]
+  write: Float[Array, "B T K 1"] | None
   runs: Int[Array, "B T"]  # tokens of one run share a memory
 
 
@@ -76,17 +75,19 @@ class Gated(Attention):
 
   def attend(self, params: Params, q: Array, k: Array, v: Array, call: Call) -> Float[Array, "B T N V"]:
     (B, T), mask = v.shape[:2], call.mask
-    valid = call.positions.keys(T) >= 0 if mask.kv_valid is None else mask.kv_valid & (call.positions.keys(T) >= 0)
+    valid = None if call.positions.k is None else call.positions.k >= 0
+    if mask.kv_valid is not None:
+      valid = mask.kv_valid if valid is None else mask.kv_valid & valid
     runs = jnp.zeros((B, T), jnp.int32)
     if mask.k_segments is not None:
       borders = mask.k_segments[:, 1:] != mask.k_segments[:, :-1]
       runs += jnp.pad(jnp.cumsum(borders, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
     tokens = self._tokens(params, q, k, v, call.x, valid)._replace(runs=runs)
-    state = jnp.zeros((B, *tokens.k.shape[1::2], v.shape[3]), tokens.v.dtype)
+    state = jnp.zeros((B, *tokens.k.shape[2:], v.shape[3]), logits_dtype(q, k, v))
     out = scan(tokens, state, self.chunk)[0]
     if not mask.causal:
-      out += jnp.flip(scan(jax.tree.map(_reversed, tokens), state, self.chunk, own_key=False)[0], axis=3)
-    out = heads_last(out)
+      backward = jax.tree.map(lambda array: jnp.flip(array, axis=1), tokens)
+      out += jnp.flip(scan(backward, state, self.chunk, own_key=False)[0], axis=1)
     if mask.q_segments is not None:
       shared = jnp.all(mask.q_segments == mask.k_segments, axis=1)[:, None, None, None]
       out = jnp.where(shared, out, jnp.nan)
@@ -98,9 +99,10 @@ class Gated(Attention):
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask: Mask = CAUSAL):
     check_extend(self, mask, lengths)
-    real = jnp.ones((1, v.shape[1]), bool) if lengths is None else jnp.arange(v.shape[1])[None] < lengths[:, None]
-    out, after = scan(self._tokens(params, q, k, v, x, real), state["memory"], self.chunk)
-    out = jnp.where(real[:, :, None, None], heads_last(out), 0.0)
+    real = None if lengths is None else jnp.arange(v.shape[1])[None] < lengths[:, None]
+    memory = state["memory"].astype(logits_dtype(q, k, v))
+    out, after = scan(self._tokens(params, q, k, v, x, real), memory, self.chunk)
+    out = out if real is None else jnp.where(real[:, :, None, None], out, 0.0)
     return {"memory": after.astype(state["memory"].dtype)}, out.astype(v.dtype)
 
   def project(self, params: Params, x: Any, k: Array) -> Array:
@@ -110,20 +112,20 @@ class Gated(Attention):
     kernel, bias = (own(params[name], k.shape[2], axis) for name, axis in (("kernel", 1), ("bias", 0)))
     return jnp.tensordot(x.astype(k.dtype), kernel.astype(k.dtype), axes=1) + bias.astype(k.dtype)[None, None]
 
-  def _tokens(self, params: Params, q: Array, k: Array, v: Array, x: Any, valid: Array) -> Tokens:
-    """Gates of all tokens with the heads brought to the front; skipped tokens do nothing."""
-    (B, T, N, H), K = q.shape, k.shape[2]
+  def _tokens(self, params: Params, q: Array, k: Array, v: Array, x: Any, valid: Array | None) -> Tokens:
+    """Gates of all tokens; skipped tokens do nothing."""
+    (B, T), K = q.shape[:2], k.shape[2]
     dtype = logits_dtype(q, k, v)
     gates = self.gates(params, k.astype(dtype), x)
     decay = jnp.zeros((1, 1, K, 1), dtype) if gates.decay is None else gates.decay
     decay = jnp.broadcast_to(decay, (B, T, *decay.shape[2:]))
 
-    def front(array: Array) -> Array:
-      return jnp.swapaxes(jnp.where(valid[:, :, None, None], array, 0.0), 1, 2)
+    def seen(array: Array) -> Array:
+      return array if valid is None else jnp.where(valid[:, :, None, None], array, 0.0)
 
-    grouped = jnp.moveaxis((q.astype(dtype) * H**-0.5).reshape(B, T, K, N // K, H), 1, 3)
-    write = None if gates.write is None else front(gates.write[..., None])
-    return Tokens(grouped, front(gates.k), front(v.astype(dtype)), front(decay), write, jnp.zeros((B, T), jnp.int32))
+    write = None if gates.write is None else seen(gates.write[..., None])
+    runs = jnp.zeros((B, T), jnp.int32)
+    return Tokens(q, seen(gates.k), seen(v), seen(decay), write, runs)
 
 
 def own(array: Array, heads: int, axis: int) -> Array:
@@ -155,25 +157,25 @@ def timescales(key: Array, heads: int) -> dict[str, Array]:
 
 def scan(
   tokens: Tokens, state: Float[Array, "B K H V"], chunk: int, own_key: bool = True
-) -> tuple[Float[Array, "B K G T V"], Float[Array, "B K H V"]]:
+) -> tuple[Float[Array, "B T N V"], Float[Array, "B K H V"]]:
   """What each token reads, starting from `state`, and the state after the last; own_key: reads what it wrote."""
-  T = tokens.q.shape[3]
+  T = tokens.q.shape[1]
   size = min(chunk, T)
-  blocks = -(-T // size)
-  runs = jnp.pad(tokens.runs, ((0, 0), (0, blocks * size - T)), mode="edge")
-  whole = jax.tree.map(lambda a: pad(a, blocks * size), tokens)._replace(runs=runs)
-  carry = (state.astype(tokens.v.dtype), runs[:, 0])
+  whole = tokens._replace(runs=jnp.pad(tokens.runs, ((0, 0), (0, -T % size)), mode="edge"))
+  carry = (state, tokens.runs[:, 0])
   step = functools.partial(_step, own_key)
-  if blocks == 1:
+  if size == T:
     (state, _), out = step(carry, whole)
     return out, state
-  (state, _), out = jax.lax.scan(jax.checkpoint(step), carry, jax.tree.map(lambda a: split(a, blocks), whole))
-  return jnp.moveaxis(out, 0, 3).reshape(*out.shape[1:4], -1, out.shape[-1])[..., :T, :], state
+  (state, _), out = jax.lax.scan(jax.checkpoint(step), carry, chunks(whole, size))
+  return joined(out, T), state
 
 
 def _step(own_key: bool, carry: tuple, tokens: Tokens) -> tuple[tuple, Array]:
   """One chunk against itself and against the state of all before it."""
-  (state, carried), (q, k, v, decay, write, runs) = carry, tokens
+  (state, carried), runs, q = carry, tokens.runs, heads_first(tokens.q, tokens.k.shape[2])
+  k, v, decay, write = (None if array is None else jnp.swapaxes(array, 1, 2) for array in tokens[1:5])
+  q, v = q.astype(state.dtype) * q.shape[-1] ** -0.5, v.astype(state.dtype)
   same = (runs[:, :, None] == runs[:, None, :]) & jnp.tril(jnp.ones((1, *(runs.shape[1],) * 2), bool))
   last = runs[:, -1]
   goes_on, newest = ((runs == run[:, None])[:, None, :, None] for run in (carried, last))
@@ -188,13 +190,13 @@ def _step(own_key: bool, carry: tuple, tokens: Tokens) -> tuple[tuple, Array]:
   weights = jnp.where(read[:, None, None], _weights(q, k, decay), 0.0)
   before = jnp.einsum("bkgth,bkhv->bkgtv", q * since[:, :, None], state)
   after = since[:, :, -1, :, None] * state + jnp.einsum("bkth,bktv->bkhv", k * until, v)
-  return (after, last), before + jnp.einsum("bkgts,bksv->bkgtv", weights, v)
+  return (after, last), heads_last(before + jnp.einsum("bkgts,bksv->bkgtv", weights, v))
 
 
 def _weights(q: Array, k: Array, decay: Array) -> Float[Array, "B K G C C"]:
   """Σ_h q_th k_sh exp(decay of channel h over s + 1 … t); meaningless, though finite, for s > t."""
   if decay.shape[-1] == 1:
-    return jnp.einsum("bkgth,bksh->bkgts", q, k) * jnp.exp(_between(decay)[:, :, None, ..., 0])
+    return jnp.einsum("bkgth,bksh->bkgts", q, k) * jnp.exp(_stretches(decay[..., 0])[:, :, None])
   B, K, G, C, H = q.shape
   size = math.gcd(C, BLOCK)
   q = q.reshape(B, K, G, -1, size, H)
@@ -218,5 +220,8 @@ def _between(decay: Float[Array, "*B C W"]) -> Float[Array, "*B C C W"]:
   return jnp.cumsum(jnp.where(later, decay[..., :, None, :], 0.0), axis=-3)
 
 
-def _reversed(array: Array) -> Array:
-  return jnp.flip(array, axis=time_axis(array))
+def _stretches(decay: Float[Array, "B K C"]) -> Float[Array, "B K C C"]:
+  """As `_between`, by a product of matrices."""
+  C = decay.shape[-1]
+  reached, later = jnp.tri(C, dtype=decay.dtype), jnp.tri(C, k=-1, dtype=bool)
+  return jnp.einsum("tr,bkrs->bkts", reached, jnp.where(later, decay[..., None], 0.0), precision="highest")

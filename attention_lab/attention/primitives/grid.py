@@ -9,8 +9,7 @@ from jaxtyping import Array, Bool
 
 from attention_lab.attention.base import Claims, Params, Refused
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives.blocks import Block
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.primitives.patterned import Patterned
 
 Coordinates = tuple[Array, ...]  # row, column; or frame, row, column
 
@@ -37,7 +36,7 @@ class Grid(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class OnGrid(Scaled):
+class OnGrid(Patterned):
   """Softmax attention within a pattern on a grid; tokens before the grid read all and are read by all.
 
   Honours every mask and a bias. A pattern that declares `apart` costs time O(T·W) for a span W of positions, and a
@@ -80,8 +79,8 @@ class OnGrid(Scaled):
   def pattern(self, params: Params, i: Array, j: Array) -> Array | bool:
     return self._within(self.grid(Positions()), i, j)
 
-  def reads(self, params: Params, block: Block, positions: Positions) -> Bool[Array, "C 1 T S"]:
-    return self._within(self.grid(positions), block.i[:, None, :, None], block.j[:, None, None, :])
+  def allowed(self, params: Params, i: Array, j: Array, positions: Positions) -> Bool[Array, "..."]:
+    return self._within(self.grid(positions), i, j)
 
   def _within(self, grid: Grid, i: Array, j: Array) -> Bool[Array, "..."]:
     inside = self.inside(grid.coordinates(i), grid.coordinates(j))

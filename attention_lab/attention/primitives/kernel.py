@@ -15,12 +15,10 @@ from attention_lab.attention.base import (
   Params,
   Refused,
   check_extend,
-  logits_dtype,
   wide,
 )
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.primitives import recurrence
-from attention_lab.attention.primitives.layout import heads_last
 from attention_lab.attention.primitives.recurrence import Features
 
 
@@ -55,7 +53,6 @@ class Kernel(Attention):
     q, k = self.feature_maps(params, q, k, v)
     T = q.shape[1]
     q, k = self.at(params, q, call.positions.queries(T)), self.at(params, k, call.positions.keys(S))
-    features = self._split(q, k, v)
     cross = T != S or (call.y is not None and call.y is not call.x)
     if mask.q_segments is not None and cross:
       raise Refused(
@@ -67,15 +64,15 @@ class Kernel(Attention):
       )
     valid = call.positions.keys(S) >= 0 if mask.kv_valid is None else mask.kv_valid & (call.positions.keys(S) >= 0)
     q_valid = jnp.ones((1, T), bool) if mask.q_valid is None else mask.q_valid
-    features = _only(features, q_valid, valid)
+    features = _only(Features(q, k, v), q_valid, valid)
     if mask.q_segments is not None:
-      shared = jnp.all(mask.q_segments == mask.k_segments, axis=1)[:, None, None, None, None]
+      shared = jnp.all(mask.q_segments == mask.k_segments, axis=1)[:, None, None, None]
       features = features._replace(q=jnp.where(shared, features.q, jnp.nan))
     if mask.causal:
-      return _normalised(recurrence.causal(features, mask, self.chunk))
+      return recurrence.causal(features, mask, self.chunk)
     if mask.q_segments is not None:
-      return _normalised(recurrence.within_segments(features, mask, self.chunk))
-    return _normalised(recurrence.full(features))
+      return recurrence.within_segments(features, mask, self.chunk)
+    return recurrence.full(features)
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> dict[str, Array]:
     shape = (batch, dims.kv_heads, self.width(dims), dims.value + 1)
@@ -90,28 +87,14 @@ class Kernel(Attention):
       after["length"] = state["length"] + (v.shape[1] if lengths is None else lengths)
       positions = state["length"][:, None] + place
       q, k = self.at(params, q, positions), self.at(params, k, positions)
-    features = self._split(q, k, v)
+    features = Features(q, k, v)
     if lengths is not None:
       real = place < lengths[:, None]
       features = _only(features, real, real)
     out, total = recurrence.scan(features, state["sum"], self.chunk)
-    return after | {"sum": total.astype(state["sum"].dtype)}, _normalised(out).astype(v.dtype)
-
-  def _split(self, q: Array, k: Array, v: Array) -> Features:
-    """Heads to the front, and a column of ones beside the values, whose sum is the normaliser."""
-    (B, T, N, _), K = q.shape, k.shape[2]
-    values = jnp.swapaxes(v, 1, 2).astype(logits_dtype(v))
-    ones = jnp.ones((*values.shape[:-1], 1), values.dtype)
-    grouped = jnp.moveaxis(q.reshape(B, T, K, N // K, -1), 1, 3)
-    return Features(grouped, jnp.swapaxes(k, 1, 2), jnp.concatenate([values, ones], axis=-1))
+    return after | {"sum": total.astype(state["sum"].dtype)}, recurrence.normalised(out).astype(v.dtype)
 
 
 def _only(features: Features, q_valid: Array, k_valid: Array) -> Features:
-  q = jnp.where(q_valid[:, None, None, :, None], features.q, 0.0)
-  return Features(q, jnp.where(k_valid[:, None, :, None], features.k, 0.0), features.v)
-
-
-def _normalised(out: Float[Array, "B K G T W"]) -> Float[Array, "B T N V"]:
-  """Divides by the sum of weights; a query that read nothing has sum 0 and gets zeros."""
-  total = out[..., -1:]
-  return heads_last(out[..., :-1] / jnp.where(total == 0.0, 1.0, total))
+  q = jnp.where(q_valid[:, :, None, None], features.q, 0.0)
+  return features._replace(q=q, k=jnp.where(k_valid[:, :, None, None], features.k, 0.0))

@@ -14,8 +14,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, distance, dots
+from attention_lab.attention.primitives import online, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +28,12 @@ class Alibi(Attention):
     return {"fixed": {"per_head": {"slopes": jnp.asarray(slopes(dims.heads), jnp.float32)}}}
 
   def attend(self, params, q, k, v, call: Call):
-    scale = softmax.scale(self.scale, q)
+    own = params["fixed"]["per_head"]
+    return online.attend(q, k, v, call, softmax.scale(self.scale, q), score=_penalised, per_head=own)[0]
 
-    def equation(block):
-      penalty = block.per_head["slopes"][:, :, None, None] * jnp.abs(distance(block))
-      return softmax.average(biased(dots(block) * scale - penalty, block), block)
 
-    return attend_in_blocks(equation, q, k, v, call, per_head=params["fixed"]["per_head"])
+def _penalised(logits, pairs):
+  return logits - pairs.per_head["slopes"][:, :, None, None].astype(logits.dtype) * jnp.abs(pairs.i - pairs.j)
 
 
 def slopes(heads: int) -> list[float]:

@@ -5,8 +5,9 @@ Zaheer et al. 2020, https://arxiv.org/abs/2007.14062, section 2.
     out_i = Σ_{j: |I−J| ≤ ⌊w/2⌋ or I < g or J < g or J ∈ R_I} softmax_j(s · q_i·k_j + b_ij) v_j,   I = ⌊i/b⌋, J = ⌊j/b⌋
 
 R, `random` blocks for each block of queries, is drawn once, at init, with replacement and the same for all heads.
-Time O(T·S), computed as a masked map; decoding state O(S). Honours every mask and a bias; refuses nothing. Departure:
-R may hold blocks that the window or the mask decides anyway; beyond max_len the last row of R goes on.
+Time O(T·(w + g + r)·b) by tiles of whole blocks; where positions are given, or the map has more than 2^28 pairs of
+blocks, O(T·S) as a masked map. Decoding state O(S). Honours every mask and a bias; refuses nothing. Departure: R may
+hold blocks that the window or the mask decides anyway; beyond max_len the last row of R goes on.
 """
 
 import dataclasses
@@ -17,11 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.positions import Positions
+from attention_lab.attention.primitives import tiling
+from attention_lab.attention.primitives.patterned import EVALUATED, Patterned, occupied
 
 
 @dataclasses.dataclass(frozen=True)
-class Bigbird(Scaled):
+class Bigbird(Patterned):
   block: int = 64  # b, in positions
   window: int = 3  # w, in blocks, the own one in the middle
   global_blocks: int = 1  # g, at the start
@@ -39,8 +42,33 @@ class Bigbird(Scaled):
     count = -(-dims.max_len // self.block)
     return {"fixed": {"blocks": jax.random.randint(key, (count, self.random), 0, count, jnp.int32)}}
 
+  def claims(self):
+    return dataclasses.replace(super().claims(), time=1)
+
   def pattern(self, params, i, j):
-    i, j, drawn = i // self.block, j // self.block, params["fixed"]["blocks"]
-    rows = drawn[jnp.clip(i, 0, len(drawn) - 1)]
-    near = (jnp.abs(i - j) <= self.window // 2) | (i < self.global_blocks) | (j < self.global_blocks)
-    return functools.reduce(operator.or_, (rows[..., r] == j for r in range(self.random)), near)
+    rows, j_block = self._drawn(params, i // self.block), j // self.block
+    random = (rows[..., r] == j_block for r in range(self.random))
+    return functools.reduce(operator.or_, random, self.certain(i, j, Positions()))
+
+  def certain(self, i, j, positions):
+    i, j = i // self.block, j // self.block
+    return (abs(i - j) <= self.window // 2) | (i < self.global_blocks) | (j < self.global_blocks)
+
+  def cut(self, params, T, S, where):
+    side, count = self.block * max(1, tiling.LEAST // self.block), -(-T // self.block)
+    if count * -(-S // self.block) > EVALUATED:
+      return None, None
+    some, every = occupied(self, where, (T, S), side, self.block)
+    queries = jnp.arange(self.global_blocks, count, dtype=jnp.int32)[:, None]
+    keys = self._drawn(params, queries[:, 0])
+    again = jnp.any(jnp.tril(keys[:, :, None] == keys[:, None], -1), axis=2)
+    inside = (keys >= 0) & (keys * self.block < S)
+    static = jnp.asarray(some)[queries * self.block // side, jnp.where(inside, keys, 0) * self.block // side]
+    starts = jnp.where(inside & ~again & ~static, keys * self.block, -self.block)
+    corners = jnp.stack(jnp.broadcast_arrays(queries * self.block, starts), axis=-1).reshape(-1, 2)
+    return tiling.Cut(side, some, every, (self.block, len(corners))), corners
+
+  def _drawn(self, params, i):
+    """The random blocks of the blocks i of queries."""
+    drawn = params["fixed"]["blocks"]
+    return drawn[jnp.clip(i, 0, len(drawn) - 1)]

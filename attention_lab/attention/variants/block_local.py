@@ -9,11 +9,11 @@ Time O(T·b); decoding state a ring of b keys and values. Honours every mask and
 
 import dataclasses
 
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.primitives.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockLocal(Scaled):
+class BlockLocal(Patterned):
   block: int = 64  # b, in positions
 
   def __post_init__(self):

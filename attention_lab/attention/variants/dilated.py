@@ -12,11 +12,11 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.primitives.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class Dilated(Scaled):
+class Dilated(Patterned):
   window: int = 64  # W, keys to each side
   dilation: int = 2  # d, positions between them
 

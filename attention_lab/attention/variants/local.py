@@ -5,8 +5,8 @@ Beltagy et al. 2020, Longformer, https://arxiv.org/abs/2004.05150, section 3.1, 
     out_i = Σ_{|i−j| < W} softmax_j(q_i·k_j / √H) v_j
 
 W counts the query's own position: under a causal mask the newest W keys. Time O(T·W), blocks outside the window are
-never computed; decoding state is a ring of W keys and values. Honours every mask and an additive bias (with either an
-explicit mask or a bias the time is O(T·S)); refuses nothing.
+never computed; decoding state is a ring of W keys and values. Honours every mask and an additive bias; refuses nothing
+by XLA. A GPU kernel refuses calls that it cannot run, and holds T·S for a window that it does not know as such.
 """
 
 import dataclasses
@@ -15,17 +15,18 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
 from attention_lab.attention.mask import Mask
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, dots
+from attention_lab.attention.primitives import kernels, online, softmax
 
 
 @dataclasses.dataclass(frozen=True)
 class Local(Attention):
   window: int = 128  # W, in positions
   scale: float | None = None  # factor of the logits; None = 1/√H
+  implementation: kernels.Implementation = "xla"  # 'cudnn' and 'tokamax': a GPU's kernels, in 16 bits
 
   def __post_init__(self):
     Mask(window=self.window)
+    kernels.check(self)
 
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, exactness="other", time=1, state=0)
@@ -37,9 +38,7 @@ class Local(Attention):
     return jnp.abs(i - j) < self.window
 
   def attend(self, params, q, k, v, call: Call):
-    scale = softmax.scale(self.scale, q)
-
-    def equation(block):
-      return softmax.average(biased(dots(block) * scale, block), block)
-
-    return attend_in_blocks(equation, q, k, v, call._replace(mask=call.mask & Mask(window=self.window)))
+    call = call._replace(mask=call.mask & Mask(window=self.window))
+    if self.implementation != "xla":
+      return kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
+    return online.attend(q, k, v, call, softmax.scale(self.scale, q))[0]

@@ -21,8 +21,7 @@ import jax.numpy as jnp
 from attention_lab.attention import cache
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, check_extend, logits_dtype
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.primitives import sinusoids, softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, dots
+from attention_lab.attention.primitives import online, sinusoids
 from attention_lab.attention.primitives.norms import root_mean_square
 
 
@@ -98,12 +97,8 @@ class Mla(Attention):
       k, v = (jnp.einsum("bsr,nrh->bsnh", latent[:, :, 0], matrix) for matrix in (to_keys, to_values))
     code = jnp.broadcast_to(code, (*k.shape[:3], self.rope))
     q, k = jnp.concatenate([q, turned], axis=-1).astype(x.dtype), jnp.concatenate([k, code], axis=-1).astype(x.dtype)
-    out = attend_in_blocks(lambda block: _equation(block, scale), q, k, v.astype(x.dtype), call)
+    out = online.attend(q, k, v.astype(x.dtype), call, scale)[0]
     return (jnp.einsum("btnr,nrv->btnv", out.astype(to_values.dtype), to_values) if folded else out).astype(x.dtype)
-
-
-def _equation(block, scale):
-  return softmax.average(biased(dots(block) * scale, block), block)
 
 
 def _mapped(x, matrix):

@@ -13,8 +13,7 @@ import dataclasses
 
 from attention_lab.attention.base import Attention, Call, Claims
 from attention_lab.attention.mask import Mask
-from attention_lab.attention.primitives import cells, softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, dots
+from attention_lab.attention.primitives import cells, online, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +29,6 @@ class Pooled(Attention):
     return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other")
 
   def attend(self, params, q, k, v, call: Call):
-    scale = softmax.scale(self.scale, q)
     (k, v), occupied = cells.by_runs(self.stride, cells.valid_keys(call, k.shape[1]), k, v)
-
-    def equation(block):
-      return softmax.average(dots(block) * scale, block)
-
-    return attend_in_blocks(equation, q, k, v, Call(Mask(q_valid=call.mask.q_valid, kv_valid=occupied)))
+    call = Call(Mask(q_valid=call.mask.q_valid, kv_valid=occupied))
+    return online.attend(q, k, v, call, softmax.scale(self.scale, q))[0]

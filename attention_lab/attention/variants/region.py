@@ -38,7 +38,7 @@ class Region(Summarised, Gridded):
     return same_window(i, j, self.size)
 
   def near(self, block, positions):
-    return self.reads({}, block, positions)
+    return self.allowed({}, block.i[:, None, :, None], block.j[:, None, None, :], positions)
 
   def seen(self, block, count, positions):
     own = self._regions(block.i, positions)[:, None, :, None]

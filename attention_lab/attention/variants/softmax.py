@@ -4,18 +4,19 @@
 
 The soft cap c(z) = cap·tanh(z/cap) is that of Gemma 2 (https://arxiv.org/abs/2408.00118, section 2); the sink e =
 exp(`sink`_n), learned, lets a head read nothing (gpt-oss, https://arxiv.org/abs/2508.10925); the temperature τ =
-exp(`temperature`_n) is learned for each head. Without them c(z) = z, e = 0 and τ = 1. Time O(T·S), memory O(S) for
-each block of queries; decoding state O(S). Honours every mask and an additive bias; refuses nothing. Rows are whole,
-so nothing is approximated.
+exp(`temperature`_n) is learned for each head. Without them c(z) = z, e = 0 and τ = 1. Time O(T·S), memory O(T)
+by tiles; decoding state O(S). Honours every mask and an additive bias; refuses nothing by XLA. A GPU kernel refuses
+`soft_cap`, `sink` and calls that it cannot run, and holds T·S for a mask that is not causal alone.
 """
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, dots
+from attention_lab.attention.primitives import kernels, online, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Softmax(Attention):
   soft_cap: float | None = None  # bound of the scaled logits; None = none
   sink: bool = False  # a learned logit for each head that joins the normaliser
   temperature: bool = False  # a learned factor of the logits for each head
+  implementation: kernels.Implementation = "xla"  # 'cudnn' and 'tokamax': a GPU's kernels, in 16 bits
 
   def __post_init__(self):
     if self.soft_cap is not None and not self.soft_cap > 0:
       raise ValueError(f"soft_cap={self.soft_cap} must be positive, or None for no bound")
+    kernels.check(self, soft_cap=self.soft_cap, sink=self.sink)
 
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, exactness="other" if self.sink else "exact")
@@ -38,13 +41,19 @@ class Softmax(Attention):
     return {"per_head": own} if own else {}
 
   def attend(self, params, q, k, v, call: Call):
-    scale = softmax.scale(self.scale, q)
+    own, score = params.get("per_head", {}), None
+    if self.temperature:
+      q = q * jnp.exp(own["temperature"])[None, None, :, None].astype(q.dtype)
+    if self.implementation != "xla":
+      return kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
+    if self.soft_cap is not None:
+      score = functools.partial(_capped, self.soft_cap)
+    out, sums = online.attend(q, k, v, call, softmax.scale(self.scale, q), score=score)
+    if not self.sink:
+      return out
+    share = jax.nn.sigmoid(sums - own["sink"].astype(sums.dtype)[None, :, None])
+    return out * jnp.swapaxes(share, 1, 2)[..., None].astype(out.dtype)
 
-    def equation(block):
-      logits = dots(block) * scale
-      if self.temperature:
-        logits *= jnp.exp(block.per_head["temperature"])[:, :, None, None]
-      logits = biased(softmax.soft_cap(logits, self.soft_cap), block)
-      return softmax.average(logits, block, block.per_head["sink"][:, :, None, None] if self.sink else None)
 
-    return attend_in_blocks(equation, q, k, v, call, per_head=params.get("per_head", ()))
+def _capped(cap, logits, _):
+  return softmax.soft_cap(logits, cap)

@@ -4,9 +4,11 @@ Bertasius et al. 2021, TimeSformer, https://arxiv.org/abs/2102.05095, section 3.
 
     out_p = Σ_{p': frame' = frame or place' = place} softmax_p'(s · q_p·k_p' + b_pp') v_p',   s = 1/√H
 
-frame, place = divmod(p − extra, tokens). Class tokens before the grid read all and are read by all. Time O(T·S),
-computed as a masked map; decoding state O(S). Honours every mask and a bias; refuses to run without knowing the size
-of a frame. Departure: space and time are read in one softmax, where the paper's divided attention has one for each.
+frame, place = divmod(p − extra, tokens). Class tokens before the grid read all and are read by all. Space and time are
+computed each by itself and merged, in time O(T·(tokens + frames)); with class tokens, at given positions or for few
+frames it is a masked map in time O(T·S). Decoding state O(S). Honours every mask and a bias; refuses to run without
+knowing the size of a frame. Departure: space and time are read in one softmax, where the paper's divided attention has
+one for each.
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ import math
 from typing import ClassVar
 
 from attention_lab.attention.primitives.grid import OnGrid
+from attention_lab.attention.primitives.parts import Far
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,10 @@ class SpaceTime(OnGrid):
     if self.tokens:
       return (self.tokens,)
     return (math.prod(positions.grid[1:]),) if positions.grid and len(positions.grid) == 3 else None
+
+  def far(self, S, positions):
+    grid = self.grid(positions)
+    return None if grid.extra else Far(*grid.sizes)
 
   def inside(self, i, j):
     return (i[0] == j[0]) | (i[1] == j[1])

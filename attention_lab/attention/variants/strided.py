@@ -4,24 +4,27 @@ Child et al. 2019, https://arxiv.org/abs/1904.10509, section 4.2.
 
     out_i = Σ_{|i−j| < l or l | i−j} softmax_j(q_i·k_j / √H + b_ij) v_j
 
-Both of the paper's factorised patterns in one head. Time O(T·S), computed as a masked map; decoding state O(S).
-Honours every mask and a bias; refuses nothing.
+Both of the paper's factorised patterns in one head, each computed by itself and merged. Time O(T·(l + S/l)), or O(T·S)
+as a masked map where positions are given or S is short; decoding state O(S). Honours every mask and a bias; refuses
+nothing.
 """
 
 import dataclasses
 
-import jax.numpy as jnp
-
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.primitives.parts import Far
+from attention_lab.attention.primitives.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class Strided(Scaled):
+class Strided(Patterned):
   stride: int = 64  # l, in positions
 
   def __post_init__(self):
     if self.stride < 1:
       raise ValueError(f"stride={self.stride} must be at least 1 position")
 
+  def far(self, S, positions):
+    return Far(self.stride)
+
   def pattern(self, params, i, j):
-    return (jnp.abs(i - j) < self.stride) | ((i - j) % self.stride == 0)
+    return (abs(i - j) < self.stride) | ((i - j) % self.stride == 0)

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_lab.attention.primitives.blocks import distance, dots
-from attention_lab.attention.primitives.scored import Scored
+from attention_lab.attention.base import EVERY_MASK, Attention, Claims
+from attention_lab.attention.primitives import online
 
 
 @dataclasses.dataclass(frozen=True)
-class T5(Scored):
+class T5(Attention):
   buckets: int = 32
   max_distance: int = 128  # tokens; all that is farther shares the last bucket
   bidirectional: bool = True  # tells the future from the past; decoders take False
@@ -36,15 +36,17 @@ class T5(Scored):
       )
 
   def claims(self):
-    return dataclasses.replace(super().claims(), own_positions=True)
+    return Claims(masks=EVERY_MASK, bias=True, exactness="other", own_positions=True)
 
   def init(self, key, dims):
     return {"per_head": {"bias": 0.02 * jax.random.normal(key, (dims.heads, self.buckets))}}
 
-  def logits(self, params, block):
-    logits = dots(block) * self.scale
-    table = block.per_head["bias"].astype(logits.dtype)
-    return logits + jax.vmap(lambda rows, index: rows[:, index[0]])(table, self.bucket(-distance(block)))
+  def attend(self, params, q, k, v, call):
+    return online.attend(q, k, v, call, self.scale, score=self._score, per_head=params["per_head"])[0]
+
+  def _score(self, logits, pairs):
+    table = pairs.per_head["bias"][0].astype(logits.dtype)
+    return logits + jnp.moveaxis(table[:, self.bucket(pairs.j - pairs.i)[:, 0]], 0, 1)
 
   def bucket(self, offset):
     """The bucket of each key at `offset` = j − i."""

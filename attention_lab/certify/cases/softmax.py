@@ -16,7 +16,11 @@ from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
 from attention_lab.certify.oracle_zoo import logistic
 
 SPECS = ("softmax", "softmax(scale=0.3, soft_cap=2.0)", "softmax(sink=True, temperature=True)")
-LIMITS = (("softmax(soft_cap=0.001)", "softmax(soft_cap=0.0)"),)
+LIMITS = (
+  ("softmax(soft_cap=0.001)", "softmax(soft_cap=0.0)"),
+  ("softmax(soft_cap=2.0)", "softmax(soft_cap=2.0, implementation='cudnn')"),
+  ("softmax(implementation='tokamax')", "softmax(sink=True, implementation='tokamax')"),
+)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
