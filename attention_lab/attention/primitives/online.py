@@ -31,6 +31,8 @@ from attention_lab.attention.primitives.groups import (
 )
 from attention_lab.attention.primitives.pairs import Pattern, Score, Tile, padded, padded_mask, put, take
 
+FEW = 8  # queries of a key head, up to which keys stand first in products: as they lie in a cache, without a copy
+
 
 def attend(
   q: Float[Array, "B T N H"],
@@ -116,7 +118,11 @@ def _tile(form: Form, group: Group, bias: Array | None, facts: Facts, tile: Tile
   K, dtype = group.k.shape[2], logits_dtype(group.q, group.k)
   q, k, v = piece(group.q, t, rows), piece(group.k, s, columns), piece(group.v, s, columns)
   q = (q * form.scale if folded(group) else q).reshape(C, K, N // K, rows, -1)
-  dots = jnp.einsum("ckgth,cksh->ckgts", q, k, preferred_element_type=dtype).reshape(C, N, rows, columns)
+  if rows * N // K <= FEW:
+    dots = jnp.moveaxis(jnp.einsum("cksh,ckgth->cksgt", k, q, preferred_element_type=dtype), 2, 4)
+  else:
+    dots = jnp.einsum("ckgth,cksh->ckgts", q, k, preferred_element_type=dtype)
+  dots = dots.reshape(C, N, rows, columns)
   finish, mask = finisher(form, group, facts, tile, tiles)
   logits = hidden(finish(dots, None if bias is None else take(bias, *tile), group.per_head), mask)
   largest = jnp.max(logits, axis=-1)
