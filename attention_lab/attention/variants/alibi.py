@@ -5,7 +5,7 @@ Press et al. 2022, https://arxiv.org/abs/2108.12409, section 3.
     out_i = Σ_j softmax_j(q_i·k_j / √H − m_n |i − j|) v_j,   m_n = 2^(−8n/N) for head n = 1 … N, N a power of two
 
 For other N: the slopes of the next smaller power of two, then every second slope of the next larger one, as in the
-authors' code. Time O(T·S), memory O(S) for each block of queries; decoding state O(S). Honours every mask and a bias;
+authors' code. Time O(T·S), memory O(T) by tiles; decoding state O(S). Honours every mask and a bias;
 refuses nothing. Departure: |i − j| makes it usable without a causal mask, where the paper has none.
 """
 

@@ -7,7 +7,7 @@ DeepSeek-AI 2024, DeepSeek-V2, https://arxiv.org/abs/2405.04434, section 2.1 and
     u_i = x_i, or rms(x_i W_Q) of width query_rank
 
 It reads the layer's input and has no projections but the last. Where it is cheaper, and always in decoding, queries
-read the latent as it is: (qᶜ W^K_n)·c_j. Time O(T·S), memory O(S) for each block of queries; decoding state kv_rank +
+read the latent as it is: (qᶜ W^K_n)·c_j. Time O(T·S), memory O(T) by tiles; decoding state kv_rank +
 R a token. Honours every mask and a bias; refuses nothing. Departure: the norms have no gains, which the next matrix
 absorbs.
 """

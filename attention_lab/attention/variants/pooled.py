@@ -5,7 +5,7 @@ Liu et al. 2018, https://arxiv.org/abs/1801.10198, section 4.2.3.
     out_i = Σ_c softmax_c(q_i·k̄_c / √H) v̄_c,   k̄_c, v̄_c the means of k_j, v_j over c·r ≤ j < (c + 1)·r
 
 Cells are runs of r places of the array; the means are over their valid tokens, and a cell without any is not read.
-Time O(T·S / r), memory O(S / r) for each block of queries. Honours padding; refuses causal and every other pattern,
+Time O(T·S / r), memory O(T) by tiles. Honours padding; refuses causal and every other pattern,
 for a cell mixes its tokens, and so decoding and a bias. Departure: means, where the paper has a strided convolution.
 """
 

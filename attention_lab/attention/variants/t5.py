@@ -5,7 +5,7 @@ Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section 2.1; buckets as in
     out_i = Σ_j softmax_j(s · q_i·k_j + β_{n, bucket(j − i)} + b_ij) v_j,   s = 1
 
 Half of the buckets are exact distances, the others grow logarithmically up to `max_distance`; bidirectional tables
-tell the future from the past. Time O(T·S), memory O(S) for each block of queries; decoding state O(S). Honours every
+tell the future from the past. Time O(T·S), memory O(T) by tiles; decoding state O(S). Honours every
 mask and a bias; refuses nothing.
 """
 
