@@ -7,7 +7,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # nothing is read from or left
 
 import jax
 
-jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -8,6 +8,11 @@ STAT = pathlib.Path("/proc/stat")
 QUIET = 0.1  # cores; above it a report warns
 
 
+def cores() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Meter:
   """Counts from its making on."""
 

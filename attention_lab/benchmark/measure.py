@@ -1,6 +1,5 @@
 """Measures variants and peers side by side at one mode and length."""
 
-import os
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -140,11 +139,6 @@ def _speeds(times: dict[str, list[float]], name: str, baseline: str, program: Pr
     }
     row |= {"matmul_flops_per_second": product.flops / estimates.positive(peak).median}
   return row
-
-
-def cores() -> int:
-  """Cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def platform() -> str:

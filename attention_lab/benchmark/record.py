@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attention_lab.benchmark import measure, peers
+from attention_lab.benchmark import load, measure, peers
 from attention_lab.benchmark.settings import Settings, digest
 from attention_lab.compare import ledger, provenance
 
@@ -31,7 +31,7 @@ def stamp(settings: Settings) -> Row:
     "commit": provenance.commit(),
     "versions": versions,
     "device": provenance.device(),
-    "cores": measure.cores(),
+    "cores": load.cores(),
   }
   shared = facts | {"versions": provenance.versions()}  # torch's version is a matter of its own rows
   return facts | {"digest": digest(shared)}
@@ -68,13 +68,13 @@ def missing(names: Sequence[str], case: measure.Case, mark: str, rows: Iterable[
   return [name for name in names if (mark, case.mode, case.length, name) not in finished]
 
 
-def check(row: Any) -> None:
+def check(row: Any, required: Sequence[str] = REQUIRED, statuses: Sequence[str] = STATUSES) -> None:
   """Raises ValueError for what cannot be a row."""
-  lacking = [name for name in REQUIRED if not isinstance(row, Mapping) or name not in row]
+  lacking = [name for name in required if not isinstance(row, Mapping) or name not in row]
   if lacking:
-    raise ValueError(f"a row needs {', '.join(REQUIRED)}; it lacks {', '.join(lacking)}")
-  if row["status"] not in STATUSES:
-    raise ValueError(f"status {row['status']!r} is not one of {', '.join(STATUSES)}")
+    raise ValueError(f"a row needs {', '.join(required)}; it lacks {', '.join(lacking)}")
+  if row["status"] not in statuses:
+    raise ValueError(f"status {row['status']!r} is not one of {', '.join(statuses)}")
 
 
 def _used(package: str, settings: Settings) -> bool:

@@ -3,7 +3,6 @@
 Layout B N T H, made beforehand. What torch allocates cannot be read from a program, so that these rows have no memory.
 """
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from attention_lab.benchmark import load
 from attention_lab.benchmark.peers import attention_flops, refuse
 from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample
 
@@ -21,7 +21,7 @@ def compile_torch(name: str, case: Case) -> Program:
   """`torch_sdpa` or `torch_flex` at `case`; raises Refused for what they do not do here."""
   import torch
 
-  torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+  torch.set_num_threads(load.cores())
   device = "cuda" if jax.default_backend() == "gpu" else "cpu"
   if name == "torch_sdpa" and case.window:
     raise refuse(name, "has no window but as a dense mask: take torch_flex, or leave --window out")

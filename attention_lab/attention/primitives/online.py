@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from attention_lab.attention.base import Call, logits_dtype
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives import tiling
+from attention_lab.attention.primitives import recomputed, tiling
 from attention_lab.attention.primitives.groups import (
   Facts,
   Form,
@@ -52,7 +52,7 @@ def attend(
   for positions that broadcast against each other.
   """
   (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
-  reads, fixed, cut, corners = pattern or Pattern(None)
+  reads, fixed, cut, corners = pattern or (None, (), None, None)
   tiles = tiling.make(T, S, (B, K), N // K, call.mask, call.positions.known, reads is None, cut)
   Tw, Sw = T + -T % tiles.rows, S + -S % tiles.columns
   bias = padded(call.bias, {2: Tw, 3: Sw})
@@ -135,15 +135,8 @@ def _tile(form: Form, group: Group, bias: Array | None, facts: Facts, tile: Tile
 def _merged(before: tuple, now: tuple) -> tuple:
   """Two parts of a row as one."""
   largest = jnp.maximum(before[0], now[0])
-  factors = [jnp.exp(part[0] - _finite(largest)) for part in (before, now)]
-  total, out = (
-    sum(
-      factor.reshape(*factor.shape, *(1,) * (part[i].ndim - 3)) * part[i]
-      for factor, part in zip(factors, (before, now), strict=True)
-    )
-    for i in (1, 2)
-  )
-  return largest, total, out
+  a, b = (jnp.exp(part[0] - _finite(largest)) for part in (before, now))
+  return largest, a * before[1] + b * now[1], a[..., None] * before[2] + b[..., None] * now[2]
 
 
 def _normalised(largest: Array, total: Array, out: Array) -> tuple[Array, Array]:
@@ -156,8 +149,6 @@ def _finite(largest: Array) -> Array:
 
 
 def _backward(form: Form, kept: tuple, gradients: tuple[Array, Array]) -> tuple[Operands, None]:
-  from attention_lab.attention.primitives import recomputed
-
   return recomputed.backward(form, kept, gradients), None
 
 

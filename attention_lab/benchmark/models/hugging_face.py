@@ -4,7 +4,6 @@ They get our initial values, so that their first loss, or their tokens, can be h
 its embeddings and ours are times √D: its residual stream is 1/√D of ours, which its norms undo.
 """
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
+from attention_lab.benchmark import load
 from attention_lab.benchmark.models.job import LEARNING_RATE, WEIGHT_DECAY, Job, Subject, images, tokens
 
 EPSILON = 1e-6  # of our norms
@@ -26,8 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 def build(job: Job) -> Subject:
   """The program of a job, with the processors that this process may use."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-  torch.set_num_threads(cores)
+  torch.set_num_threads(load.cores())
   if job.platform == "gpu":
     torch.set_float32_matmul_precision("high")  # as JAX does there
   transformers.logging.set_verbosity_error()

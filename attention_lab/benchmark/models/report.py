@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attention_lab.benchmark import document, load
+from attention_lab.benchmark import document, load, record
 from attention_lab.benchmark.document import Block, Grid, Heading, Listing, Text
 from attention_lab.benchmark.tables import between, duration
 from attention_lab.compare import ledger, numerals
@@ -51,11 +51,7 @@ def append(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
 
 def check(row: Any) -> None:
   """Raises ValueError for what cannot be a row."""
-  lacking = [name for name in REQUIRED if not isinstance(row, Mapping) or name not in row]
-  if lacking:
-    raise ValueError(f"a row needs {', '.join(REQUIRED)}; it lacks {', '.join(lacking)}")
-  if row["status"] not in STATUSES:
-    raise ValueError(f"status {row['status']!r} is not one of {', '.join(STATUSES)}")
+  record.check(row, REQUIRED, STATUSES)
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:

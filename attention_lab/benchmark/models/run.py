@@ -225,6 +225,5 @@ def _stamp(settings: Settings, model: str, batch: int, found: list[Row]) -> Row:
   """What holds of every row of a table; versions of peers are a matter of their own rows."""
   facts: Row = {"settings": settings.facts(model, batch), "commit": provenance.commit()}
   device = next((row["device"] for row in found if row.get("device")), "")
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-  facts |= {"versions": provenance.versions(), "device": device, "cores": cores}
+  facts |= {"versions": provenance.versions(), "device": device, "cores": load.cores()}
   return facts | {"digest": digest(facts), "command": settings.command(model, batch)}
