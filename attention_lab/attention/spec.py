@@ -181,4 +181,6 @@ def _fits(value: object, hint: object) -> bool:
 
 
 def _described(hint: object) -> str:
+  if typing.get_origin(hint) is typing.Literal:
+    return "one of " + ", ".join(map(repr, typing.get_args(hint)))
   return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
