@@ -19,13 +19,15 @@ _FREE = frozenset(
   random_unwrap random_fold_in random_split random_seed device_put sharding_constraint optimization_barrier
   pvary""".split()
 )
+_KERNELS = ("dot_product_attention_", "pallas_call", "core_map", "ffi_call", "custom_partitioning", "triton_kernel")
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 
 
 def flops(function: Callable[..., Any], *args: Any) -> int:
   """Floating-point operations of `function(*args)`: 2 for a multiply-add, 1 for any other arithmetic on an element.
 
-  Arguments may be arrays or `jax.ShapeDtypeStruct`. Raises ValueError for a loop whose length is not known.
+  Arguments may be arrays or `jax.ShapeDtypeStruct`. Raises ValueError for a loop whose length is not known, and for a
+  kernel, which a jaxpr does not show the inside of.
   """
   return count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -50,6 +52,8 @@ def _equation(equation: Any) -> int:
     raise ValueError(
       "FLOPs of a loop of unknown length cannot be counted: use lax.scan, or fori_loop with static bounds"
     )
+  if name.startswith(_KERNELS):
+    raise ValueError(f"FLOPs inside the kernel {name} cannot be counted: use implementation='xla', or a formula")
   if name == "cond":
     return max(count(branch.jaxpr) for branch in params["branches"])
   inner = [value for key, value in params.items() if key in ("jaxpr", "call_jaxpr", "fun_jaxpr")]

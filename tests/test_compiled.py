@@ -39,6 +39,17 @@ def test_a_loop_of_unknown_length_is_refused():
     compiled.flops(lambda b: jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x + 1, b), B)
 
 
+def test_a_kernel_is_refused():
+  from jax.experimental import pallas
+
+  def doubled(x):
+    kernel = lambda read, write: write.__setitem__(..., 2 * read[...])
+    return pallas.pallas_call(kernel, out_shape=x)(jnp.zeros(x.shape))
+
+  with pytest.raises(ValueError, match="inside the kernel pallas_call cannot be counted"):
+    compiled.flops(lambda: doubled(B))
+
+
 def test_memory_and_collectives_are_read_from_the_compiled_program():
   program = jax.jit(lambda a, b: a @ b).lower(A, B).compile()
   assert compiled.memory(program)["arguments"] == 4 * (4 * 6 + 6 * 5)

@@ -8,14 +8,18 @@ import jax.numpy as jnp
 
 from attention_lab.attention import sharded
 from attention_lab.attention.base import Attended, Attention, Call, Params
+from attention_lab.benchmark.peers import attention_flops
 from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, build
 
 
 def compile_variant(variant: Attention, case: Case) -> Program:
-  """The program of `variant` at `case`. Raises Refused for what the variant does not do."""
+  """The program of `variant` at `case`; a kernel's FLOPs are by formula. Raises Refused for what it does not do."""
   params = variant.init(jax.random.key(0), case.dims)
   make = {"forward": _forward, "train": _train, "decode": _decode}[case.mode]
-  return make(variant, params, case)
+  program = make(variant, params, case)
+  if program.flops is None and getattr(variant, "implementation", "xla") != "xla":
+    return dataclasses.replace(program, flops=attention_flops(case), flops_from="formula")
+  return program
 
 
 def _attend(variant: Attention, params: Params, inputs: Arrays, case: Case) -> Attended:

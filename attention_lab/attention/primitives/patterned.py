@@ -45,12 +45,13 @@ class Patterned(Scaled):
     """The tiles of the pattern, and corners of those that are drawn."""
     if jax.tree.leaves(params) or self.reach(where) is not None or T * S > EVALUATED:
       return None, None
-    return tiling.Cut(tiling.FINE, *occupied(self, where, (T, S), tiling.FINE)), None
+    side = tiling.fine()
+    return tiling.Cut(side, *occupied(self, where, (T, S), side)), None
 
   def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B T N V"]:
     where, (T, S) = dataclasses.replace(call.positions, q=None, k=None), (q.shape[1], k.shape[1])
     far = self.far(S, where) if call.positions.known else None
-    tiled = far is None and call.positions.known and T * S > tiling.FINE**2
+    tiled = far is None and call.positions.known and tiling.fine() ** 2 < T * S
     cut, corners = self.cut(params, T, S, where) if tiled else (None, None)
 
     def reads(fixed: Params, i: Array, j: Array) -> Any:
