@@ -141,7 +141,9 @@ def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
   lines = [(module.__doc__ or program).strip(), "", "Flags:"]
   own = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
   own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
-  own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(__name__)}
+  shared = sorted(name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("experiments."))
+  for name in (*shared, __name__):
+    own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(name)}
   for flag in own.values():
     if flag.name != "config":
       lines.append(f"  --{flag.name}={flag.default_unparsed!r}  {flag.help}")

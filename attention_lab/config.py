@@ -24,6 +24,9 @@ class ModelConfig:
   dropout: float = 0.0  # rate in [0, 1), on embeddings and on both residual branches
   dtype: str = "float32"  # compute dtype: float32 or bfloat16; parameters stay float32
   shared_layers: bool = False  # all layers use one set of parameters
+  norm: str = "layer"  # layer, or rms (Zhang and Sennrich 2019)
+  norm_place: str = "pre"  # pre (before each branch) or post (after each sum, as first published)
+  mlp: str = "gelu"  # gelu, or swiglu (Shazeer 2020)
   remat: str = "none"  # computed again for gradients: none, dots (all but linear maps), full (whole layers)
 
 
@@ -31,7 +34,10 @@ class ModelConfig:
 class DataConfig:
   name: str = ""  # dataset; the binary's --help lists its choices
   path: str = ""  # a file or folder of the user's own, in place of a named dataset
+  dir: str = ""  # folder of datasets that TFDS has prepared; "" = its own, ~/tensorflow_datasets
   length: int = 128  # T, tokens per example
+  folds: int = 0  # k of a k-fold cross-validation over train and validation; 0 = the splits as they are
+  fold: int = 0  # the part of `folds` that is the validation split
 
 
 @dataclasses.dataclass
@@ -47,6 +53,7 @@ class OptimizerConfig:
 class CheckpointConfig:
   every: int = 0  # steps between checkpoints; 0 = only at the end
   keep: int = 2  # newest checkpoints kept
+  select: str = "last"  # the parameters that are tested: last, or best (on validation, at each evaluation)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,6 @@
-"""Evaluates a trained model: restores the newest valid checkpoint of a workdir and scores it, with no other flag.
+"""Evaluates a trained model: restores what a workdir's run tested and scores it, with no other flag.
+
+That is the newest valid checkpoint, or the best one under --config.checkpoint.select=best.
 
 On a laptop (a few seconds; prints the same numbers as the training run did at its end):
   python -m experiments.evaluate --workdir=runs/recall
@@ -29,11 +31,12 @@ def main() -> None:
     if name not in splits:
       raise ValueError(f"--split={name} is not a split of {run.task.source.name}; it has {', '.join(splits)}")
   noun = "device" if run.mesh.size == 1 else "devices"
-  print(f"{run.task.name}, {run.config.model.attention}, step {run.step}, on {run.mesh.size} {noun}")
+  steps = ", ".join(map(str, dict.fromkeys(run.steps)))
+  print(f"{run.task.name}, {run.config.model.attention}, step {steps}, on {run.mesh.size} {noun}")
   evaluator = Evaluator(run.task, run.mesh, run.config.batch, run.seeds)
   for name in SPLIT.value:
-    for seed, metrics in zip(run.seeds, evaluator(run.params, splits[name]), strict=True):
-      print(shown(name if len(run.seeds) == 1 else f"{name}, seed {seed}", metrics))
+    for seed, judged in zip(run.seeds, evaluator.judge(run.params, name), strict=True):
+      print(shown(name if len(run.seeds) == 1 else f"{name}, seed {seed}", judged.metrics))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,104 @@
-"""What the training binaries share: build the task, train it in its folder, print its numbers."""
+"""What the training binaries share: build the task, train it in its folder, print its numbers.
 
+Importing this defines their flags `--data_report` and `--cross_validate`.
+"""
+
+import copy
+import pathlib
 import types
+from typing import Any
+
+from absl import flags
 
 from attention_lab import config as configs
 
+DATA_REPORT = flags.DEFINE_bool(
+  "data_report", False, "Only report on the data: duplicates, overlap of splits, lengths, label counts."
+)
+CROSS_VALIDATE = flags.DEFINE_bool(
+  "cross_validate", False, "Train all --config.data.folds=k folds, in WORKDIR/fold_0, …; the test split is not read."
+)
+
 
 def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
-  """Trains `task` (a module of `attention_lab.tasks`) as `config` says and prints its validation and test metrics.
+  """Does what the flags say with `task`, a module of `attention_lab.tasks`."""
+  if DATA_REPORT.value and CROSS_VALIDATE.value:
+    raise ValueError("--data_report trains nothing and --cross_validate trains: give one of them")
+  if DATA_REPORT.value:
+    report(task, config)
+  elif CROSS_VALIDATE.value:
+    cross_validate(task, config, workdir)
+  else:
+    train(task, config, workdir)
 
-  A mesh or folder that does not fit is refused before data are read or anything is written.
-  """
-  from attention_lab import mesh as meshes
-  from attention_lab.train import loop
-  from attention_lab.train import workdir as workdirs
 
-  mesh = meshes.make_mesh(config.mesh)
-  meshes.check(config, mesh)
-  if workdir:
-    workdirs.check(workdir, task.NAME, config, (config.seed,))
-  built = task.build(config, workdir, mesh)
-  (result,) = loop.run(built, config, workdir or None, mesh=mesh, experiment=task.NAME)
+def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
+  """Trains as `config` says and prints validation and test metrics, and the controls beside them."""
+  built, result = _trained(task, config, workdir, ("validation", "test"))
   for split, metrics in result["metrics"].items():
     print(shown(split, metrics))
   for name, value in built.source.controls.items():
     print(f"control: {name} {value:.4f} {built.primary}")
 
 
+def report(task: types.ModuleType, config: configs.Config) -> None:
+  """Prints what `attention_lab.data.report` finds in the task's data; nothing is written."""
+  from attention_lab import mesh as meshes
+  from attention_lab.data import report as reports
+
+  print(reports.report(task.build(config, "", meshes.make_mesh(config.mesh)).source))
+
+
+def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
+  """Trains every fold in a folder of its own and prints the primary metric on validation, with its mean.
+
+  The interval is Student's t over folds, which share most of their training data: it is narrower than it would be over
+  new data.
+  """
+  from attention_lab.compare import statistics
+
+  folds = config.data.folds
+  if folds < 2 or config.data.fold:
+    given = f"--config.data.folds={folds} and --config.data.fold={config.data.fold}"
+    raise ValueError(f"--cross_validate trains all folds of --config.data.folds=k, k at least 2: {given} is not that")
+  values = []
+  for fold in range(folds):
+    one = copy.deepcopy(config)
+    one.data.fold = fold
+    folder = str(pathlib.Path(workdir) / f"fold_{fold}") if workdir else ""
+    built, result = _trained(task, one, folder, ("validation",))
+    values.append(result["metrics"]["validation"][built.primary])
+    print(shown(f"fold {fold}, validation", result["metrics"]["validation"]))
+  found = statistics.interval(values)
+  level = f"{statistics.LEVEL:.0%}".replace("%", " %")
+  print(f"{folds} folds: validation {built.primary} {found.mean:.4f} ± {found.half:.4f} ({level}, t over folds)")
+
+
 def shown(split: str, metrics: dict[str, float]) -> str:
   """`test: accuracy 0.9917, loss 0.0312`."""
   return f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def _trained(
+  task: types.ModuleType, config: configs.Config, workdir: str, splits: tuple[str, ...]
+) -> tuple[Any, dict[str, Any]]:
+  """(the task, its results). What does not fit is refused before data are read or anything is written."""
+  from attention_lab import mesh as meshes
+  from attention_lab.train import limits, loop, pretrained
+  from attention_lab.train import workdir as workdirs
+
+  mesh, initial = meshes.make_mesh(config.mesh), None
+  limits.check(config, mesh, (config.seed,))
+  source = getattr(config, "pretrained", "")
+  fresh = source and pretrained.is_needed(workdir)
+  if source:
+    print(pretrained.adopt(config, source if fresh else workdir) or f"model as in {source}")
+  if workdir:
+    workdirs.check(workdir, task.NAME, config, (config.seed,))
+  if fresh:
+    pretrained.check(config, source)
+    initial = lambda: pretrained.initial(config, source)
+  built = task.build(config, workdir, mesh)
+  words = {"mesh": mesh, "experiment": task.NAME, "initial": initial, "splits": splits}
+  (result,) = loop.run(built, config, workdir or None, **words)
+  return built, {**result, "metrics": {split: result["metrics"][split] for split in splits}}

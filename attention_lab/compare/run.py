@@ -4,14 +4,14 @@ import copy
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 
 from attention_lab import config as configs
 from attention_lab.attention import Refused, spec
-from attention_lab.compare import grid, ledger, provenance, report
+from attention_lab.compare import grid, ledger, provenance, report, rows
 from attention_lab.tasks import base as tasks
 from attention_lab.train import limits, loop
 
@@ -24,7 +24,7 @@ class Comparison:
   """Named tasks with their settings, the variants, and how often each is run."""
 
   tasks: dict[str, configs.Config]  # by `BINARY` or `BINARY:DATASET`
-  specs: tuple[str, ...]
+  specs: tuple[str, ...]  # as `rows` reads them
   seeds: int
 
   def cells(self) -> list[grid.Cell]:
@@ -35,8 +35,25 @@ class Comparison:
   def config(self, cell: grid.Cell, seed: int) -> configs.Config:
     """The configuration of one run."""
     config = copy.deepcopy(self.tasks[cell.task])
-    config.model.attention, config.seed = cell.attention, seed
+    rows.apply(config, cell.attention)
+    config.seed = seed
     return config
+
+  def stamp(self, cell: grid.Cell, seed: int) -> dict[str, Any]:
+    """What holds of a run whether it succeeds or not."""
+    shared = self.tasks[cell.task]
+    try:
+      config = self.config(cell, seed)
+    except Refused:
+      config = shared
+    return {
+      "command": provenance.command(cell.task.partition(":")[0], config),
+      "config": configs.flatten(config),
+      "config_digest": ledger.config_digest(configs.flatten(shared)),
+      "commit": provenance.commit(),
+      "versions": provenance.versions(),
+      "device": provenance.device(),
+    }
 
 
 def plan(names: str, specs: str, seeds: int, steps: int, overrides: Sequence[str]) -> Comparison:
@@ -48,7 +65,7 @@ def plan(names: str, specs: str, seeds: int, steps: int, overrides: Sequence[str
     raise ValueError(f"--seeds={seeds} must be at least 1")
   if steps < 0:
     raise ValueError(f"--steps={steps} must be at least 1, or 0 for each task's own number")
-  rows = tuple(map(spec.canonical, spec.rows(specs)))
+  wanted = tuple(map(rows.canonical, spec.rows(specs)))
   chosen: dict[str, configs.Config] = {}
   for name in filter(None, (part.strip() for part in names.split(","))):
     binary, _, dataset = name.partition(":")
@@ -61,7 +78,7 @@ def plan(names: str, specs: str, seeds: int, steps: int, overrides: Sequence[str
     chosen[name] = config
   if not chosen:
     raise ValueError("--task is empty: name at least one, as in --task=recall,image_classification:digits")
-  return Comparison(chosen, rows, seeds)
+  return Comparison(chosen, wanted, seeds)
 
 
 def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh, log: Callable[[str], None]) -> int:
@@ -73,6 +90,7 @@ def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh,
   for config in comparison.tasks.values():
     limits.check(config, mesh, range(comparison.seeds))
   built = {(cell.task, cell.attention): _built(comparison, cell, mesh) for cell in cells}
+  controls = _controls(built)
   folder = pathlib.Path(workdir)
   grid.register(folder, cells)
   held = ledger.read(folder / RESULTS)
@@ -86,19 +104,10 @@ def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh,
     task = built[cell.task, cell.attention]
     if isinstance(task, Refused):
       raise task
-    return _rows(task, comparison.config(cell, cell.seeds[0]), cell, mesh, log)
+    for row in _rows(task, comparison.config(cell, cell.seeds[0]), cell, mesh, log):
+      yield row | {"controls": dict(controls[cell.task])}
 
-  def stamp(cell: grid.Cell, seed: int) -> dict[str, Any]:
-    config = comparison.config(cell, seed)
-    return {
-      "command": provenance.command(cell.task.partition(":")[0], config),
-      "config": configs.flatten(config),
-      "commit": provenance.commit(),
-      "versions": provenance.versions(),
-      "device": provenance.device(),
-    }
-
-  counts = grid.execute(wanted, folder / RESULTS, run_cell, log, stamp=stamp)
+  counts = grid.execute(wanted, folder / RESULTS, run_cell, log, stamp=comparison.stamp)
   report.write(folder)
   return counts["failed"]
 
@@ -109,6 +118,15 @@ def _built(comparison: Comparison, cell: grid.Cell, mesh: Mesh) -> tasks.Task | 
     return tasks.load(cell.task.partition(":")[0]).build(comparison.config(cell, cell.seeds[0]), "", mesh)
   except Refused as refusal:
     return refusal
+
+
+def _controls(built: dict[tuple[str, str], tasks.Task | Refused]) -> dict[str, Mapping[str, float]]:
+  """Reference lines by task: those of its first row, for all have the same data, and each takes time to compute."""
+  found: dict[str, Mapping[str, float]] = {}
+  for (name, _), task in built.items():
+    if not isinstance(task, Refused):
+      found.setdefault(name, task.source.controls)
+  return found
 
 
 def _rows(task: tasks.Task, config: configs.Config, cell: grid.Cell, mesh: Mesh, log: Callable) -> Iterator[dict]:
@@ -123,6 +141,5 @@ def _rows(task: tasks.Task, config: configs.Config, cell: grid.Cell, mesh: Mesh,
       "primary": task.primary,
       "higher_is_better": task.higher_is_better,
       "chance": task.chance,
-      "controls": dict(task.source.controls),
       "digests": dict(task.source.digests),
     }

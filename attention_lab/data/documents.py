@@ -23,9 +23,10 @@ class Corpus:
   """Texts by name in each split."""
 
   name: str
-  split: str  # "by topic", "by document" or "contiguous"
+  split: str  # "by topic", "by document", "contiguous" or what a published dataset's splits are
   splits: Mapping[str, Mapping[str, str]]  # split -> {name: text}
   dropped: tuple[str, ...] = ()  # names left out, because other texts contain them
+  lines: bool = False  # the end of a line counts as a word
 
 
 def user_text(path: str) -> Corpus:

@@ -1,10 +1,11 @@
 """A folder of images by class: PATH/CLASS/*.png, or PATH/{train,validation,test}/CLASS/*.png.
 
-Files of SUFFIXES count, others are passed over. All images have one size; they are grey where every one is, else RGB (a
-palette is resolved, transparency is dropped).
+Files of SUFFIXES count, others are passed over. All images have one size, or are brought to one by `side`; they are
+grey where every one is, else RGB (a palette is resolved, transparency is dropped).
 """
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,10 +25,14 @@ class Folder:
   name: str
   classes: list[str]
   splits: Mapping[str, tuple[np.ndarray, np.ndarray]]  # split, or "" for all -> uint8 [N, h, w, c], int32 [N]
+  files: Mapping[str, list[str]]  # split, or "" for all -> the path of each image
 
 
-def read(path: str) -> Folder:
-  """Decodes every image once; raises ValueError, naming the flag and the file, for whatever does not fit."""
+def read(path: str, side: int = 0) -> Folder:
+  """Decodes every image once; raises ValueError, naming the flag and the file, for whatever does not fit.
+
+  side: the images are cut and scaled to side x side, see `decode`; 0 = they stay as they are, and must be of one size.
+  """
   root = located(path)
   try:
     files = _files(root)
@@ -42,11 +47,12 @@ def read(path: str) -> Folder:
   for split, by_class in files.items():
     for name in by_class.keys() - first.keys():
       raise ValueError(f"{FLAG}={root}: class {name} of {split} is not in train; add it there or remove it")
-  images = {file: _decode(file) for by_class in files.values() for names in by_class.values() for file in names}
+  images = {file: _decode(file, side) for by_class in files.values() for names in by_class.values() for file in names}
   _check_sizes(images)
   colour = any(image.ndim == 3 for image in images.values())
   splits = {split: _stack(by_class, classes, images, colour) for split, by_class in files.items()}
-  return Folder(root.resolve().name, classes, splits)
+  paths = {split: [str(file) for names in by_class.values() for file in names] for split, by_class in files.items()}
+  return Folder(root.resolve().name, classes, splits, paths)
 
 
 def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
@@ -69,18 +75,28 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
   return {name: files for name, files in found.items() if files}
 
 
-def _decode(file: Path) -> np.ndarray:
-  """uint8 [h, w] or [h, w, 3]."""
-  from PIL import Image
+def decode(stream: Path | io.BytesIO, side: int = 0) -> np.ndarray:
+  """uint8 [h, w] for a grey image, else [h, w, 3]; with `side`, its middle square, scaled to side x side (bicubic).
+
+  Raises ValueError, saying the reason, for what is no image of 8 bits a channel.
+  """
+  from PIL import Image, ImageOps
 
   try:
-    with Image.open(file) as image:
+    with Image.open(stream) as image:
       if image.mode.startswith(("I", "F")):
         raise ValueError(f"its mode is {image.mode}, more than 8 bits a channel")
-      return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
+      plain = image.convert("L" if image.mode in _GREY else "RGB")
+      return np.asarray(ImageOps.fit(plain, (side, side)) if side else plain)
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    reason = " ".join(str(error).split())
-    raise ValueError(f"{FLAG}: {file} cannot be decoded ({reason}); convert it to 8-bit PNG or remove it") from None
+    raise ValueError(" ".join(str(error).split())) from None
+
+
+def _decode(file: Path, side: int) -> np.ndarray:
+  try:
+    return decode(file, side)
+  except ValueError as error:
+    raise ValueError(f"{FLAG}: {file} cannot be decoded ({error}); convert it to 8-bit PNG or remove it") from None
 
 
 def _check_sizes(images: Mapping[Path, np.ndarray]) -> None:
@@ -88,7 +104,7 @@ def _check_sizes(images: Mapping[Path, np.ndarray]) -> None:
   for file, other in others:
     if other.shape[:2] != image.shape[:2]:
       sizes = " and ".join(f"{name} is {a.shape[1]}x{a.shape[0]}" for name, a in ((first, image), (file, other)))
-      raise ValueError(f"{FLAG}: images of mixed sizes: {sizes}; resize them to one size")
+      raise ValueError(f"{FLAG}: images of mixed sizes: {sizes}; resize them to one size, or give --config.data.side")
 
 
 def _stack(

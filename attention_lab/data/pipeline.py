@@ -4,17 +4,25 @@ Training batch number s is a pure function of (split, batch, seed, s): the strea
 order, cut every `batch` examples, so that no example is dropped where one epoch ends inside a batch. The position is
 one number, `{"next_index": s}`, and every process of a run computes the same global batch.
 
+A split with `buckets` (groups of indices, see `buckets.Bucketed`) has one such stream for each, and every batch comes
+from one of them: which, depends on step s and the sizes n_b of the buckets alone (`buckets.turns`), so that the batches
+of several seeds have one shape at each step. Bucket b has s·n_b/N of the first s steps, to within a bound that does not
+grow, and after every N steps each example has been visited exactly `batch` times.
+
+A split with `augmented(indices, seed, step)` is asked for its training batches by that, see `augment.Augmented`.
+
 Grain's own `shuffle().batch()` visits examples one by one in Python (0.6 ms for a batch of 64); a source whose records
 are whole batches of indices costs a thirtieth of that.
 """
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from attention_lab.data.buckets import turns
 from attention_lab.data.source import Split
 
 
@@ -35,6 +43,15 @@ class Batches(Protocol):
     ...
 
 
+@runtime_checkable
+class Augmentable(Protocol):
+  """A split whose training batches are drawn anew at each step."""
+
+  def augmented(self, indices: np.ndarray, seed: int, step: int) -> dict[str, np.ndarray]:
+    """The examples at `indices`, stacked, as the run of `seed` sees them at `step`."""
+    ...
+
+
 def train_batches(split: Split, batch: int, seed: int) -> Batches:
   """An endless iterator over batches of `batch` examples, reshuffled each epoch.
 
@@ -51,19 +68,26 @@ def train_batches(split: Split, batch: int, seed: int) -> Batches:
 
 
 def evaluation_batches(split: Split, batch: int) -> Iterator[dict[str, np.ndarray]]:
-  """Every example once, in order, in batches of exactly `batch`.
+  """Every example once, in order, bucket by bucket where the split has buckets, in batches of exactly `batch`.
 
-  Each batch has a float32 `weight` [B]: 1 on examples, 0 on the padding of the last one, which repeats example 0.
-  Raises ValueError for an empty split or a batch < 1.
+  Each batch has an int32 `index` [B], the examples' places in the split, and a float32 `weight` [B]: 1 on examples, 0
+  on the padding of the last batch (of a bucket), which repeats its first example. Raises ValueError for an empty split
+  or a batch < 1.
   """
   _check(split, batch)
-  return (_evaluation_batch(split, batch, start) for start in range(0, len(split), batch))
+  starts = ((members, start) for members in _buckets(split) for start in range(0, len(members), batch))
+  return (_evaluation_batch(split, members, start, batch) for members, start in starts)
 
 
-def _evaluation_batch(split: Split, batch: int, start: int) -> dict[str, np.ndarray]:
-  positions = np.arange(start, start + batch)
-  real = positions < len(split)
-  return split[np.where(real, positions, 0)] | {"weight": real.astype(np.float32)}
+def _evaluation_batch(split: Split, members: np.ndarray, start: int, batch: int) -> dict[str, np.ndarray]:
+  places = np.arange(start, start + batch)
+  real = places < len(members)
+  index = members[np.where(real, places, 0)]
+  return split[index] | {"index": index.astype(np.int32), "weight": real.astype(np.float32)}
+
+
+def _buckets(split: Split) -> Sequence[np.ndarray]:
+  return getattr(split, "buckets", None) or (np.arange(len(split)),)
 
 
 def _check(split: Split, batch: int) -> None:
@@ -78,16 +102,34 @@ class _ShuffledBatches:
 
   def __init__(self, split: Split, batch: int, seed: int) -> None:
     self._split, self._batch, self._seed = split, batch, seed
-    self._order = functools.lru_cache(maxsize=2)(self._permutation)
+    buckets = _buckets(split)
+    self._streams = [_Stream(members, batch, seed, number) for number, members in enumerate(buckets)]
+    self._turns = turns([len(members) for members in buckets])
 
   def __len__(self) -> int:
     return sys.maxsize // self._batch
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-    size = len(self._split)
-    epochs, offsets = np.divmod(np.arange(step * self._batch, (step + 1) * self._batch), size)
+    bucket, turn = self._turns(step)
+    indices = self._streams[bucket](turn)
+    if isinstance(self._split, Augmentable):
+      return self._split.augmented(indices, self._seed, step)
+    return self._split[indices]
+
+
+class _Stream:
+  """The endless shuffled stream of one bucket's examples, `batch` indices a turn."""
+
+  def __init__(self, members: np.ndarray, batch: int, seed: int, bucket: int) -> None:
+    self._members, self._batch, self._seed, self._bucket = members, batch, seed, bucket
+    self._order = functools.lru_cache(maxsize=2)(self._permutation)
+
+  def __call__(self, turn: int) -> np.ndarray:
+    places = np.arange(turn * self._batch, (turn + 1) * self._batch)
+    epochs, offsets = np.divmod(places, len(self._members))
     parts = [self._order(epoch)[offsets[epochs == epoch]] for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)]
-    return self._split[parts[0] if len(parts) == 1 else np.concatenate(parts)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
   def _permutation(self, epoch: int) -> np.ndarray:
-    return np.random.default_rng((self._seed, epoch)).permutation(len(self._split))
+    key = (self._seed, epoch, self._bucket) if self._bucket else (self._seed, epoch)
+    return self._members[np.random.default_rng(key).permutation(len(self._members))]

@@ -90,11 +90,12 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
   return state.hexdigest()[:16]
 
 
-def chosen(data: DataConfig, names: Sequence[str]) -> str:
+def chosen(data: DataConfig, names: Sequence[str], *, any_other: bool = False) -> str:
   """The dataset that `data` means: one of `names`, or "" for the user's own in `data.path`.
 
   `names[0]` is the default where neither name nor path is given. Raises ValueError for both at once and for an
-  unknown name (the nearest one is offered).
+  unknown name (the nearest one is offered), unless `any_other` name may be one that TFDS has prepared: then it is
+  returned, and `prepared.check` tells of it.
   """
   if data.path and data.name:
     both = f"--config.data.name={data.name} and --config.data.path={data.path}"
@@ -103,7 +104,7 @@ def chosen(data: DataConfig, names: Sequence[str]) -> str:
     return ""
   if not data.name:
     return names[0]
-  if data.name not in names:
+  if data.name not in names and not any_other:
     hint = nearest.hint(data.name, names)
     raise ValueError(f"--config.data.name={data.name} is no dataset of this task{hint}; choices: {', '.join(names)}")
   return data.name

@@ -1,54 +1,100 @@
-"""An encoder that classifies whole sequences of tokens."""
+"""Transformers that classify whole sequences of tokens."""
+
+import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from attention_lab.attention.mask import FULL, Mask
+from attention_lab.attention.mask import CAUSAL, FULL, Mask
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
+from attention_lab.models.codes import Table
 from attention_lab.models.dimensions import FLAG, choose
-from attention_lab.models.embedding import Tokens
+from attention_lab.models.embedding import Tokens, embedded
 from attention_lab.models.layers import Linear, Output
+from attention_lab.models.pooling import AttentionPooling, last, mean
 from attention_lab.models.transformer import Transformer
 
-POOLINGS = ("mean", "first")
+MASKS = {"encoder": FULL, "decoder": CAUSAL}
+POOLINGS = ("mean", "first", "last", "attention")
+USUAL = {"encoder": "mean", "decoder": "last"}
+
+
+@dataclasses.dataclass
+class ClassifierConfig(ModelConfig):
+  architecture: str = "encoder"  # encoder, decoder, lstm, bilstm, cnn or bag_of_words
+  pooling: str = "auto"  # what is classified: auto (what the architecture is known for), mean, first, last, attention
+  types: int = 0  # kinds of segments told apart by a learned vector, 2 as in BERT; 0 = none
 
 
 class TransformerClassifier(nnx.Module):
-  """Logits over C classes from the mean of the valid tokens, or from the first token."""
+  """Logits over C classes of one vector that `config.pooling` makes of the valid tokens.
+
+  architecture encoder: each token reads both directions, and `auto` takes their mean. decoder: each reads those before
+  it, and `auto` takes the last (Radford et al. 2018, GPT). Parameters of the first lie at `encoder/…`, of the second at
+  `decoder/…`, where a language model has them. With types the input is BERT's, whose parameters fit: a vector for each
+  type is added to the token's, and a norm follows the codes of positions.
+  """
 
   def __init__(
     self,
-    config: ModelConfig,
+    config: ClassifierConfig,
     vocabulary: int,
     max_len: int,
     classes: int,
     *,
     key: PRNGKeyArray,
-    pooling: str = "mean",
     mesh: Mesh | None = None,
   ):
-    self.max_len, self.pooling = max_len, choose(f"{FLAG}.pooling", pooling, POOLINGS)
-    self.encoder = Transformer(config, max_len, key=keys.child(key, "encoder"), mesh=mesh)
+    self.max_len, self.architecture = max_len, choose(f"{FLAG}.architecture", config.architecture, MASKS)
+    self.pooling = _pooling(config)
+    typed = _types(config) > 0
+    own = keys.child(key, self.architecture)
+    setattr(self, self.architecture, Transformer(config, max_len, key=own, embedding_norm=typed, mesh=mesh))
     self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
+    self.types = Table(config.types, config.width, key=keys.child(key, "types")) if typed else None
+    if self.pooling == "attention":
+      self.pool = AttentionPooling(config, key=keys.child(key, "pool"), mesh=mesh)
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
 
   def __call__(
-    self, tokens: Int[Array, "B T"], *, valid: Bool[Array, "B T"] | None = None, key: PRNGKeyArray | None = None
+    self,
+    tokens: Int[Array, "B T"],
+    *,
+    valid: Bool[Array, "B T"] | None = None,
+    types: Int[Array, "B T"] | None = None,
+    key: PRNGKeyArray | None = None,
   ) -> Output:
-    """Logits `B C` in float32. valid: False on padding, which nobody reads and which does not count in the mean."""
-    mask = FULL if valid is None else Mask(q_valid=valid, kv_valid=valid)
-    x = self.tokens(tokens, self.encoder.dtype)
-    hidden = self.encoder(x, mask=mask, key=keys.child(key, "encoder"))
-    pooled = hidden.logits[:, 0] if self.pooling == "first" else mean(hidden.logits, valid)
-    return hidden._replace(logits=self.head(pooled, jnp.float32))
+    """Logits `B C` in float32. valid: False on padding, which nobody reads and which is not pooled.
+
+    types: below `config.types`; None = all 0. Raises ValueError for types where the model was built without.
+    """
+    mask = MASKS[self.architecture]
+    mask = mask if valid is None else mask & Mask(q_valid=valid, kv_valid=valid)
+    stack: Transformer = getattr(self, self.architecture)
+    x = embedded(self.tokens, self.types, tokens, types, stack.dtype)
+    hidden = stack(x, mask=mask, key=keys.child(key, self.architecture))
+    return hidden._replace(logits=self.head(self._pooled(hidden.logits, valid), jnp.float32))
+
+  def _pooled(self, x: Array, valid: Array | None) -> Array:
+    if self.pooling == "first":
+      return x[:, 0]
+    if self.pooling == "attention":
+      return self.pool(x, valid)
+    return {"mean": mean, "last": last}[self.pooling](x, valid)
 
 
-def mean(x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None) -> Float[Array, "B D"]:
-  """The mean over the valid tokens; zeros where there are none."""
-  if valid is None:
-    return jnp.mean(x, axis=1)
-  total = jnp.sum(jnp.where(valid[:, :, None], x, jnp.zeros_like(x)), axis=1)
-  return total / jnp.maximum(jnp.sum(valid, axis=1), 1)[:, None].astype(x.dtype)
+def _pooling(config: ClassifierConfig) -> str:
+  found = choose(f"{FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
+  if config.architecture == "decoder" and found == "first":
+    why = "the first token of a decoder reads no other"
+    raise ValueError(f"{FLAG}.pooling=first with {FLAG}.architecture=decoder: {why}; give last, mean or attention")
+  return USUAL[config.architecture] if found == "auto" else found
+
+
+def _types(config: ClassifierConfig) -> int:
+  if config.types < 0:
+    raise ValueError(f"{FLAG}.types={config.types} is negative; 0 means none")
+  return config.types

@@ -18,6 +18,9 @@ REMAT = {
   "full": jax.checkpoint_policies.nothing_saveable,
 }
 FLAG = "--config.model"
+NORMS = ("layer", "rms")
+PLACES = ("pre", "post")
+MLPS = ("gelu", "swiglu")
 
 
 def choose(flag: str, given: str, choices: Iterable[str]) -> str:
@@ -39,7 +42,7 @@ def remat(config: ModelConfig) -> Any:
 
 
 def dims(config: ModelConfig, max_len: int) -> Dims:
-  """The sizes of one attention layer. Raises ValueError for what does not fit or divide."""
+  """The sizes of one attention layer. Raises ValueError for what does not fit or divide, or is unknown."""
   for name in ("layers", "width", "heads"):
     if getattr(config, name) < 1:
       raise ValueError(f"{FLAG}.{name}={getattr(config, name)} is less than 1")
@@ -48,6 +51,8 @@ def dims(config: ModelConfig, max_len: int) -> Dims:
       raise ValueError(f"{FLAG}.{name}={getattr(config, name)} is negative; 0 means the default")
   if not 0 <= config.dropout < 1:
     raise ValueError(f"{FLAG}.dropout={config.dropout} is not a rate in [0, 1)")
+  for name, choices in (("norm", NORMS), ("norm_place", PLACES), ("mlp", MLPS)):
+    choose(f"{FLAG}.{name}", getattr(config, name), choices)
   if not config.head_width and config.width % config.heads:
     fix = f"give another of the two, or {FLAG}.head_width"
     raise ValueError(f"{FLAG}.heads={config.heads} does not divide {FLAG}.width={config.width}; {fix}")

@@ -8,6 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.models import keys
+from attention_lab.models.codes import Table
+from attention_lab.models.dimensions import FLAG
 
 
 class Tokens(nnx.Module):
@@ -21,3 +23,18 @@ class Tokens(nnx.Module):
     """Vectors of unit variance. Tokens outside the table give NaN."""
     rows = jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
     return (rows * self.width**0.5).astype(dtype)
+
+
+def embedded(
+  words: Tokens, kinds: Table | None, tokens: Int[Array, "B T"], types: Int[Array, "B T"] | None, dtype: Any
+) -> Float[Array, "B T D"]:
+  """Vectors of tokens, plus those of their types where a model has a table of `kinds`; types None = all 0.
+
+  Raises ValueError for types without a table. Types outside the table give NaN.
+  """
+  x = words(tokens, dtype)
+  if kinds is None:
+    if types is not None:
+      raise ValueError(f"types were given to a model without a table of them; give {FLAG}.types=2, or leave them out")
+    return x
+  return x + kinds(jnp.zeros_like(tokens) if types is None else types).astype(x.dtype)

@@ -1,5 +1,6 @@
 """The parts of a transformer layer. Parameters are float32; computation runs in the dtype that the caller's x has."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +17,6 @@ from attention_lab.models import keys
 from attention_lab.models.dimensions import FLAG
 from attention_lab.models.relative_bias import RelativeBias
 from attention_lab.models.rope import Rotation
-
-EPSILON = 1e-6  # added to the variance in a norm
 
 
 class Linear(nnx.Module):
@@ -36,31 +35,6 @@ class Linear(nnx.Module):
     kernel = self.kernel[...].reshape(_size(self.inputs), -1).astype(x.dtype)
     y = jnp.dot(x.reshape(-1, _size(self.inputs)), kernel, preferred_element_type=dtype)
     return (y + self.bias[...].reshape(1, -1).astype(dtype)).reshape(*lead, *self.outputs)
-
-
-class LayerNorm(nnx.Module):
-  """Zero mean and unit variance over the last axis, then a scale and a bias; in float32."""
-
-  def __init__(self, width: int):
-    self.scale = nnx.Param(jnp.ones(width))
-    self.bias = nnx.Param(jnp.zeros(width))
-
-  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    centred = x.astype(jnp.float32)
-    centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + EPSILON)
-    return (centred * scale * self.scale[...][None, None] + self.bias[...][None, None]).astype(x.dtype)
-
-
-class Mlp(nnx.Module):
-  """Two linear maps with a GELU (tanh form) between them."""
-
-  def __init__(self, width: int, hidden: int, *, key: PRNGKeyArray, gain: float = 1.0):
-    self.up = Linear((width,), (hidden,), key=keys.child(key, "up"))
-    self.down = Linear((hidden,), (width,), key=keys.child(key, "down"), gain=gain)
-
-  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    return self.down(jax.nn.gelu(self.up(x), approximate=True))
 
 
 class MultiHeadAttention(nnx.Module):
@@ -97,12 +71,20 @@ class MultiHeadAttention(nnx.Module):
     self.own = _parameters(variant.init(keys.child(key, "own"), dims))
 
   def __call__(
-    self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
+    self,
+    x: Float[Array, "B T D"],
+    *,
+    mask: Mask,
+    positions: Positions = Positions(),
+    y: Float[Array, "B S D"] | None = None,
+    key: PRNGKeyArray | None = None,
   ) -> Attended:
-    """Attends within x; the output of the `Attended` is `B T D`."""
-    q, k, v = self._project(x, positions)
+    """Attends from x to y, or within x if y is None; the output of the `Attended` is `B T D`."""
+    if y is not None and self.bias2d is not None:
+      raise Refused(f"{FLAG}.positions=bias2d is for a grid that reads itself; give rope or learned")
+    q, k, v = self._project(x, positions, y)
     bias = None if self.bias2d is None else self.bias2d(positions, x.shape[1])
-    call = Call(mask, positions, bias, x=x, key=key)
+    call = Call(mask, positions, bias, x=x, y=y, key=key)
     attended = sharded.attend(self.variant, _arrays(self.own), q, k, v, call, mesh=self.mesh)
     return attended._replace(out=self._merge(attended.out))
 
@@ -123,46 +105,18 @@ class MultiHeadAttention(nnx.Module):
     )
     return state, self._merge(out)
 
-  def _project(self, x: Array, where: Positions) -> tuple[Any, Any, Any]:
-    letters = self.variant.projections
+  def _project(self, x: Array, where: Positions, y: Array | None = None) -> tuple[Any, Any, Any]:
+    letters, source = self.variant.projections, x if y is None else y
     q = self.query(x) if "q" in letters else None
-    k = self.key(x) if "k" in letters else None
-    v = self.value(x) if "v" in letters else None
-    return (q, k, v) if self.rotation is None else (self.rotation(q, where), self.rotation(k, where), v)
+    k = self.key(source) if "k" in letters else None
+    v = self.value(source) if "v" in letters else None
+    if self.rotation is None:
+      return q, k, v
+    there = where if y is None else dataclasses.replace(where, q=where.k)
+    return self.rotation(q, where), self.rotation(k, there), v
 
   def _merge(self, out: Array) -> Array:
     return self.out(out) if "o" in self.variant.projections else out.reshape(*out.shape[:2], self.dims.model)
-
-
-class Block(nnx.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)): pre-norm, with dropout on both branches."""
-
-  def __init__(
-    self, attention: MultiHeadAttention, hidden: int, *, key: PRNGKeyArray, dropout: float = 0.0, gain: float = 1.0
-  ):
-    width = attention.dims.model
-    self.dropout = dropout
-    self.attention_norm = LayerNorm(width)
-    self.attention = attention
-    self.mlp_norm = LayerNorm(width)
-    self.mlp = Mlp(width, hidden, key=keys.child(key, "mlp"), gain=gain)
-
-  def __call__(
-    self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
-  ) -> Attended:
-    """The layer's output `B T D`, with the variant's losses and statistics."""
-    attended = self.attention(self.attention_norm(x), mask=mask, positions=positions, key=keys.child(key, "attention"))
-    x = x + drop(attended.out, self.dropout, keys.child(key, "attention_dropout"))
-    x = x + drop(self.mlp(self.mlp_norm(x)), self.dropout, keys.child(key, "mlp_dropout"))
-    return attended._replace(out=x)
-
-  def extend(
-    self, x: Float[Array, "B T D"], state: Any, positions: Int[Array, "B T"], lengths: Int[Array, "B"] | None
-  ) -> tuple[Any, Float[Array, "B T D"]]:
-    """As a call on the T tokens that follow those in `state`."""
-    state, out = self.attention.extend(self.attention_norm(x), state, positions, lengths)
-    x = x + out
-    return state, x + self.mlp(self.mlp_norm(x))
 
 
 class Output(NamedTuple):

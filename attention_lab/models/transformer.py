@@ -12,8 +12,10 @@ from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models import dimensions, keys
+from attention_lab.models.block import Block
 from attention_lab.models.codes import Codes
-from attention_lab.models.layers import Block, LayerNorm, MultiHeadAttention, Output, drop
+from attention_lab.models.layers import MultiHeadAttention, Output, drop
+from attention_lab.models.norms import norm
 from attention_lab.models.positions import check_widths, inside, resolve
 from attention_lab.models.relative_bias import Bias2d, RelativeBias
 from attention_lab.models.remat import recomputed
@@ -25,12 +27,12 @@ State = dict[
 
 
 class Transformer(nnx.Module):
-  """L pre-norm blocks between position codes and a last norm: `B T D` to `B T D`.
+  """L blocks between position codes and a last norm, which post-norm blocks do without: `B T D` to `B T D`.
 
   Maps that write to the residual stream start 1/√(2L) as large as others (Radford et al. 2019, section 2.3). With
   `config.shared_layers` one block is applied L times (ALBERT, Lan et al. 2020). `config.remat`: what layers keep for
   their gradients (Chen et al. 2016). grid: rows and columns of the tokens, if they have any; extra: how many come
-  before it.
+  before it. embedding_norm: with a norm behind the codes, as in BERT.
   """
 
   def __init__(
@@ -41,6 +43,7 @@ class Transformer(nnx.Module):
     key: PRNGKeyArray,
     grid: tuple[int, int] | None = None,
     extra: int = 0,
+    embedding_norm: bool = False,
     mesh: Mesh | None = None,
   ):
     dims, variants = dimensions.dims(config, max_len), dimensions.variants(config)
@@ -49,6 +52,8 @@ class Transformer(nnx.Module):
     self.positions = resolve(config.positions, variants, grid is not None)
     check_widths(self.positions, dims)
     self.codes = Codes(self.positions, max_len, dims.model, key=keys.child(key, "codes"))
+    if embedding_norm:
+      self.embedding_norm = norm(config.norm, dims.model)
     gain = (2 * config.layers) ** -0.5
     blocks = []
     for i, variant in enumerate(variants[:1] if config.shared_layers else variants):
@@ -58,23 +63,23 @@ class Transformer(nnx.Module):
         bias = RelativeBias(dims.heads, grid, extra, key=keys.child(own, "bias2d"))
       rotation, inner = inside(self.positions, variant, Rotation), keys.child(own, "attention")
       attention = MultiHeadAttention(variant, dims, key=inner, rotation=rotation, bias=bias, gain=gain, mesh=mesh)
-      hidden = config.mlp_width or 4 * config.width
-      blocks.append(Block(attention, hidden, key=own, dropout=config.dropout, gain=gain))
+      blocks.append(Block(attention, config, key=own, gain=gain))
     self.layers = nnx.List(blocks)
-    self.norm = LayerNorm(dims.model)
+    if config.norm_place == "pre":
+      self.norm = norm(config.norm, dims.model)
 
   def __call__(
     self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
   ) -> Output:
-    """The last norm's output in place of logits, losses summed over layers, statistics of each."""
-    x = drop(self.codes(x, positions), self.dropout, keys.child(key, "embedding_dropout"))
+    """The hidden states in place of logits, losses summed over layers, statistics of each."""
+    x = drop(self._coded(x, positions), self.dropout, keys.child(key, "embedding_dropout"))
     losses: dict[str, Array] = {}
     stats: dict[str, Array] = {}
     for i in range(len(self.variants)):
       x, own, measured = self._attended(i, x, mask=mask, positions=positions, key=keys.child(key, f"layer_{i}"))
       losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
       stats |= {f"layer_{i}/{name}": value for name, value in measured.items()}
-    return Output(self.norm(x), losses, stats)
+    return Output(self._normed(x), losses, stats)
 
   def init_state(self, batch: int) -> State:
     """The state before the first token of `batch` sequences."""
@@ -89,11 +94,20 @@ class Transformer(nnx.Module):
     count = jnp.full((B,), T, jnp.int32) if lengths is None else lengths
     step = jnp.arange(T, dtype=jnp.int32)[None]
     positions = state["length"][:, None] + jnp.where(step < count[:, None], step, 0)
-    x = self.codes(x, Positions(q=positions))
+    x = self._coded(x, Positions(q=positions))
     layers = {}
     for i in range(len(self.variants)):
       layers[str(i)], x = self._layer(i).extend(x, state["layers"][str(i)], positions, lengths)
-    return {"length": state["length"] + count, "layers": layers}, self.norm(x)
+    return {"length": state["length"] + count, "layers": layers}, self._normed(x)
+
+  def _coded(self, x: Array, positions: Positions) -> Array:
+    """What enters the first layer."""
+    x = self.codes(x, positions)
+    return self.embedding_norm(x) if hasattr(self, "embedding_norm") else x
+
+  def _normed(self, x: Array) -> Array:
+    """What leaves the last layer."""
+    return self.norm(x) if hasattr(self, "norm") else x
 
   def _attended(self, i: int, x: Array, **call: Any) -> Attended:
     """Layer i on x, with the parts that the remat policy does not keep computed again backwards."""

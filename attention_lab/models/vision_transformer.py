@@ -1,13 +1,14 @@
 """The Vision Transformer: an image as a row of patches.
 
 Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929, section 3.1 and table 1); Ti and S are those of Steiner et
-al. 2022 (https://arxiv.org/abs/2106.10270, table 2).
+al. 2022 (https://arxiv.org/abs/2106.10270, table 2). Registers: Darcet et al. 2024 (https://arxiv.org/abs/2309.16588).
 """
 
 import dataclasses
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
@@ -17,11 +18,13 @@ from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
+from attention_lab.models.codes import STD
 from attention_lab.models.dimensions import FLAG, choose
 from attention_lab.models.layers import Linear, Output
+from attention_lab.models.pooling import AttentionPooling
 from attention_lab.models.transformer import Transformer
 
-POOLINGS = ("mean", "cls")
+POOLINGS = ("mean", "cls", "attention")
 
 
 class Size(NamedTuple):
@@ -48,9 +51,15 @@ SIZES = {
 
 @dataclasses.dataclass
 class VisionConfig(ModelConfig):
+  architecture: str = "vit"  # vit, hierarchical (windows, Swin-like) or resnet
   size: str = ""  # Ti/16, S/16, S/32, B/16, B/32, L/16, mini/2 or mini/4: sets layers, width, heads, mlp_width, patch
   patch: int = 2  # side of a square patch, pixels
-  pooling: str = "mean"  # what is classified: mean of all patches, or cls, a class token in front of them
+  pooling: str = "mean"  # what is classified: mean of all patches, cls (a token in front of them), attention over them
+  registers: int = 0  # learned tokens in front of the patches, which layers may use and nothing else reads; for vit
+  stages: str = (
+    ""  # layers of each stage as in 2,2, each after the first half as fine; "" = two halves; for hierarchical
+  )
+  block: str = "plain"  # plain, squeeze_excitation, cbam or non_local, which calls the attention; for resnet
 
 
 def sized(config: VisionConfig) -> VisionConfig:
@@ -69,18 +78,23 @@ def sized(config: VisionConfig) -> VisionConfig:
 
 
 def layout(config: VisionConfig, image: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
-  """The grid of patches, and the number of tokens before it. Raises ValueError if patches do not fill the image."""
+  """The grid of patches, and the number of tokens before it: a class token, if there is one, then the registers.
+
+  Raises ValueError if patches do not fill the image.
+  """
   height, width, _ = image
   if config.patch < 1 or height % config.patch or width % config.patch:
     raise ValueError(
       f"{FLAG}.patch={config.patch} does not divide images of {height}×{width} pixels; give a common divisor"
     )
-  extra = int(choose(f"{FLAG}.pooling", config.pooling, POOLINGS) == "cls")
+  if config.registers < 0:
+    raise ValueError(f"{FLAG}.registers={config.registers} is negative; 0 means none")
+  extra = int(choose(f"{FLAG}.pooling", config.pooling, POOLINGS) == "cls") + config.registers
   return (height // config.patch, width // config.patch), extra
 
 
 class VisionTransformer(nnx.Module):
-  """Logits over C classes of images `B h w c`; max_len is the number of patches, and one more with a class token."""
+  """Logits over C classes of images `B h w c`; max_len is the number of patches and of the tokens before them."""
 
   def __init__(
     self,
@@ -92,25 +106,39 @@ class VisionTransformer(nnx.Module):
     mesh: Mesh | None = None,
   ):
     config = sized(config)
-    self.patch, self.grid, self.extra = config.patch, *layout(config, image)
+    self.patch, self.pooling = config.patch, config.pooling
+    self.grid, self.extra = layout(config, image)
     self.max_len = math.prod(self.grid) + self.extra
     own = keys.child(key, "encoder")
     self.encoder = Transformer(config, self.max_len, key=own, grid=self.grid, extra=self.extra, mesh=mesh)
     self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "patches"))
-    if self.extra:
+    if self.pooling == "cls":
       self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
+    if config.registers:
+      start = jax.random.normal(keys.child(key, "registers"), (1, config.registers, config.width))
+      self.registers = nnx.Param(STD * start)
+    if self.pooling == "attention":
+      self.pool = AttentionPooling(config, key=keys.child(key, "pool"), mesh=mesh)
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32, of pixels in [0, 1], which are brought to [−1, 1]."""
     x = self.patches(patches(2.0 * images - 1.0, self.patch).astype(self.encoder.dtype))
-    if self.extra:
-      token = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))
-      x = jnp.concatenate([token, x], axis=1)
+    x = jnp.concatenate([*self._leading(x), x], axis=1) if self.extra else x
     positions = Positions(grid=self.grid, extra=self.extra)
     hidden = self.encoder(x, mask=FULL, positions=positions, key=keys.child(key, "encoder"))
-    pooled = hidden.logits[:, 0] if self.extra else jnp.mean(hidden.logits, axis=1)
-    return hidden._replace(logits=self.head(pooled, jnp.float32))
+    return hidden._replace(logits=self.head(self._pooled(hidden.logits), jnp.float32))
+
+  def _leading(self, x: Array) -> list[Array]:
+    """The tokens before the patches x."""
+    found = [getattr(self, name) for name in ("class_token", "registers") if hasattr(self, name)]
+    return [jnp.broadcast_to(token[...].astype(x.dtype), (x.shape[0], *token.shape[1:])) for token in found]
+
+  def _pooled(self, x: Array) -> Array:
+    if self.pooling == "cls":
+      return x[:, 0]
+    patches = x[:, self.extra :]
+    return self.pool(patches) if self.pooling == "attention" else jnp.mean(patches, axis=1)
 
 
 def patches(images: Float[Array, "B h w c"], side: int) -> Float[Array, "B T p"]:

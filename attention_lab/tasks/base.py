@@ -5,13 +5,18 @@ import importlib
 import pkgutil
 import types
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import nearest, tasks
 from attention_lab.attention import spec
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Attention, Refused
+from attention_lab.attention.heads import Heads
+from attention_lab.attention.positions import Positions
+from attention_lab.attention.primitives.grid import OnGrid
 from attention_lab.config import ModelConfig
 from attention_lab.data.source import Source
 from attention_lab.models import dimensions
@@ -22,9 +27,22 @@ from attention_lab.models.positions import check_widths, resolve, to_string
 Batch = Mapping[str, Array]
 
 
+class Judgement(NamedTuple):
+  """What the predictions of a whole split come to."""
+
+  metrics: dict[str, float]  # beside those of `Task.summarize`, which stand where both have a name
+  tables: dict[str, Any] = {}  # JSON: a confusion matrix, precision and recall by class, …
+  errors: list[dict[str, Any]] = []  # JSON rows {"index", "input", "label", "predicted", "confidence"}: the wrong ones
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A model, its data, and the numbers that it is trained and judged by."""
+  """A model, its data, and the numbers that it is trained and judged by.
+
+  `predict` and `judge` come together: outputs of every example of a split (leading axis B, the other axes the same in
+  all batches), put back in the order of the split, are judged at the end of a run. `primary` is one of `summarize`'s
+  metrics, so that evaluations during training need no predictions.
+  """
 
   name: str
   source: Source
@@ -39,11 +57,19 @@ class Task:
   tokens_per_example: int
   chance: float | None  # of the primary metric, from guessing
   positions: str  # what `--config.model.positions` came to
+  predict: Callable[[Params, Batch], dict[str, Array]] | None = None  # outputs of each example, as `judge` reads them
+  judge: Callable[[Mapping[str, np.ndarray], str], Judgement] | None = None  # all predictions of a split, and its name
+  inspect: Callable[[Params, Batch], dict[str, Array]] | None = None  # scalars of layers on a small batch, to be logged
+
+  def __post_init__(self):
+    if (self.predict is None) != (self.judge is None):
+      raise ValueError(f"task {self.name}: predict and judge come together, and one of them is missing")
 
 
 def names() -> tuple[str, ...]:
   """The tasks, by file name."""
-  return tuple(sorted(module.name for module in pkgutil.iter_modules(tasks.__path__) if module.name != "base"))
+  found = pkgutil.iter_modules(tasks.__path__)
+  return tuple(sorted(module.name for module in found if module.name != "base" and not module.ispkg))
 
 
 def load(name: str) -> types.ModuleType:
@@ -56,7 +82,8 @@ def load(name: str) -> types.ModuleType:
 def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -> str:
   """What the positions come to; refuses a model that the task cannot use, before any data is read.
 
-  Raises ValueError for sizes that do not fit, Refused for a variant that reads in the wrong directions.
+  Raises ValueError for sizes that do not fit, Refused for a variant that reads in the wrong directions, and without
+  `grid` for one that needs a grid.
   """
   dims = dimensions.dims(config, max_len=1)
   dimensions.dtype(config)
@@ -70,10 +97,19 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
     if claims.requires_causal and not causal:
       fix = "take it on language_modeling, or a variant such as softmax here"
       raise Refused(f"{name} is causal by construction, and {task} reads in both directions: {fix}")
+    if not grid:
+      _check_grid(variant, task)
     jax.eval_shape(lambda key, variant=variant: variant.init(key, dims), jax.random.key(0))
   positions = resolve(config.positions, variants, grid)
   check_widths(positions, dims)
   return to_string(positions)
+
+
+def _check_grid(variant: Attention, task: str) -> None:
+  for part in [part for _, part in variant.parts] if isinstance(variant, Heads) else [variant]:
+    if isinstance(part, OnGrid) and part.sizes(Positions()) is None:
+      fix = f"set its field '{part.field}', or take it on image_classification"
+      raise Refused(f"{spec.to_string(part)} needs a grid, and {task} has sequences: {fix}")
 
 
 def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:

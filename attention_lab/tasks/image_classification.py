@@ -1,22 +1,24 @@
 """Name the class of an image, judged by accuracy.
 
-Batches: image float32 [B, h, w, c] in [0, 1], label int32 [B].
+Batches: image float32 [B, h, w, c] in [0, 1], label int32 [B]; where training images are mixed also label_b and mix.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from typing import Any
 
-import jax.numpy as jnp
+import jax
 from jax.sharding import Mesh
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
-from attention_lab.data import images
-from attention_lab.models.functional import Functional, Params, functional
-from attention_lab.models.vision_transformer import VisionConfig, VisionTransformer, layout, sized
-from attention_lab.models.vocabulary import cross_entropy
-from attention_lab.tasks.base import Batch, Task, check, objective
+from attention_lab.data import augment, folds, images
+from attention_lab.data.source import Source
+from attention_lab.models import inspection, vision
+from attention_lab.models.functional import functional
+from attention_lab.models.layers import Output
+from attention_lab.models.vision_transformer import VisionConfig, sized
+from attention_lab.tasks.base import Batch, Task, check
+from attention_lab.tasks.parts import classification
 
 NAME = "image_classification"
 
@@ -30,9 +32,16 @@ class ModelConfig(VisionConfig):
 
 @dataclasses.dataclass
 class DataConfig(configs.DataConfig):
-  name: str = ""  # digits (the default, if no path is given)
+  name: str = ""  # digits (the default, if no path is given), fashion_mnist, cifar10, … any of TFDS with images, labels
   path: str = ""  # a folder PATH/CLASS/*.png, in place of a named dataset
   length: int = 0  # stays 0: an image has as many tokens as patches
+  side: int = 0  # pixels that images are scaled to; 0 = as they are
+  crop: int = 0  # pixels of padding, from which training images are cut at a random place; 0 = off
+  flip: bool = False  # left and right of training images change places, half of the time
+  randaugment: int = 0  # operations on a training image, drawn anew each time (Cubuk et al. 2020); 0 = off
+  magnitude: int = 9  # of those operations, 0 to 30
+  mixup: float = 0.0  # α of the share in which two training images are mixed (Zhang et al. 2018); 0 = off
+  cutmix: float = 0.0  # α of the share of one that another is pasted over (Yun et al. 2019); 0 = off
 
 
 @dataclasses.dataclass
@@ -58,48 +67,63 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
     raise ValueError(
       f"--config.data.length={config.data.length}: an image has as many tokens as patches; give --config.model.patch"
     )
-  settings = sized(config.model)
-  positions = check(settings, NAME, causal=False, grid=True)
-  source = images.load(config.data)
+  vision.check(config.model)
+  settings, drawn = sized(config.model), augmentation(config.data)
+  codes = positions(settings)
+  source = folds.fold(images.load(config.data, config.data.side), config.data.folds, config.data.fold)
   shape, classes = tuple(source.facts["image"]), source.facts["classes"]
-  grid, extra = layout(settings, shape)
+  tokens = vision.places(settings, shape)
 
-  def model(key: PRNGKeyArray) -> VisionTransformer:
-    return VisionTransformer(settings, shape, classes, key=key, mesh=mesh)
+  def model(key: PRNGKeyArray) -> Any:
+    return vision.build(settings, shape, classes, key=key, mesh=mesh)
 
   own = functional(model)
+  inspected = lambda params, batch: inspection.inspect(own, params, lambda module: forward(module, batch, None))
   return Task(
     name=NAME,
-    source=source,
+    source=_augmented(source, drawn) if drawn else source,
     model=own,
-    loss=lambda params, batch, key: loss(own, params, batch, key),
-    score=lambda params, batch: score(own, params, batch),
-    summarize=summarize,
+    **classification.functions(own, forward, source),
     primary="accuracy",
     higher_is_better=True,
-    tokens_per_example=math.prod(grid) + extra,
+    tokens_per_example=tokens,
     chance=source.facts["chance"],
-    positions=positions,
+    positions=codes,
+    inspect=inspected if attends(settings) else None,
   )
 
 
-def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
-  """Mean cross entropy, in nats, plus auxiliary losses."""
-  output = model.apply(params, batch["image"], key=key)
-  return objective(jnp.mean(cross_entropy(output.logits, batch["label"])), output)
+def attends(config: VisionConfig) -> bool:
+  """Whether any layer of the model is attention."""
+  return config.architecture != "resnet" or config.block == "non_local"
 
 
-def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
-  """Sums over the batch: nats, right guesses, images."""
-  logits, weight = model.apply(params, batch["image"]).logits, batch["weight"]
-  right = (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32)
-  return {
-    "nll": jnp.sum(cross_entropy(logits, batch["label"]) * weight),
-    "correct": jnp.sum(right * weight),
-    "images": jnp.sum(weight),
-  }
+def positions(config: VisionConfig) -> str:
+  """What the codes of positions come to, "none" for a residual network; refuses what cannot be, before data is read."""
+  if config.architecture != "resnet":
+    return check(config, NAME, causal=False, grid=True)
+  network = functional(lambda key: vision.build(config, (8, 8, 1), 2, key=key))
+  jax.eval_shape(network.init, jax.random.key(0))
+  if attends(config):
+    blocks = dataclasses.replace(config, layers=2, width=2 * config.width, positions="auto")
+    check(blocks, NAME, causal=False, grid=True)
+  return "none"
 
 
-def summarize(sums: Mapping[str, float]) -> dict[str, float]:
-  """Accuracy, and nats per image."""
-  return {"accuracy": sums["correct"] / sums["images"], "loss": sums["nll"] / sums["images"]}
+def augmentation(data: DataConfig) -> augment.Augmentation:
+  """What is drawn for training images; ValueError for values out of range, and a magnitude of no operation."""
+  if data.magnitude != DataConfig.magnitude and not data.randaugment:
+    fix = "give the number of operations too, or leave it out"
+    raise ValueError(f"--config.data.magnitude={data.magnitude} with --config.data.randaugment=0 means nothing: {fix}")
+  names = [field.name for field in dataclasses.fields(augment.Augmentation)]
+  return augment.Augmentation(**{name: getattr(data, name) for name in names})
+
+
+def forward(module: Any, batch: Batch, key: PRNGKeyArray | None) -> Output:
+  """Logits `B C`."""
+  return module(batch["image"], key=key)
+
+
+def _augmented(source: Source, settings: augment.Augmentation) -> Source:
+  train = augment.Augmented(source.splits["train"], settings)
+  return dataclasses.replace(source, splits=dict(source.splits) | {"train": train})

@@ -1,8 +1,8 @@
 """Predict the next token of text, judged in bits per byte, which does not depend on the tokenizer.
 
-Batches: tokens int32 [B, T+1]; bytes int32 [B], UTF-8 bytes of the counted targets; optional mask [B, T], 0 on targets
-that do not count; for packed documents segments int32 [B, T+1], where 0 is padding and a document is one run of a
-number: attention stays within it, positions restart, and no target lies across a border.
+Batches: tokens int32 [B, T+1]; bytes and words int32 [B], UTF-8 bytes and words of the counted targets; optional mask
+[B, T], 0 on targets that do not count; for packed documents segments int32 [B, T+1], where 0 is padding and a document
+is one run of a number: attention stays within it, positions restart, and no target lies across a border.
 """
 
 import dataclasses
@@ -15,16 +15,19 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab import config as configs
+from attention_lab.attention import spec
+from attention_lab.attention.base import Refused
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.data import text
-from attention_lab.models import vocabulary
+from attention_lab.models import dimensions, inspection, vocabulary
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import Output
 from attention_lab.tasks.base import Batch, Task, check, objective
 
 NAME = "language_modeling"
+LARGEST_EXPONENT = 100.0  # of a perplexity, beyond which it says nothing
 
 
 @dataclasses.dataclass
@@ -34,10 +37,13 @@ class ModelConfig(configs.ModelConfig):
 
 @dataclasses.dataclass
 class DataConfig(configs.DataConfig):
-  name: str = ""  # python_docs (the default, if no path is given)
+  name: str = ""  # python_docs (the default, if no path is given), wikitext2, tiny_shakespeare, any text of TFDS
   path: str = ""  # a text file, or a folder of text files, in place of a named dataset
   length: int = 128  # T, tokens per example
-  vocabulary: int = 512  # ids of the byte-level BPE tokenizer, at least 257
+  tokenizer: str = "bpe"  # byte, char, word, bpe or wordpiece, trained on the train split
+  vocabulary: int = 512  # ids of the tokenizer, at most; bpe needs 257; 0 = all there are (byte, char, word)
+  prefix: int = 0  # tokens at the start of a window that read each other in both directions, a prefix language model
+  packing: bool = False  # whole documents in rows, which do not read each other, in place of windows over all text
 
 
 @dataclasses.dataclass
@@ -54,7 +60,13 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
   """
   positions = check(config.model, NAME, causal=True)
-  source = text.load(config.data, workdir, config.data.vocabulary)
+  if config.data.folds:
+    raise ValueError(
+      f"--config.data.folds={config.data.folds}: windows of one document would stand in two parts; give 0"
+    )
+  data = config.data
+  _check_demands(config)
+  source = text.load(data, workdir, data.vocabulary, data.tokenizer, data.packing, data.prefix)
   words, length = source.facts["vocabulary"], config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:
@@ -65,55 +77,77 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
     name=NAME,
     source=source,
     model=own,
-    loss=lambda params, batch, key: loss(own, params, batch, key),
-    score=lambda params, batch: score(own, params, batch),
+    loss=lambda params, batch, key: loss(own, params, batch, key, data.prefix),
+    score=lambda params, batch: score(own, params, batch, data.prefix),
     summarize=summarize,
     primary="bits_per_byte",
     higher_is_better=False,
     tokens_per_example=length,
     chance=None,
     positions=positions,
+    inspect=lambda params, batch: inspection.inspect(own, params, lambda module: _inspected(module, batch)),
   )
 
 
-def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
+def loss(
+  model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None, prefix: int = 0
+) -> tuple[Array, dict[str, Array]]:
   """Mean cross entropy over the counted targets, in nats, plus auxiliary losses."""
-  head, hidden = _run(model, params, batch["tokens"], batch.get("segments"), key)
+  head, hidden = _run(model, params, batch, key, prefix)
   counted = _counted(batch)
   nll = vocabulary.nats(head, hidden.logits, batch["tokens"][:, 1:], counted)
   return objective(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
 
 
-def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
-  """Sums over the batch: nats, counted targets, right guesses, bytes."""
-  head, hidden = _run(model, params, batch["tokens"], batch.get("segments"), None)
+def score(model: Functional, params: Params, batch: Batch, prefix: int = 0) -> dict[str, Array]:
+  """Sums over the batch: nats, counted targets, right guesses, bytes, words."""
+  head, hidden = _run(model, params, batch, None, prefix)
   counted = _counted(batch) * batch["weight"][:, None]
   return vocabulary.score(head, hidden.logits, batch["tokens"][:, 1:], counted) | {
     "tokens": jnp.sum(counted),
     "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]),
+    "words": jnp.sum(batch["words"].astype(jnp.float32) * batch["weight"]),
   }
 
 
 def summarize(sums: Mapping[str, float]) -> dict[str, float]:
-  """Bits per byte, and nats and accuracy per token."""
+  """Bits per byte, perplexity per word, and nats and accuracy per token."""
   return {
     "bits_per_byte": sums["nll"] / math.log(2) / sums["bytes"],
+    "word_perplexity": math.exp(min(sums["nll"] / max(sums["words"], 1.0), LARGEST_EXPONENT)),
     "loss": sums["nll"] / sums["tokens"],
     "accuracy": sums["correct"] / sums["tokens"],
   }
 
 
+def _inspected(module: TransformerLM, batch: Batch) -> Output:
+  """Hidden states of the first tokens, packed or not, as one text."""
+  return module.hidden(batch["tokens"][:, :-1][:, : inspection.LENGTH])
+
+
 def _run(
-  model: Functional, params: Params, tokens: Array, segments: Array | None, key: PRNGKeyArray | None
+  model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None, prefix: int
 ) -> tuple[vocabulary.Head, Output]:
   """The output map, and hidden states in place of logits."""
   mask, positions = CAUSAL, Positions()
-  if segments is not None:
-    own = segments[:, :-1]
+  if prefix:
+    mask = Mask(causal=True, prefix=jnp.full((1,), prefix, jnp.int32))
+  if "segments" in batch:
+    own = batch["segments"][:, :-1]
     place = restarting(own)
     mask, positions = Mask(causal=True, q_segments=own, k_segments=own), Positions(q=place, k=place)
   module = model.bind(params)
-  return module.output_head(), module.hidden(tokens[:, :-1], mask=mask, positions=positions, key=key)
+  return module.output_head(), module.hidden(batch["tokens"][:, :-1], mask=mask, positions=positions, key=key)
+
+
+def _check_demands(config: Config) -> None:
+  """Refuses variants that do not honour the mask which the data ask for."""
+  wanted = ["prefix"] * bool(config.data.prefix) + ["segments"] * config.data.packing
+  for variant in dict.fromkeys(dimensions.variants(config.model)):
+    for name in wanted:
+      if name not in variant.claims().masks:
+        flag = "prefix=0" if name == "prefix" else "packing=false"
+        raise Refused(f"{spec.to_string(variant)} does not honour {name}: give --config.data.{flag}, or softmax")
 
 
 def restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:

@@ -1,5 +1,7 @@
 """Checkpoints in `checkpoints/STEP`: parameters, optimizer, data position. The only file that knows Orbax.
 
+`best/N` holds the N-th choice of the best parameters, with no optimizer.
+
 What Orbax does not do is done here: a newest step that does not restore is set aside for the one before it, a workdir
 whose steps all fail stops the run, shapes and dtypes are compared before they are read (Orbax casts silently), and no
 state that is not finite is written.
@@ -19,7 +21,7 @@ from attention_lab.config import CheckpointConfig
 from attention_lab.train.state import State
 from attention_lab.train.step import Diverged
 
-FOLDER, ASIDE = "checkpoints", "broken_checkpoints"
+FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
 Positions = list[dict[str, Any]]
 
 
@@ -30,13 +32,13 @@ class BrokenCheckpoint(ValueError):
 
 
 class Checkpoints:
-  """The checkpoints of one run. Saving goes on in the background; `close` waits for it."""
+  """The checkpoints of one run in its folder `name`. Saving goes on in the background; `close` waits for it."""
 
-  def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, *, read_only: bool = False):
+  def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, *, name: str = FOLDER, read_only: bool = False):
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").addFilter(_is_worth_reading)
-    self._ocp, self._workdir, self._keep = ocp, workdir, config.keep
+    self._ocp, self._workdir, self._folder, self._keep = ocp, workdir, workdir / name, config.keep
     self._options = ocp.CheckpointManagerOptions(
       max_to_keep=config.keep or None, create=not read_only, read_only=read_only, cleanup_tmp_directories=not read_only
     )
@@ -48,10 +50,13 @@ class Checkpoints:
       return
     if not bool(_all_finite((state.params, state.opt_state))):
       raise Diverged(f"the state after step {step} is not finite, so it is not saved: lower the learning rate")
-    save = self._ocp.args.StandardSave
     rest = {name: value for name, value in state._asdict().items() if name != "params"}
-    data = self._ocp.args.JsonSave({"positions": positions})
-    self._manager.save(step, args=self._ocp.args.Composite(params=save(state.params), rest=save(rest), data=data))
+    self._save(step, {"params": state.params, "rest": rest}, {"positions": positions})
+
+  def save_params(self, params: Any, facts: dict[str, Any]) -> None:
+    """Starts to write parameters as the next choice, with what is known of them (JSON)."""
+    if self._keep:
+      self._save((self.latest() or 0) + 1, {"params": params}, facts)
 
   def latest(self) -> int | None:
     """The newest step on disk, whether it can be restored or not; None without any."""
@@ -77,6 +82,20 @@ class Checkpoints:
       raise BrokenCheckpoint(f"--workdir={self._workdir} has no checkpoint")
     return found[0], found[1]["params"]
 
+  def restore_chosen(self, target: Any, log: Callable[[str], None] = print) -> tuple[Any, dict[str, Any]] | None:
+    """(parameters, facts) of the newest choice that can be restored; None where none was saved."""
+    found = self._newest({"params": target}, log)
+    return found and (found[1]["params"], found[1]["data"])
+
+  def shapes(self) -> Any:
+    """Shape and dtype of the newest step's parameters, as they were saved; BrokenCheckpoint where they are unknown."""
+    step = self.latest()
+    try:
+      saved = self._manager.item_metadata(step)["params"].tree
+    except Exception as error:  # whatever a damaged or absent step makes Orbax raise
+      raise BrokenCheckpoint(f"--workdir={self._workdir} has no checkpoint that can be read ({error})") from None
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved, is_leaf=_is_array)
+
   def close(self) -> None:
     """Waits until all is written, and raises what went wrong in the background."""
     self._manager.close()
@@ -87,11 +106,15 @@ class Checkpoints:
   def __exit__(self, *_: Any) -> None:
     self.close()
 
+  def _save(self, step: int, items: dict[str, Any], data: dict[str, Any]) -> None:
+    args = {name: self._ocp.args.StandardSave(item) for name, item in items.items()}
+    self._manager.save(step, args=self._ocp.args.Composite(**args, data=self._ocp.args.JsonSave(data)))
+
   def _open(self) -> Any:
     ocp = self._ocp
     standard = {name: ocp.StandardCheckpointHandler() for name in ("params", "rest")}
     handlers = standard | {"data": ocp.JsonCheckpointHandler()}
-    return ocp.CheckpointManager((self._workdir / FOLDER).absolute(), options=self._options, item_handlers=handlers)
+    return ocp.CheckpointManager(self._folder.absolute(), options=self._options, item_handlers=handlers)
 
   def _newest(self, targets: dict[str, Any], log: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
     failures: dict[int, str] = {}
@@ -130,7 +153,7 @@ class Checkpoints:
     for step in steps:
       name = next(aside / f"{step}.{n}" for n in range(1000) if not (aside / f"{step}.{n}").exists())
       with contextlib.suppress(FileNotFoundError):
-        (self._workdir / FOLDER / str(step)).rename(name)
+        (self._folder / str(step)).rename(name)
     self._manager.reload()
 
 
@@ -154,10 +177,14 @@ def _compare(saved: Any, target: Any) -> None:
 
 def _described(tree: Any) -> dict[str, str]:
   """`{"layers/0/kernel": "float32[64, 64]"}`."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "dtype"))
+  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_array)
   described = [f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for _, leaf in leaves]
   names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
   return dict(zip(names, described, strict=True))
+
+
+def _is_array(leaf: Any) -> bool:
+  return hasattr(leaf, "dtype")
 
 
 @jax.jit

@@ -32,11 +32,14 @@ class Log:
     self._file = (folder / FILE).open("a", encoding="utf-8")
     self._writers = _writers(folder / TENSORBOARD, seeds, start)
 
-  def write(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> None:
-    """One row for each seed; of training, every row up to 1,000 steps and evenly spaced ones of a longer run."""
+  def write(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> bool:
+    """One row for each seed; of training, every row up to 1,000 steps and evenly spaced ones of a longer run.
+
+    Whether the step is one that is recorded.
+    """
     last = step == self._steps
     if split == "train" and step % math.ceil(self._steps / ROWS) and not last:
-      return
+      return False
     rows = [{"step": step, "split": split, **one} for one in metrics]
     if len(self._seeds) > 1:
       rows = [{"seed": seed, **row} for seed, row in zip(self._seeds, rows, strict=True)]
@@ -47,6 +50,7 @@ class Log:
       for writer, one in zip(self._writers, metrics, strict=False):
         for name, value in one.items():
           writer.add_scalar(f"{split}/{name}", value, step)
+    return True
 
   def curve(self, seed: int, metric: str) -> list[list[Any]]:
     """[[step, metric on the validation split], …] of one seed."""

@@ -49,14 +49,15 @@ class Bar:
 
 
 class Progress(Bar):
-  """Loss, speed and time left of a training run from step `start` on, with `tokens` in each step."""
+  """Loss, speed and time left of a training run from step `start` on, with `tokens` in each step unless it says so."""
 
   def __init__(self, steps: int, start: int, tokens: int, log: Callable[[str], None], stream=None):
     super().__init__(steps, log, stream)
-    self._start, self._tokens, self._evaluations = start, tokens, 0
+    self._start, self._tokens, self._seen, self._evaluations = start, tokens, 0, 0
 
-  def update(self, step: int, loss: float) -> None:
-    """After each step; `loss` is the mean over seeds."""
+  def update(self, step: int, loss: float, tokens: int = 0) -> None:
+    """After each step; `loss` is the mean over seeds, `tokens` those of this step if not as many as usual."""
+    self._seen += tokens or self._tokens
     self.draw(step, lambda now: self._status(step, loss, now))
 
   def evaluation(self, step: int, text: str) -> None:
@@ -68,7 +69,7 @@ class Progress(Bar):
   def _status(self, step: int, loss: float, now: float) -> str:
     elapsed, done = max(now - self._begun, 1e-9), step - self._start
     left = elapsed / done * (self._steps - step)
-    speed = done * self._tokens / elapsed
+    speed = self._seen / elapsed
     return f"step {step}/{self._steps}  loss {loss:.4g}  {speed:,.0f} tokens/s  {duration(left)} left"
 
 

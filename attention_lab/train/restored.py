@@ -14,7 +14,7 @@ from attention_lab.attention import spec
 from attention_lab.tasks import base as tasks
 from attention_lab.train import state as states
 from attention_lab.train import workdir as workdirs
-from attention_lab.train.checkpoint import Checkpoints
+from attention_lab.train.checkpoint import BEST, FOLDER, BrokenCheckpoint, Checkpoints
 
 
 class Restored(NamedTuple):
@@ -24,14 +24,14 @@ class Restored(NamedTuple):
   config: configs.Config
   mesh: Mesh
   seeds: tuple[int, ...]
-  step: int
+  steps: tuple[int, ...]  # that the parameters are from, for each seed
   params: Any
 
 
 def restore(
   workdir: str | os.PathLike[str], *, overrides: Sequence[str] = (), trust: Sequence[str] = (), log: Callable = print
 ) -> Restored:
-  """Opens the newest valid checkpoint of a run, on whatever devices there are now.
+  """Opens what a run tests, on whatever devices there are now: its newest valid checkpoint, or its best parameters.
 
   overrides: words `--config.mesh.*=…`; without them the batch is split over all devices. trust: users' packages that
   the run's attention spec may import. Raises ValueError for a folder without a run, an untrusted package or other
@@ -57,6 +57,24 @@ def restore(
   mesh = meshes.make_mesh(config.mesh)
   task = module.build(config, str(workdir), mesh)
   seeds = tuple(record.get("seeds", (config.seed,)))
-  with Checkpoints(pathlib.Path(workdir), config.checkpoint, read_only=True) as checkpoints:
-    step, params = checkpoints.restore_params(states.abstract_params(task, seeds, mesh), log)
-  return Restored(task, config, mesh, seeds, step, params)
+  steps, params = _parameters(pathlib.Path(workdir), config, states.abstract_params(task, seeds, mesh), len(seeds), log)
+  return Restored(task, config, mesh, seeds, steps, params)
+
+
+def _parameters(
+  workdir: pathlib.Path, config: configs.Config, target: Any, seeds: int, log: Callable
+) -> tuple[tuple[int, ...], Any]:
+  """(the steps they are from, the parameters)."""
+  with Checkpoints(workdir, config.checkpoint, name=chosen(config), read_only=True) as checkpoints:
+    if chosen(config) == FOLDER:
+      step, params = checkpoints.restore_params(target, log)
+      return (step,) * seeds, params
+    found = checkpoints.restore_chosen(target, log)
+  if found is None:
+    raise BrokenCheckpoint(f"--workdir={workdir} has no best parameters yet: its run has not been evaluated")
+  return tuple(found[1]["steps"]), found[0]
+
+
+def chosen(config: configs.Config) -> str:
+  """The folder of checkpoints that holds what the run tests."""
+  return BEST if config.checkpoint.select == "best" else FOLDER

@@ -13,6 +13,7 @@ from jaxtyping import Array
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
 from attention_lab.tasks.base import Task
+from attention_lab.train import diagnosis
 from attention_lab.train import optimizer as optimizers
 from attention_lab.train.state import State, lifted, platform, step_key
 
@@ -33,8 +34,9 @@ def make_step(
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """A jitted step that donates its state; with `stacked`, all arrays have a leading axis of seeds, which do not meet.
 
-  Metrics: `loss` and the other scalars of the task, `grad_norm` (before clipping), `finite`, and `skipped` and `streak`
-  of `State`. A step with a gradient or loss that is not finite changes nothing but these counts and the step.
+  Metrics: `loss` and the other scalars of the task, `grad_norm` (before clipping) and those of `diagnosis.norms`,
+  `finite`, and `skipped` and `streak` of `State`. A step with a gradient or loss that is not finite changes nothing but
+  these counts and the step.
   """
 
   def one(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -53,7 +55,8 @@ def make_step(
     bad = 1 - finite.astype(jnp.int32)
     state = State(params, opt_state, state.step + 1, state.seed, state.skipped + bad, (state.streak + 1) * bad)
     counts = {"finite": finite, "skipped": state.skipped, "streak": state.streak}
-    return state, {"loss": value, **scalars, "grad_norm": norm, **counts}
+    parts = {f"grad_norm/{name}": value for name, value in diagnosis.norms(grads).items()}
+    return state, {"loss": value, **scalars, "grad_norm": norm, **parts, **counts}
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     state, metrics = lifted(one, stacked, platform(mesh))(state, batch)

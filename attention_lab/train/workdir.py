@@ -1,7 +1,7 @@
 """A run's folder: `config.json` says whose it is, `final.json` what came out.
 
 A folder belongs to one run: another configuration is refused with the fields that differ, but for those that change
-nothing of what is trained.
+nothing of what is trained and tested (evaluations choose what is tested under `config.checkpoint.select=best`).
 """
 
 import json
@@ -15,7 +15,7 @@ import jax
 from attention_lab import config as configs
 
 CONFIG, FINAL = "config.json", "final.json"
-MAY_DIFFER = ("config.mesh.", "config.checkpoint.", "config.evaluate_every")
+MAY_DIFFER = ("config.mesh.", "config.checkpoint.every", "config.checkpoint.keep", "config.evaluate_every")
 
 
 def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> None:
@@ -28,7 +28,7 @@ def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Conf
       raise ValueError(f"--workdir={workdir} holds a run without its {CONFIG}; give another folder")
     return
   here, there = _leaves(_record(experiment, config, seeds)), _leaves(read(folder))
-  names = [name for name in here | there if here.get(name) != there.get(name) and not name.startswith(MAY_DIFFER)]
+  names = [name for name in here | there if here.get(name) != there.get(name) and not _may_differ(name, config)]
   if names:
     shown = [f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here" for name in names]
     raise ValueError(f"--workdir={workdir} holds another run: {'; '.join(shown)}; give another folder")
@@ -84,6 +84,11 @@ def replace(path: pathlib.Path, text: str) -> None:
 def _record(experiment: str, config: configs.Config, seeds: Sequence[int]) -> dict[str, Any]:
   record = {"experiment": experiment, "config": json.loads(configs.to_json(config))}
   return record | {"seeds": list(seeds)} if len(seeds) > 1 else record
+
+
+def _may_differ(name: str, config: configs.Config) -> bool:
+  chooses = name == "config.evaluate_every" and config.checkpoint.select == "best"
+  return name.startswith(MAY_DIFFER) and not chooses
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

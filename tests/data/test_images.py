@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from attention_lab.config import DataConfig
-from attention_lab.data import images
+from attention_lab.data import image_folder, images
 from attention_lab.data.source import SPLITS
 
 
@@ -152,3 +154,14 @@ def test_what_is_no_folder_of_images_is_refused_in_one_line_naming_flag_and_file
     images.load(DataConfig(path=str(tmp_path / "nowhere")))
   assert "--config.data.path" in str(caught.value)
   assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_mixed_sizes_is_read_with_a_side_and_a_file_is_found_again(tmp_path):
+  mixed(tmp_path)
+  source = images.load(DataConfig(path=str(tmp_path)), side=4)
+  assert source.facts["image"] == (4, 4, 1)
+  assert source.facts["sizes"] == {"train": 13, "validation": 4, "test": 4}
+  split = source.splits["test"]
+  file = split.describe(3)
+  assert Path(file).parent.name == source.facts["names"][split.arrays["label"][3]]
+  np.testing.assert_array_equal(split.arrays["image"][3][..., 0], image_folder.decode(Path(file), 4))

@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 
 import attention_lab.data
+from attention_lab.data.buckets import Bucketed
 from attention_lab.data.pipeline import evaluation_batches, train_batches
 from attention_lab.data.source import Arrays
 
 SPLIT = Arrays({"x": np.arange(10, dtype=np.int32), "y": np.arange(20, dtype=np.float32).reshape(10, 2)})
+LENGTHS = np.array([1, 4, 2, 3, 4, 1, 1, 2, 1, 3])
+TOKENS = np.arange(40, dtype=np.int32).reshape(10, 4)
+BUCKETED = Bucketed(Arrays(SPLIT.arrays | {"tokens": TOKENS}), LENGTHS, (1, 2, 4), ("tokens",))
+
+
+class Drawn(Arrays):
+  def augmented(self, indices, seed, step):
+    return self[indices] | {"drawn": np.array([seed, step])}
 
 
 def take(iterator, count):
@@ -44,17 +53,71 @@ def test_the_order_of_seed_0_stays_what_saved_runs_have_seen():
   np.testing.assert_array_equal(next(train_batches(SPLIT, 10, 0))["x"], [4, 6, 2, 7, 3, 5, 9, 0, 8, 1])
 
 
+@pytest.mark.parametrize("split", [SPLIT, BUCKETED, Drawn(SPLIT.arrays)], ids=["plain", "bucketed", "augmented"])
 @pytest.mark.parametrize("done", [0, 1, 7])
-def test_going_on_from_a_saved_position_equals_never_having_stopped(done):
-  whole = train_batches(SPLIT, 4, seed=3)
+def test_going_on_from_a_saved_position_equals_never_having_stopped(done, split):
+  whole = train_batches(split, 4, seed=3)
   take(whole, done)
   state = json.loads(json.dumps(whole.get_state()))
-  resumed = train_batches(SPLIT, 4, seed=3)
+  resumed = train_batches(split, 4, seed=3)
   take(resumed, 2)
   resumed.set_state(state)
   for ours, theirs in zip(take(resumed, 9), take(whole, 9), strict=True):
     assert ours.keys() == theirs.keys()
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+def test_every_batch_comes_from_one_bucket_and_is_as_wide_as_it():
+  for batch in take(train_batches(BUCKETED, 3, seed=1), 20):
+    width = batch["tokens"].shape[1]
+    bucket = BUCKETED.buckets[BUCKETED.widths.index(width)]
+    assert set(batch["x"]) <= set(bucket)
+    np.testing.assert_array_equal(batch["tokens"], TOKENS[batch["x"], :width])
+
+
+def test_the_batches_of_all_seeds_have_one_shape_at_each_step_but_not_one_order():
+  streams = [take(train_batches(BUCKETED, 3, seed), 20) for seed in range(3)]
+  shapes = [[batch["tokens"].shape for batch in stream] for stream in streams]
+  assert shapes[0] == shapes[1] == shapes[2]
+  assert len(set(shapes[0])) == 3
+  assert len({tuple(numbers(stream)) for stream in streams}) == 3
+
+
+def test_after_as_many_steps_as_examples_each_has_been_visited_batch_times_and_before_about_as_often():
+  counts = np.zeros(10, int)
+  own = np.zeros(10)
+  for bucket in BUCKETED.buckets:
+    own[bucket] = len(bucket)
+  for step, batch in enumerate(take(train_batches(BUCKETED, 3, seed=0), 30), 1):
+    counts += np.bincount(batch["x"], minlength=10)
+    bound = (0.5 + 0.5 * len(BUCKETED.buckets) * own / 10) * 3 / own + 1
+    assert (abs(counts - step * 3 / 10) <= bound).all()
+    if step % 10 == 0:
+      np.testing.assert_array_equal(counts, 3 * step // 10)
+
+
+def test_every_epoch_of_a_bucket_holds_each_of_its_examples_once():
+  batches = take(train_batches(BUCKETED, 3, seed=0), 40)
+  for width, bucket in zip(BUCKETED.widths, BUCKETED.buckets, strict=True):
+    stream = numbers([batch for batch in batches if batch["tokens"].shape[1] == width])
+    epochs = stream[: len(stream) // len(bucket) * len(bucket)].reshape(-1, len(bucket))
+    assert all(sorted(epoch) == sorted(bucket) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_one_bucket_has_the_stream_of_the_split_itself():
+  one = Bucketed(SPLIT, LENGTHS, (4,), ())
+  np.testing.assert_array_equal(
+    numbers(take(train_batches(one, 4, 5), 8)), numbers(take(train_batches(SPLIT, 4, 5), 8))
+  )
+
+
+def test_a_split_that_draws_its_training_batches_is_given_seed_and_step_and_is_plain_in_evaluation():
+  split = Drawn(SPLIT.arrays)
+  batches = take(train_batches(split, 4, seed=2), 5)
+  np.testing.assert_array_equal([batch["drawn"] for batch in batches], [[2, step] for step in range(5)])
+  np.testing.assert_array_equal(numbers(batches), numbers(take(train_batches(SPLIT, 4, seed=2), 5)))
+  assert "drawn" not in next(evaluation_batches(split, 4))
 
 
 def test_evaluation_visits_every_example_once_in_order_and_pads_the_last_batch_with_weight_0():
@@ -65,6 +128,25 @@ def test_evaluation_visits_every_example_once_in_order_and_pads_the_last_batch_w
   assert weights.dtype == np.float32
   np.testing.assert_array_equal(weights, [1] * 10 + [0] * 2)
   assert len(list(evaluation_batches(SPLIT, 5))) == 2
+
+
+def test_predictions_of_a_bucketed_split_can_be_put_back_in_order():
+  found = np.full(10, -1.0, np.float32)
+  weights = np.zeros(10, int)
+  for batch in evaluation_batches(BUCKETED, 4):
+    assert batch["x"].shape == (4,)
+    assert batch["index"].dtype == np.int32
+    np.testing.assert_array_equal(batch["tokens"], TOKENS[batch["index"], : batch["tokens"].shape[1]])
+    real = batch["weight"] > 0
+    found[batch["index"][real]] = batch["x"][real]
+    weights += np.bincount(batch["index"], batch["weight"], minlength=10).astype(int)
+  np.testing.assert_array_equal(found, np.arange(10))
+  np.testing.assert_array_equal(weights, 1)
+
+
+def test_the_index_of_a_plain_split_counts_up_and_padding_repeats_the_first():
+  index = np.concatenate([batch["index"] for batch in evaluation_batches(SPLIT, 4)])
+  np.testing.assert_array_equal(index, [*range(10), 0, 0])
 
 
 def test_bad_batches_seeds_and_empty_splits_are_refused_at_the_call():

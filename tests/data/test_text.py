@@ -3,8 +3,9 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import text
-from attention_lab.data.source import SPLITS
-from attention_lab.data.tokenizer import SMALLEST, Tokenizer
+from attention_lab.data.documents import user_text
+from attention_lab.data.source import SPLITS, digest
+from attention_lab.data.tokenizer import train
 from attention_lab.data.topics import python_docs
 
 PROSE = "The quick brown fox, naïve and 日本, jumps over <|endoftext|> the lazy dog.\r\n\tAnd again\u00a0…  twice.\n"
@@ -32,11 +33,11 @@ def test_the_bytes_of_all_examples_of_a_split_are_the_size_of_its_text(docs):
 def test_every_token_of_a_stream_but_the_first_is_a_target_exactly_once():
   for count in (9, 10, 12, 13):
     stream = np.arange(1, count + 1)
-    arrays = text.windows(stream, 4, np.arange(20)).arrays
+    arrays = text.windows(text.Stream(stream, stream, 2 * stream, np.zeros(1, int)), 4).arrays
     real = arrays["mask"] == 1
     np.testing.assert_array_equal(arrays["tokens"][:, 1:][real], stream[1:])
     np.testing.assert_array_equal(arrays["tokens"][:, :-1][real], stream[:-1])
-    assert arrays["bytes"].sum() == stream[1:].sum()
+    assert arrays["bytes"].sum() == stream[1:].sum() == arrays["words"].sum() / 2
     assert set(np.unique(arrays["mask"])) <= {0, 1}
     assert len(arrays["mask"]) == -(-(count - 1) // 4)
     assert not arrays["tokens"][:, 1:][~real].any()
@@ -45,7 +46,8 @@ def test_every_token_of_a_stream_but_the_first_is_a_target_exactly_once():
 def test_windows_have_the_promised_shapes_and_dtypes(docs):
   batch = docs.splits["test"][np.arange(3)]
   found = {name: (array.shape, array.dtype.name) for name, array in batch.items()}
-  assert found == {"tokens": ((3, 65), "int32"), "mask": ((3, 64), "float32"), "bytes": ((3,), "int32")}
+  counts = dict.fromkeys(("bytes", "words"), ((3,), "int32"))
+  assert found == {"tokens": ((3, 65), "int32"), "mask": ((3, 64), "float32"), **counts}
   assert all(docs.splits[split].arrays["tokens"].max() < docs.facts["vocabulary"] for split in SPLITS)
 
 
@@ -57,30 +59,10 @@ def test_every_document_begins_after_an_end_of_text(docs):
     assert marks.sum() == docs.facts["documents"][split] - 1
 
 
-def test_a_tokenizer_gives_back_any_text_and_counts_its_bytes():
-  tokenizer = Tokenizer.train([PROSE], SMALLEST + 20)
-  for sample in (PROSE, "", "ünseen \x00 bytes 🙂", "<|endoftext|>"):
-    ids = tokenizer.encode(sample)
-    assert ids.dtype == np.int32
-    assert tokenizer.decode(ids) == sample
-    assert tokenizer.byte_lengths[ids].sum() == len(sample.encode())
-    assert tokenizer.end_of_text not in ids
-
-
-def test_a_long_text_is_encoded_in_pieces_without_loss(monkeypatch):
-  monkeypatch.setattr("attention_lab.data.tokenizer._PIECE", 50)
-  tokenizer = Tokenizer.train([PROSE * 3], SMALLEST)
-  for sample in (PROSE * 3, "x" * 120, "日" * 120):
-    assert tokenizer.decode(tokenizer.encode(sample)) == sample
-
-
 def test_the_vocabulary_is_learnt_from_the_train_split_alone(docs):
-  train = python_docs().splits["train"]
-  tokenizer = Tokenizer.train(train.values(), 512)
-  stream = text.stream(train, tokenizer)
-  np.testing.assert_array_equal(
-    text.windows(stream, 64, tokenizer.byte_lengths).arrays["tokens"], docs.splits["train"].arrays["tokens"]
-  )
+  documents = python_docs().splits["train"]
+  stream = text.stream(documents, train("bpe", documents.values(), 512))
+  np.testing.assert_array_equal(text.windows(stream, 64).arrays["tokens"], docs.splits["train"].arrays["tokens"])
 
 
 def test_a_second_load_restores_the_tokenizer_and_finds_the_same_data(tmp_path, file):
@@ -94,7 +76,7 @@ def test_a_second_load_restores_the_tokenizer_and_finds_the_same_data(tmp_path, 
 
 
 def test_the_restored_tokenizer_is_the_one_that_is_used(tmp_path, file):
-  Tokenizer.train(["zz top " * 50], 260).save(tmp_path / "tokenizer.json")
+  train("bpe", ["zz top " * 50], 260).save(tmp_path / "tokenizer.json")
   data = DataConfig(path=file, length=16)
   restored = text.load(data, tmp_path, vocabulary=260)
   assert restored.digests != text.load(data, vocabulary=260).digests
@@ -106,6 +88,8 @@ def test_a_tokenizer_of_another_vocabulary_or_kind_is_refused(tmp_path, file):
   for vocabulary in (290, 310):
     with pytest.raises(ValueError, match=rf"--config\.data\.vocabulary={vocabulary}, but .* has 300 ids"):
       text.load(data, tmp_path, vocabulary=vocabulary)
+  with pytest.raises(ValueError, match=r"--config\.data\.tokenizer=byte, but .*tokenizer\.json .* of kind bpe"):
+    text.load(data, tmp_path, vocabulary=300, tokenizer="byte")
   (tmp_path / "tokenizer.json").write_text("{}")
   with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer"):
     text.load(data, tmp_path, vocabulary=300)
@@ -121,6 +105,66 @@ def test_bad_sizes_are_refused_by_flag_and_write_nothing(tmp_path, file):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("kind", ["bpe", "byte", "char", "word", "wordpiece"])
+@pytest.mark.parametrize("packing", [False, True])
+def test_bytes_and_words_of_a_split_are_those_of_its_text_whatever_the_tokenizer(tmp_path, kind, packing):
+  for number in range(12):
+    (tmp_path / f"{number:02}.txt").write_text(f"{PROSE * (1 + number % 3)} and {number} end ", encoding="utf-8")
+  data = DataConfig(path=str(tmp_path), length=16)
+  found = text.load(data, vocabulary=300, tokenizer=kind, packing=packing)
+  for split, documents in user_text(str(tmp_path)).splits.items():
+    arrays = found.splits[split].arrays
+    assert arrays["bytes"].sum() == found.facts["bytes"][split] == sum(len(t.encode()) for t in documents.values())
+    assert arrays["words"].sum() == found.facts["words"][split] == sum(len(t.split()) for t in documents.values())
+  if kind != "char":
+    assert found.facts["lossless"] == (kind in ("bpe", "byte"))
+
+
+def test_characters_are_lossless_until_one_is_unknown(file):
+  data = DataConfig(path=file, length=16)
+  assert text.load(data, vocabulary=0, tokenizer="char").facts["lossless"]
+  assert not text.load(data, vocabulary=20, tokenizer="char").facts["lossless"]
+
+
+def test_words_are_counted_in_the_window_in_which_they_end():
+  tokenizer = train("byte", (), 0)
+  stream = text.stream({"a": "ab c\n\nd"}, tokenizer)
+  np.testing.assert_array_equal(stream.words, [0, 0, 1, 0, 1, 0, 0, 1])
+  np.testing.assert_array_equal(text.windows(stream, 3).arrays["words"], [1, 1, 1])
+  np.testing.assert_array_equal(text.stream({"a": "ab c\n\nd"}, tokenizer, lines=True).words, [0, 0, 1, 0, 1, 1, 1, 1])
+
+
+def test_what_only_a_metric_divides_by_is_not_in_the_digest(docs):
+  arrays = docs.splits["test"].arrays
+  assert docs.digests["test"] == digest({name: arrays[name] for name in ("tokens", "mask", "bytes")})
+
+
+def test_every_token_of_packed_documents_but_their_first_is_one_target_within_its_segment():
+  documents = {str(size): "x" * size for size in (3, 30, 5, 1, 8)}
+  arrays = text.packed(text.stream(documents, train("byte", (), 0)), 9).arrays
+  assert arrays["tokens"].shape == arrays["segments"].shape == (len(arrays["tokens"]), 10)
+  inside = (arrays["segments"][:, 1:] == arrays["segments"][:, :-1]) & (arrays["segments"][:, 1:] > 0)
+  assert inside.sum() == arrays["bytes"].sum() == 47
+  assert (arrays["tokens"][:, 1:][inside] == ord("x") + 1).all()
+  assert not arrays["tokens"][arrays["segments"] == 0].any()
+
+
 def test_the_reference_lines_of_the_documentation_order_as_they_must(docs):
   assert list(docs.controls) == ["interpolated bigram", "interpolated 5-gram"]
   assert 1 < docs.controls["interpolated 5-gram"] < docs.controls["interpolated bigram"] < 4
+
+
+def test_what_is_given_in_a_prefix_is_no_target_and_counts_no_bytes():
+  found = text.Stream(np.arange(20, dtype=np.int32), np.full(20, 2), np.ones(20, np.int32), np.zeros(1, np.int32))
+  plain, given = (text.windows(found, 8, prefix=prefix).arrays for prefix in (0, 3))
+  np.testing.assert_array_equal(given["tokens"], plain["tokens"])
+  np.testing.assert_array_equal(given["mask"][0], [0, 0, 1, 1, 1, 1, 1, 1])
+  assert plain["bytes"].tolist() == [16, 16, 6]
+  assert given["bytes"].tolist() == [12, 12, 2]
+  assert given["words"].tolist() == [6, 6, 1]
+
+
+@pytest.mark.parametrize("prefix, packing", [(8, False), (-1, False), (2, True)])
+def test_a_prefix_that_leaves_no_target_is_refused(prefix, packing):
+  with pytest.raises(ValueError, match=f"--config.data.prefix={prefix} leaves no target"):
+    text.load(DataConfig(length=8), prefix=prefix, packing=packing)

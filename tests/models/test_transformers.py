@@ -13,7 +13,7 @@ from attention_lab.attention.base import Refused
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import MeshConfig, ModelConfig
-from attention_lab.models.classifier import TransformerClassifier
+from attention_lab.models.classifier import ClassifierConfig, TransformerClassifier
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import drop
@@ -71,22 +71,11 @@ def test_a_model_split_over_eight_devices_gives_the_same_logits(filled, attentio
 
 @pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rope"])
 def test_a_reader_of_both_directions_tells_order_only_through_positions(filled, positions):
-  config = ModelConfig(positions=positions, **SMALL)
+  config = ClassifierConfig(positions=positions, **SMALL)
   model = functional(lambda key: TransformerClassifier(config, 11, 12, 3, key=key))
   params = filled(model)
   forward, backward = (logits(model, params, tokens) for tokens in (TOKENS, TOKENS[:, ::-1]))
   assert np.allclose(forward, backward, atol=1e-5) == (positions == "none")
-
-
-@pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_padding_changes_no_class(filled, pooling):
-  config = ModelConfig(attention="softmax|linear", **SMALL)
-  model = functional(lambda key: TransformerClassifier(config, 11, 12, 3, key=key, pooling=pooling))
-  params = filled(model)
-  valid = jnp.arange(6)[None] < jnp.array([[4], [6]])
-  padded = logits(model, params, TOKENS, valid=valid)
-  chex.assert_trees_all_close(padded[:1], logits(model, params, TOKENS[:1, :4]), atol=1e-5)
-  chex.assert_trees_all_close(padded[1:], logits(model, params, TOKENS[1:]), atol=1e-5)
 
 
 def test_shared_layers_are_one_block_applied_again(filled):

@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attention_lab import config as configs
 from attention_lab.attention.base import Refused
 from attention_lab.data.pipeline import evaluation_batches
+from attention_lab.data.source import Arrays, Source, digest
 from attention_lab.tasks import base, image_classification, language_modeling, recall
+from attention_lab.tasks.parts import sequences
 
 KEY = jax.random.key(0)
 MODULES = {module.NAME: module for module in (language_modeling, image_classification, recall)}
@@ -35,9 +38,16 @@ def built(tmp_path_factory):
   return {name: (task, jax.jit(task.model.init)(KEY)) for name, task in tasks.items()}
 
 
+TASKS = {"image_classification", "language_modeling", "long_range", "masked_language_modeling", "question_answering"}
+
+
 def test_a_task_is_found_by_its_file_name():
-  assert set(base.names()) == set(MODULES)
+  assert set(base.names()) == TASKS | {"recall", "text_classification"}
   assert all(base.load(name) is module for name, module in MODULES.items())
+  for name in base.names():
+    found = base.load(name)
+    assert (found.NAME, callable(found.build)) == (name, True)
+    assert isinstance(found.Config(), configs.Config)
   with pytest.raises(ValueError, match=r"unknown task 'recal', did you mean 'recall'\?; choices: image_classification"):
     base.load("recal")
 
@@ -80,9 +90,10 @@ class _First:
 
 
 def test_bits_per_byte_counts_all_bytes_of_the_targets():
-  sums = {"nll": 8 * math.log(2), "tokens": 2.0, "correct": 1.0, "bytes": 4.0}
+  sums = {"nll": 8 * math.log(2), "tokens": 2.0, "correct": 1.0, "bytes": 4.0, "words": 2.0}
   assert language_modeling.summarize(sums) == {
     "bits_per_byte": pytest.approx(2),
+    "word_perplexity": pytest.approx(2.0**4),
     "loss": 4 * math.log(2),
     "accuracy": 0.5,
   }
@@ -111,7 +122,10 @@ def test_packed_documents_are_scored_as_each_alone(built):
   score = jax.jit(task.score)
 
   def sums(tokens, **more):
-    return score(params, {"tokens": tokens, "bytes": np.array([9]), "weight": np.ones(1, np.float32)} | more)
+    return score(
+      params,
+      {"tokens": tokens, "bytes": np.array([9]), "words": np.array([2]), "weight": np.ones(1, np.float32)} | more,
+    )
 
   packed = sums(tokens, segments=segments)
   alone = [sums(part[None].astype(np.int32)) for part in (first, second)]
@@ -189,3 +203,45 @@ def test_dropout_needs_the_key_and_the_loss_is_finite_with_it(tmp_path):
   losses = [jax.jit(task.loss)(params, batch, key)[0] for key in (KEY, KEY, jax.random.key(1))]
   chex.assert_tree_all_finite(losses)
   assert losses[0] == losses[1] != losses[2]
+
+
+def made(order, label):
+  """A source of 40 examples; the 20 first have equal tokens in pairs."""
+  tokens = np.random.default_rng(0).integers(1, 9, (40, 4)).astype(np.int32)
+  tokens[:10] = tokens[10:20]
+  train = {"tokens": tokens[order], "length": np.full(40, 4, np.int32), "label": label[order]}
+  test = {"tokens": tokens[:5], "length": np.full(5, 4, np.int32), "label": label[:5]}
+  splits = {"train": Arrays(train), "validation": Arrays(test), "test": Arrays(test)}
+  facts = {
+    "sizes": {"train": 40, "test": 5},
+    "counts": {"train": {"a": 9, "b": 9}, "test": {"a": 1}},
+    "names": ["a", "b"],
+  }
+  return Source("made", splits, {name: digest(split.arrays) for name, split in splits.items()}, facts, {})
+
+
+@pytest.mark.parametrize("limit", [7, 15, 39])
+def test_a_limit_keeps_the_same_examples_whatever_their_order(limit):
+  label, found = (np.arange(40) // 10 % 2).astype(np.int32), []  # equal tokens have unequal labels
+  for seed in range(5):
+    source = made(np.random.default_rng(seed).permutation(40), label)
+    part = sequences.limited(source, limit)
+    train = part.splits["train"]
+    batch = train[np.arange(len(train))]
+    found.append(sorted(map(tuple, np.column_stack([batch["tokens"], batch["label"]]).tolist())))
+    counts = np.bincount(batch["label"], minlength=2).tolist()
+    assert part.facts["sizes"] == {"train": limit, "test": 5}
+    assert part.facts["counts"] == {"train": dict(zip("ab", counts, strict=True)), "test": {"a": 1}}
+    assert part.digests["train"] != source.digests["train"]
+    assert (part.digests["test"], part.splits["test"]) == (source.digests["test"], source.splits["test"])
+  assert len(found[0]) == limit
+  assert all(one == found[0] for one in found)
+
+
+def test_no_limit_or_a_large_one_is_the_source_itself():
+  source = made(np.arange(40), np.zeros(40, np.int32))
+  assert sequences.limited(source, 0) is sequences.limited(source, 40) is source
+  with pytest.raises(ValueError, match=r"--config\.data\.limit=3 leaves one class in train"):
+    sequences.limited(source, 3)
+  with pytest.raises(ValueError, match=r"--config\.data\.limit=-1 is negative"):
+    sequences.limited(source, -1)

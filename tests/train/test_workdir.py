@@ -12,6 +12,15 @@ def test_fields_that_change_nothing_of_what_is_trained_may_differ(config, tmp_pa
   assert json.loads((tmp_path / "config.json").read_text())["config"]["mesh"]["fsdp"] == 2
 
 
+def test_what_decides_which_parameters_are_tested_may_not_differ(config, tmp_path):
+  workdirs.claim(tmp_path, "tiny", config(checkpoint__select="best", evaluate_every=2), (0,))
+  for changes in ({"evaluate_every": 4, "checkpoint__select": "best"}, {"evaluate_every": 2}):
+    with pytest.raises(
+      ValueError, match=r"config\.(evaluate_every is 2 there and 4|checkpoint\.select is \"best\" there)"
+    ):
+      workdirs.check(tmp_path, "tiny", config(**changes), (0,))
+
+
 @pytest.mark.parametrize(
   "experiment, changes, seeds, words",
   [

@@ -5,9 +5,10 @@ Kitaev et al. 2020, Reformer, https://arxiv.org/abs/2001.04451, section 2.
     out_i = Σ_{j ≠ i: ∃r: h_r(q_i) = h_r(q_j)} softmax_j(s · q_i·q̂_j + b_ij) v_j,   h_r(q) = argmax [q·R_r; −q·R_r]
 
 q̂ = q / √(‖q‖² + 10⁻⁶), s = 1/√H: queries are the keys. A token reads itself only where it can read no other. R_r are
-random, drawn at init, one for each of the rounds r and shared by all heads. Time O(T·S), computed as a masked map;
-decoding state O(S). Honours every mask and a bias; refuses cross-attention and grouped heads. Departures: buckets are
-exact sets, where the paper sorts by bucket and attends within chunks; a key met in several rounds counts once.
+random, drawn at init, one for each of the rounds r and shared by all heads. Time O(T·S), computed as a masked map: one
+bucket may hold all tokens, so that tiles of sorted tokens, their number being static, could leave out none. Decoding
+state O(S). Honours every mask and a bias; refuses cross-attention and grouped heads. Departures: buckets are exact
+sets, where the paper sorts by bucket and attends within chunks; a key met in several rounds counts once.
 """
 
 import dataclasses

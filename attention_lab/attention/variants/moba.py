@@ -5,20 +5,23 @@ Lu et al. 2025, MoBA, https://arxiv.org/abs/2502.13189, section 2.2.
     out_i = Σ_{j ≤ i: J = I or J ∈ top_i} softmax_j(s · q_i·k_j) v_j,   I = ⌊i/b⌋, J = ⌊j/b⌋, s = 1/√H
     top_i = the `top_k` − 1 blocks J < I with the largest q_i·k̄_J, ties kept;  k̄_J the mean of J's valid keys
 
-The choice is each query head's own, and has no gradient. Time O(T·S), computed as a masked map; decoding state O(S).
-Causal by construction, honours padding; refuses every other pattern, a bias, cross-attention and given positions.
+The choice is each query head's own, and has no gradient. Time O(T·(`top_k`·b + S/b)), of which S/b is the choice: the
+blocks chosen are gathered. Where the choice of any query ties, or positions are given (in decoding), the call is a
+masked map, O(T·S), so that T² is claimed and counted: what a call may cost. Memory O(T); decoding state O(S). Causal by
+construction, honours padding; refuses every other pattern, a bias, cross-attention and given positions.
 """
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Call, Claims, logits_dtype
-from attention_lab.attention.primitives import cells, softmax
+from attention_lab.attention.primitives import cells, gathered, softmax, tiling
 from attention_lab.attention.primitives.blocks import dots
 from attention_lab.attention.primitives.places import refuse_positions
 from attention_lab.attention.primitives.scored import Scaled
-from attention_lab.attention.primitives.selection import largest
+from attention_lab.attention.primitives.selection import indices, largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +43,13 @@ class Moba(Scaled):
 
   def attend(self, params, q, k, v, call: Call):
     valid = jnp.broadcast_to(cells.valid_keys(call, k.shape[1]), k.shape[:2])
-    flag = jnp.broadcast_to(valid[:, :, None, None], (*k.shape[:3], 1)).astype(k.dtype)
-    q, k = jnp.pad(q, ((0, 0), (0, 0), (0, 0), (0, 1))), jnp.concatenate([k, flag], axis=-1)
-    return super().attend(params, q, k, v, call)
+    masked = lambda q, k, v: self._masked(params, q, k, v, call, valid)
+    if not call.positions.known or k.shape[1] <= self.block * self.top_k:  # few enough keys that all past ones are read
+      return masked(q, k, v)
+    chosen, tied = self._chosen(q, k, valid, call.mask.q_valid)
+    form = gathered.Form(self.block, softmax.scale(self.scale, q), causal=True)
+    sparse = lambda q, k, v: gathered.attend(q, k, v, chosen, valid, form)
+    return jax.lax.cond(tied, jax.checkpoint(masked), sparse, q, k, v)
 
   def logits(self, params, block):
     return dots(block) * softmax.scale(self.scale, block.q[..., :-1])
@@ -56,3 +63,31 @@ class Moba(Scaled):
       fit = dots(block._replace(k=jnp.swapaxes(means, 1, 2)))
       chosen = chosen | largest(fit, occupied[:, None, None] & (J < I), self.top_k - 1)
     return jnp.repeat(chosen, self.block, axis=-1)[..., : block.k.shape[2]]
+
+  def _masked(self, params, q, k, v, call, valid):
+    """All pairs, of which those in the blocks chosen count."""
+    flag = jnp.broadcast_to(valid[:, :, None, None], (*k.shape[:3], 1)).astype(k.dtype)
+    q, k = jnp.pad(q, ((0, 0), (0, 0), (0, 0), (0, 1))), jnp.concatenate([k, flag], axis=-1)
+    return super().attend(params, q, k, v, call)
+
+  def _chosen(self, q, k, valid, q_valid):
+    """The blocks that each query reads, `B N T M`, −1 for none, and whether the choice of some query ties."""
+    (B, T, N, H), K = q.shape, k.shape[2]
+    real = jnp.ones((B, T), bool) if q_valid is None else jnp.broadcast_to(q_valid, (B, T))
+    I = jnp.where(real, jnp.arange(T)[None] // self.block, -1)
+    own = jnp.broadcast_to(I[:, None, :, None], (B, N, T, 1))
+    if self.top_k == 1:
+      return own, False
+    (means,), occupied = cells.by_runs(self.block, valid, jax.lax.stop_gradient(k))
+
+    def best(query):
+      q, I = query
+      past = occupied & (jnp.arange(occupied.shape[1])[None] < I[:, None])
+      fit = jnp.einsum("bkgh,bjkh->bkgj", q, means)
+      return indices(fit, past[:, None, None], self.top_k - 1)
+
+    queries = jax.lax.stop_gradient(q).astype(means.dtype).reshape(B, T, K, N // K, H)
+    at_a_time = max(1, tiling.LOGITS // (B * N * occupied.shape[1]))
+    chosen, tied = jax.lax.map(best, (jnp.swapaxes(queries, 0, 1), I.T), batch_size=min(T, at_a_time))
+    chosen = jnp.moveaxis(chosen, 0, 3).reshape(B, N, T, -1)
+    return jnp.concatenate([own, chosen], axis=-1), jnp.any(tied)

@@ -1,0 +1,177 @@
+"""The bAbI tasks (Weston et al. 2015): a question over a story, answered by one of the answers seen; 20 tasks at once.
+
+An example is class, question, separator, then the story in its own order, as the published Transformer reads it
+(Dehghani et al. 2019; tensor2tensor's `babi_qa`, joint training): words in lower case and punctuation are tokens. A
+story that does not fit loses its oldest sentences. Supporting facts are not used. A batch is
+
+  tokens int32 [B, T]    0 padding, 1 class, 2 separator, 3 unknown, then the words of train by frequency
+  types int32 [B, T]     0 in the question, k in the k-th most recent sentence, at most TYPES-1
+  length int32 [B]       label int32 [B], an answer; a list such as `apple,football` is one     group int32 [B], 1 … 20
+
+Validation is 100 of the 1,000 training questions of each task: whole stories, in order of a hash of their text, until
+there are as many; `data.folds` deals the stories of each task instead. A few questions on equal beginnings of different
+stories remain in both (`facts["repeated"]`), as in the published test.
+"""
+
+import collections
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attention_lab.config import DataConfig
+from attention_lab.data import prepared
+from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, chosen, digest
+
+TASKS = (
+  *("one supporting fact", "two supporting facts", "three supporting facts", "two-argument relations"),
+  *("three-argument relations", "yes-no questions", "counting", "lists and sets", "simple negation"),
+  *("indefinite knowledge", "basic coreference", "conjunction", "compound coreference", "time reasoning"),
+  *("basic deduction", "basic induction", "positional reasoning", "size reasoning", "path finding"),
+  "agents' motivations",
+)
+COLUMNS = ("answer", "question", "story", "task")
+SPECIAL = {"class": 1, "separator": 2, "unknown": 3}
+TYPES = 64  # the question and 63 sentences: those of nearly all stories
+HELD_OUT = 0.1  # of each task's training questions
+
+
+class Stories(Arrays):
+  """Arrays with the texts that they were made of."""
+
+  def __init__(self, arrays: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:
+    super().__init__(arrays)
+    self._texts = tuple(texts)
+
+  def describe(self, index: int) -> str:
+    """The sentences that the example has kept, then its question."""
+    return self._texts[index]
+
+
+def load(data: DataConfig, task: int = 0) -> Source:
+  """Task 1 … 20, or all of them jointly (0), from the TFDS dataset `babi` in `data.dir`; T = `data.length`.
+
+  The test split is the published one. Answers of any split are classes, so that an answer that train lacks
+  (`facts["unseen"]`) counts as wrong. Control, in accuracy: the most frequent answer of train to each task. Raises
+  ValueError for a bad name, a path, no such task or fold, and a length that a question does not fit.
+  """
+  if not 0 <= task <= len(TASKS):
+    raise ValueError(f"--config.data.task={task} is no task of bAbI; give 1 to {len(TASKS)}, or 0 for all")
+  if not chosen(data, ("babi",)):
+    raise ValueError(f"--config.data.path={data.path}: bAbI is read from --config.data.dir; leave the path out")
+  published = {split: prepared.columns("babi", split, data.dir, COLUMNS) for split in ("train", "test")}
+  rows = {split: _rows(columns, task) for split, columns in published.items()}
+  held_out = _held_out(rows["train"], data.folds, data.fold)
+  parts = {
+    "train": [row for row, held in zip(rows["train"], held_out, strict=True) if not held],
+    "validation": [row for row, held in zip(rows["train"], held_out, strict=True) if held],
+    "test": rows["test"],
+  }
+  words = _vocabulary(row["words"] for row in parts["train"])
+  answers = sorted({row["answer"] for part in parts.values() for row in part})
+  splits = {split: _split(part, data.length, words, answers) for split, part in parts.items()}
+  facts = _facts(parts, data.length, words) | {"classes": len(answers), "names": answers, "chance": 1 / len(answers)}
+  facts |= {"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {}
+  control = {"most frequent answer per task": lambda: _most_frequent(splits["train"], splits["test"])}
+  digests = {split: digest(stories.arrays) for split, stories in splits.items()}
+  return Source(f"babi/{task}" if task else "babi", splits, digests, facts, Lazy(control))
+
+
+def _rows(columns: Mapping[str, Any], task: int) -> list[dict[str, Any]]:
+  rows = []
+  for answer, question, story, number in zip(*(columns[name] for name in COLUMNS), strict=True):
+    if task in (0, int(number)):
+      asked, sentences = _words(question), [_words(sentence) for sentence in story]
+      text = {"answer": answer, "question": question, "story": tuple(story), "group": int(number)}
+      rows.append(text | {"asked": asked, "sentences": sentences, "words": [*itertools.chain(asked, *sentences)]})
+  return rows
+
+
+def _words(text: str) -> list[str]:
+  return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def _held_out(rows: Sequence[Mapping[str, Any]], folds: int, fold: int) -> np.ndarray:
+  """Which rows are validation. Questions that follow each other on one growing story have one key: its last state."""
+  if (folds or fold) and not (folds >= 2 and 0 <= fold < folds):
+    given = f"--config.data.folds={folds} with --config.data.fold={fold}"
+    raise ValueError(f"{given}: give 2 or more folds, and a fold from 0 to folds-1; or 0 and 0")
+  keys: list[str] = []
+  text: tuple = ()
+  for row, after in zip(rows[::-1], [None, *rows[:0:-1]], strict=True):
+    grows = after is not None and after["group"] == row["group"] and after["story"][: len(row["story"])] == row["story"]
+    text = text if grows else row["story"]
+    keys.append(hashlib.sha256("\n".join((str(row["group"]), *text)).encode()).hexdigest())
+  keys.reverse()
+  held: set[str] = set()
+  for group in {row["group"] for row in rows}:
+    sizes = collections.Counter(key for key, row in zip(keys, rows, strict=True) if row["group"] == group)
+    wanted = max(round(HELD_OUT * sizes.total()), 1)
+    held.update(sorted(sizes)[fold::folds] if folds else ())
+    for key in () if folds else sorted(sizes):
+      if wanted > 0:
+        held.add(key)
+        wanted -= sizes[key]
+  return np.array([key in held for key in keys])
+
+
+def _vocabulary(texts: Iterable[Sequence[str]]) -> dict[str, int]:
+  counts = collections.Counter(word for words in texts for word in words)
+  ordered = sorted(counts, key=lambda word: (-counts[word], word))
+  return {word: number for number, word in enumerate(ordered, start=1 + max(SPECIAL.values()))}
+
+
+def _split(rows: Sequence[Mapping[str, Any]], length: int, words: Mapping[str, int], answers: Sequence[str]) -> Stories:
+  tokens, types = np.zeros((2, len(rows), length), np.int32)
+  lengths, texts = np.zeros(len(rows), np.int32), []
+  for number, row in enumerate(rows):
+    kept = row["sentences"][_dropped(row, length) :]
+    asked = [SPECIAL["class"], *(words.get(word, SPECIAL["unknown"]) for word in row["asked"]), SPECIAL["separator"]]
+    ids = asked + [words.get(word, SPECIAL["unknown"]) for sentence in kept for word in sentence]
+    ages = np.minimum(np.arange(len(kept), 0, -1), TYPES - 1)
+    tokens[number, : len(ids)], lengths[number] = ids, len(ids)
+    types[number, len(asked) : len(ids)] = np.repeat(ages, [len(sentence) for sentence in kept])
+    texts.append(" ".join([*row["story"][len(row["story"]) - len(kept) :], row["question"]]))
+  number_of = {answer: number for number, answer in enumerate(answers)}
+  label = np.array([number_of[row["answer"]] for row in rows], np.int32)
+  group = np.array([row["group"] for row in rows], np.int32)
+  return Stories({"tokens": tokens, "types": types, "length": lengths, "label": label, "group": group}, texts)
+
+
+def _dropped(row: Mapping[str, Any], length: int) -> int:
+  """How many of the oldest sentences do not fit beside class, question and separator."""
+  room = length - len(row["asked"]) - 2
+  if room < 0:
+    asked = f"the question {row['question']!r} takes {length - room} tokens"
+    raise ValueError(f"--config.data.length={length} is too short: {asked}; give at least as many")
+  sizes = np.cumsum([len(sentence) for sentence in row["sentences"][::-1]])
+  return len(sizes) - int(np.searchsorted(sizes, room, side="right"))
+
+
+def _facts(parts: Mapping[str, list], length: int, words: Mapping[str, int]) -> dict[str, Any]:
+  known = {(row["group"], row["story"], row["question"]) for row in parts["train"]}
+  answers = {row["answer"] for row in parts["train"]}
+  twice = {s: sum((row["group"], row["story"], row["question"]) in known for row in parts[s]) for s in SPLITS[1:]}
+  longest = max(len(row["words"]) + 2 for part in parts.values() for row in part)
+  return {
+    "vocabulary": 1 + max(SPECIAL.values()) + len(words),
+    "special": dict(SPECIAL),
+    "types": TYPES,
+    "groups": {str(number): name for number, name in enumerate(TASKS, start=1)},
+    "length": length,
+    "longest": longest,
+    "sizes": {split: len(part) for split, part in parts.items()},
+    "truncated": {split: sum(_dropped(row, length) > 0 for row in part) for split, part in parts.items()},
+    "unseen": {s: sum(row["answer"] not in answers for row in parts[s]) for s in SPLITS[1:]},
+    "repeated": twice,
+  }
+
+
+def _most_frequent(train: Arrays, test: Arrays) -> float:
+  answers, groups = train.arrays["label"], train.arrays["group"]
+  guess = {group: np.bincount(answers[groups == group]).argmax() for group in np.unique(groups)}
+  right = [guess.get(group) == label for group, label in zip(test.arrays["group"], test.arrays["label"], strict=True)]
+  return float(np.mean(right))

@@ -1,0 +1,84 @@
+"""Examples of similar length together, so that a batch is as wide as its examples need and shapes are few.
+
+`Bucketed` groups the examples of a split by the smallest of a few widths that holds their length. `pipeline` takes
+every batch of such a split from one group, so that a program is compiled once for each width and for no batch again.
+Cross-validation comes first: `fold` the source, then bucket the splits it returns.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from attention_lab.data.source import Split
+
+
+class Bucketed:
+  """A split whose examples are grouped by width; `buckets` is what `pipeline` reads.
+
+  The arrays named in `cut` lose what lies beyond the width, [:, :width], when a batch is gathered: a batch of one
+  bucket is as wide as that bucket, a mixed one as the widest bucket it touches.
+  """
+
+  split: Split  # what is grouped
+  widths: tuple[int, ...]  # ascending, of the buckets that hold examples
+  buckets: tuple[np.ndarray, ...]  # of each width, the indices of its examples, ascending
+  describe: Callable[[int], str]  # an example as a reader would want it, where the grouped split has it
+
+  def __init__(self, split: Split, lengths: Int[np.ndarray, "N"], widths: Sequence[int], cut: Sequence[str]) -> None:
+    """`lengths` are the places of each example that a batch must keep.
+
+    Raises ValueError for as many lengths as there are not examples, a length that no width holds, and a name in `cut`
+    that the split lacks.
+    """
+    widths = np.unique(np.asarray(widths, np.int64))
+    if len(lengths) != len(split):
+      raise ValueError(f"{len(lengths)} lengths for {len(split)} examples; give each example its own")
+    if len(lengths) and lengths.max() > widths[-1]:
+      raise ValueError(f"an example of length {lengths.max()} fits no width of {widths.tolist()}; give a wider one")
+    self.split, self._cut = split, tuple(cut)
+    self._width = widths[np.searchsorted(widths, lengths)]
+    self.widths = tuple(np.unique(self._width).tolist())
+    self.buckets = tuple(np.flatnonzero(self._width == width) for width in self.widths)
+    missing = sorted({*cut} - split[np.arange(min(len(split), 1))].keys())
+    if missing:
+      raise ValueError(f"the split has no array {missing[0]} to cut; name arrays of its batches")
+    if hasattr(split, "describe"):
+      self.describe = split.describe
+
+  def __len__(self) -> int:
+    return len(self.split)
+
+  def __getitem__(self, indices: Int[np.ndarray, "B"]) -> dict[str, np.ndarray]:
+    batch = self.split[indices]
+    width = int(self._width[indices].max(initial=0))
+    return batch | {name: batch[name][:, :width] for name in self._cut}
+
+
+def widths(length: int, least: int = 32) -> tuple[int, ...]:
+  """The powers of two times `least` below `length`, then `length`: log₂(length / least) compilations and one."""
+  below = [least]
+  while below[-1] < length:
+    below.append(2 * below[-1])
+  return (*below[:-1], length)
+
+
+def turns(sizes: Sequence[int]) -> Callable[[int], tuple[int, int]]:
+  """The order in which buckets of `sizes` n_b make batches: step s -> the bucket, and how many turns it had before.
+
+  The k-th turn of bucket b is due at (k + ½) / n_b; steps are the turns of all in the order in which they are due, the
+  wider bucket later where two are due at once. Of the first s steps bucket b has s·n_b/N to within
+  ½ + ½·m·n_b/N, for m buckets of N examples, and of every N steps exactly n_b.
+  """
+  counts = np.asarray(sizes, np.int64) // np.gcd.reduce(sizes)
+  bucket = np.repeat(np.arange(len(counts)), counts)
+  turn = np.concatenate([np.arange(count) for count in counts])
+  order = np.argsort((turn + 0.5) / counts[bucket], kind="stable")
+  bucket, turn = bucket[order], turn[order]
+
+  def at(step: int) -> tuple[int, int]:
+    rounds, place = divmod(step, len(order))
+    chosen = int(bucket[place])
+    return chosen, rounds * int(counts[chosen]) + int(turn[place])
+
+  return at

@@ -1,0 +1,127 @@
+"""Cross-validation: train and validation put together and cut into k parts, each the validation split once.
+
+Examples are dealt in order of a hash of their inputs, class by class: equal inputs stand in one part whatever their
+labels, and the parts, like the classes within them, differ in different inputs by one at most. The order of the
+examples and the seed of a run play no part. Examples that share something but are not equal, such as windows of one
+document or questions about one paragraph, may land in two parts.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from attention_lab.data import contents
+from attention_lab.data.source import SPLITS, Source, Split, digest
+
+FOLDED = ("train", "validation")
+JOINED = "train and validation"  # under this name stand the facts about both together
+
+
+class View:
+  """Examples of several splits, one after another, in any choice and order; nothing is copied until it is gathered."""
+
+  describe: Callable[[int], str]  # an example as a reader would want it, where every part has it
+
+  def __init__(self, parts: Sequence[Split], rows: Int[np.ndarray, "N"]) -> None:
+    """`rows` index the parts put one after another."""
+    self._parts, self._rows = tuple(parts), rows
+    self._starts = np.cumsum([0, *map(len, parts)])
+    if all(hasattr(part, "describe") for part in parts):
+      self.describe = self._describe
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, indices: Int[np.ndarray, "B"]) -> dict[str, np.ndarray]:
+    rows = self._rows[indices]
+    owner = np.searchsorted(self._starts, rows, side="right") - 1
+    gathered = []
+    for number in np.unique(owner) if len(rows) else [0]:
+      places = np.flatnonzero(owner == number)
+      gathered.append((places, self._parts[number][rows[places] - self._starts[number]]))
+    if len(gathered) == 1:
+      return gathered[0][1]
+    order = np.argsort(np.concatenate([places for places, _ in gathered]))
+    names = gathered[0][1]
+    return {name: np.concatenate([batch[name] for _, batch in gathered])[order] for name in names}
+
+  def _describe(self, index: int) -> str:
+    row = int(self._rows[index])
+    number = int(np.searchsorted(self._starts, row, side="right")) - 1
+    return self._parts[number].describe(row - int(self._starts[number]))
+
+
+def fold(source: Source, folds: int, which: int) -> Source:
+  """The source whose validation split is part `which` of `folds`, whose train split is the rest; test is unchanged.
+
+  `folds` 0 is the source itself. `facts["fold"]` is {"folds", "fold"}; sizes and label counts are those of the new
+  splits, other facts by split stand under JOINED; controls remain those of the splits as they were. Raises ValueError
+  for a number of folds or a part that is none, fewer different inputs than folds, and splits of different arrays.
+  """
+  if folds == which == 0:
+    return source
+  _check(source, folds, which)
+  pieces = [source.splits[split] for split in FOLDED]
+  read = [contents.read(piece) for piece in pieces]
+  if read[0].shapes != read[1].shapes:
+    shapes = " and ".join(str(part.shapes) for part in read)
+    raise ValueError(f"--config.data.folds={folds}: train and validation differ in their arrays ({shapes}); give 0")
+  inputs, whole = (np.concatenate([getattr(part, name) for part in read]) for name in ("inputs", "whole"))
+  label = None if read[0].label is None else np.concatenate([part.label for part in read])
+  part = _deal(inputs, label, folds)
+  rows = {"train": np.flatnonzero(part != which), "validation": np.flatnonzero(part == which)}
+  sizes = {"test": len(source.splits["test"])} | {split: len(rows[split]) for split in FOLDED}
+  facts = _facts(source.facts, {split: label[rows[split]] for split in FOLDED} if label is not None else {})
+  facts |= {"sizes": {split: sizes[split] for split in SPLITS}, "fold": {"folds": folds, "fold": which}}
+  digests = dict(source.digests) | {split: digest({"examples": whole[rows[split]]}) for split in FOLDED}
+  splits = dict(source.splits) | {split: View(pieces, rows[split]) for split in FOLDED}
+  return dataclasses.replace(source, splits=splits, digests=digests, facts=facts)
+
+
+def _check(source: Source, folds: int, which: int) -> None:
+  if folds < 2:
+    raise ValueError(f"--config.data.folds={folds} with --config.data.fold={which}; give 2 or more folds, or 0 and 0")
+  if not 0 <= which < folds:
+    raise ValueError(f"--config.data.fold={which} is no part of --config.data.folds={folds}; give 0 to {folds - 1}")
+  if any(hasattr(source.splits[split], "split") for split in FOLDED):
+    raise ValueError("a split that is bucketed or augmented cannot be folded; fold the source first, then wrap it")
+
+
+def _deal(inputs: np.ndarray, label: np.ndarray | None, folds: int) -> np.ndarray:
+  """The part of each example."""
+  unique, inverse = np.unique(inputs, return_inverse=True)
+  if len(unique) < folds:
+    few = f"more than the {len(unique)} different examples of {JOINED}"
+    raise ValueError(f"--config.data.folds={folds} is {few}; give 2 to {len(unique)}")
+  part = np.empty(len(unique), np.int64)
+  lowest = np.zeros(len(unique), np.int64)
+  if label is not None:
+    lowest = np.full(len(unique), label.max())
+    np.minimum.at(lowest, inverse, label)
+  order = np.argsort(lowest, kind="stable")
+  part[order] = np.arange(len(unique)) % folds
+  return part[inverse]
+
+
+def _facts(facts: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Facts by split, joined where they are numbers and dropped where not; label counts are made anew."""
+  changed = dict(facts)
+  for name, value in facts.items():
+    if not isinstance(value, Mapping) or not any(split in value for split in FOLDED):
+      continue
+    changed[name] = {split: entry for split, entry in value.items() if split not in FOLDED}
+    both = [value.get(split) for split in FOLDED]
+    if all(isinstance(entry, int | float) for entry in both):
+      changed[name] = {JOINED: sum(both)} | changed[name]
+    if name == "counts" and labels:
+      changed[name] = {split: _counts(value[split], labels[split]) for split in FOLDED} | changed[name]
+  return changed
+
+
+def _counts(before: Any, label: np.ndarray) -> Any:
+  """Labels counted in the form they were counted in: a list by class, or a mapping of names in order of class."""
+  counts = np.bincount(label, minlength=len(before)).tolist()
+  return dict(zip(before, counts, strict=True)) if isinstance(before, Mapping) else counts

@@ -1,0 +1,137 @@
+"""Texts with labels, for classification: SETS, any dataset of TFDS with a text and a label, the user's own files.
+
+A batch is
+
+  tokens int32 [B, T]     the class token, where the tokenizer has one, then the text; 0 after its end
+  length int32 [B]        how many of them are the text's, 1 to T
+  label int32 [B]         an index into `facts["names"]`
+
+Texts of more than T tokens lose their end; `facts["truncated"]` counts them. An empty text is its class token alone, or
+`unknown`, or the padding. Which splits are which: `labelled_sets`.
+"""
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from attention_lab.config import DataConfig
+from attention_lab.data import bag_of_words
+from attention_lab.data.labelled_sets import SETS, Labelled, Part, labelled
+from attention_lab.data.source import Arrays, Lazy, Source, digest
+from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, adopted, kept
+
+__all__ = ["SETS", "Reading", "Texts", "encoded", "largest_class", "load"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How texts are read; each field is a flag `--config.data.*` of its name."""
+
+  tokenizer: str = "bpe"
+  vocabulary: int = 8000  # ids, at most
+  length: int = 128  # T, tokens per text
+  text_column: str = ""  # "" = the only text, or `text` or `sentence` of a file
+  label_column: str = ""  # "" = the only label, or `label` of a file
+
+
+class Texts(Arrays):
+  """A split of encoded texts that still knows them."""
+
+  def __init__(self, arrays: Mapping[str, np.ndarray], texts: list[str]) -> None:
+    super().__init__(arrays)
+    self.texts = texts
+
+  def describe(self, index: int) -> str:
+    """A text as it was written."""
+    return self.texts[index]
+
+
+def load(
+  data: DataConfig,
+  workdir: str | os.PathLike,
+  reading: Reading,
+  tokenizer_from: str | os.PathLike = "",
+  log: Callable[[str], None] | None = None,
+) -> Source:
+  """The labelled texts that `data.name` or `data.path` means; nothing named is SETS[0].
+
+  The tokenizer is restored from `workdir/tokenizer.json` where there is one, else that of the workdir `tokenizer_from`,
+  else trained on the texts of train with SPECIALS, and kept in `workdir` (nowhere if ""). `log` is given a line on
+  texts that are cut (default: standard error). Controls, in accuracy on the test split: the largest class of train, and
+  a bag of words. Raises ValueError, naming flag, file and line, for what does not fit.
+  """
+  if reading.length < 2:
+    raise ValueError(f"--config.data.length={reading.length} is less than 2; give the tokens per text")
+  found = labelled(data, reading.text_column, reading.label_column, log)
+  file = Path(workdir) / TOKENIZER_FILE if str(workdir) else None
+  if str(tokenizer_from):
+    tokenizer = adopted(tokenizer_from, file, reading.tokenizer, reading.vocabulary)
+  else:
+    tokenizer = kept(file, reading.tokenizer, found.splits["train"].texts, reading.vocabulary, SPECIALS)
+  splits, truncated = {}, {}
+  for split, part in found.splits.items():
+    splits[split], truncated[split] = encoded(part, tokenizer, reading.length)
+  if any(truncated.values()):
+    _say(found, truncated, reading.length, log)
+  if file and not file.exists():
+    tokenizer.save(file)
+  facts = _facts(found, tokenizer) | {"length": reading.length, "truncated": truncated}
+  digests = {split: digest(texts.arrays) for split, texts in splits.items()}
+  return Source(found.name, splits, digests, facts, _controls(found))
+
+
+def encoded(part: Part, tokenizer: Tokenizer, length: int) -> tuple[Texts, int]:
+  """A split of texts in `length` tokens each, and how many texts were longer."""
+  first = [tokenizer.special["class"]] if "class" in tokenizer.special else []
+  nothing = np.array([tokenizer.special.get("unknown", tokenizer.end_of_text)][len(first) :], np.int32)
+  rows = [ids if len(ids) else nothing for ids in tokenizer.encode_batch(part.texts)]
+  tokens = np.zeros((len(rows), length), np.int32)
+  tokens[:, : len(first)] = first
+  sizes = np.array([len(ids) + len(first) for ids in rows], np.int32)
+  for row, ids in zip(tokens, rows, strict=True):
+    row[len(first) : len(first) + len(ids)] = ids[: length - len(first)]
+  lengths = np.minimum(sizes, length).astype(np.int32)
+  arrays = {"tokens": tokens, "length": lengths, "label": part.labels.astype(np.int32)}
+  return Texts(arrays, part.texts), int((sizes > length).sum())
+
+
+def _say(found: Labelled, truncated: Mapping[str, int], length: int, log: Callable[[str], None] | None) -> None:
+  counts = ", ".join(f"{count} of {len(found.splits[split].texts)} in {split}" for split, count in truncated.items())
+  line = f"{found.name}: texts longer than --config.data.length={length} tokens lose their end: {counts}"
+  if log:
+    log(line)
+  else:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _facts(found: Labelled, tokenizer: Tokenizer) -> dict:
+  labels = {split: np.bincount(part.labels, minlength=len(found.classes)) for split, part in found.splits.items()}
+  return {
+    "vocabulary": tokenizer.vocabulary,
+    "tokenizer": tokenizer.kind,
+    "special": dict(tokenizer.special),
+    "classes": len(found.classes),
+    "names": list(found.classes),
+    "sizes": {split: len(part.texts) for split, part in found.splits.items()},
+    "counts": {s: dict(zip(found.classes, counts.tolist(), strict=True)) for s, counts in labels.items()},
+    "empty": {split: sum(not text.strip() for text in part.texts) for split, part in found.splits.items()},
+    "origin": dict(found.origin),
+    "chance": 1 / len(found.classes),
+  }
+
+
+def _controls(found: Labelled) -> Lazy:
+  train, test = found.splits["train"], found.splits["test"]
+  bag = functools.partial(bag_of_words.accuracy, train.texts, train.labels, test.texts, test.labels)
+  return Lazy({"largest class": functools.partial(largest_class, train.labels, test.labels), bag_of_words.NAME: bag})
+
+
+def largest_class(train: Int[np.ndarray, "N"], test: Int[np.ndarray, "M"]) -> float:
+  """Accuracy on `test` of the most frequent label of `train`."""
+  return float((test == np.bincount(train).argmax()).mean())

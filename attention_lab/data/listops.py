@@ -1,0 +1,248 @@
+"""ListOps, generated as Long Range Arena publishes it: nested MIN, MAX, MED and SM of digits; the answer is a digit.
+
+A tree of at most `depth` levels has an operator at its root; below, a node is a digit with probability 3/4, else an
+operator with 2 … `arguments` arguments, all alike likely, and always a digit at the last level. MED is the median
+rounded down, SM the sum modulo 10. Kept are the different trees of `shortest` to `length` tokens. A batch is
+
+  tokens int32 [B, T]    0 padding, 1 … 10 the digits 0 … 9, 11 … 14 the operators, 15 the closing bracket
+  length int32 [B]       label int32 [B], 0 … 9
+
+Tay et al. 2021, "Long Range Arena", and its `data/listops.py`, after Nangia and Bowman 2018. The published files have
+501 to 1,999 tokens and an unknown seed, so that only their distribution can be made again:
+`generate(1999, shortest=501)`. Parentheses are dropped, as the published tokenizer does. Here trees grow level by
+level, many at once, and those that are already too long stop growing; the distribution is the same.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
+
+OPERATORS = ("MIN", "MAX", "MED", "SM")
+DIGIT, OPERATOR, CLOSE, VOCABULARY = 1, 11, 15, 16  # ids: the digit 0, MIN, the bracket; how many there are
+CLASSES = 10
+NESTED = 0.25  # probability that a node is an operator
+_ROOTS = 1 << 13  # trees begun at a time
+_ROUNDS = 20  # without a new tree, before a split is given up
+
+
+class Expressions(Arrays):
+  """Token rows kept as bytes and widened to int32 when a batch is gathered."""
+
+  def __getitem__(self, indices: Int[np.ndarray, "B"]) -> dict[str, np.ndarray]:
+    return {name: array.astype(np.int32) for name, array in super().__getitem__(indices).items()}
+
+  def describe(self, index: int) -> str:
+    """The expression as it is published, without parentheses: `[MAX 2 9 [MIN 4 7 ] 0 ]`."""
+    words = ["", *map(str, range(10)), *(f"[{name}" for name in OPERATORS), "]"]
+    return " ".join(words[token] for token in self.arrays["tokens"][index] if token)
+
+
+def generate(
+  length: int = 512,
+  train: int = 96_000,
+  validation: int = 2_000,
+  test: int = 2_000,
+  *,
+  depth: int = 10,
+  arguments: int = 10,
+  shortest: int = 0,
+  seed: int = 0,
+) -> Source:
+  """Different trees of `shortest` (0 = length/4, as published) to T=`length` tokens; the counts are examples.
+
+  A split depends on `seed` and on the held-out sizes, not on the size of train. Controls, in accuracy on the test
+  split: the oracle, which evaluates each expression, the largest class, and the most frequent answer of train to each
+  operator at the root, which needs no more than the first token. Raises ValueError for what does not fit, by flag.
+  """
+  shape = _Shape(length, shortest or -(-length // 4), depth, arguments)
+  sizes = dict(zip(SPLITS, (train, validation, test), strict=True))
+  _check(shape, sizes)
+  splits: dict[str, Expressions] = {}
+  taken = np.zeros(0, np.uint64)
+  for number in reversed(range(len(SPLITS))):
+    rng = np.random.default_rng((seed, number))
+    splits[SPLITS[number]], taken = _split(rng, shape, SPLITS[number], sizes[SPLITS[number]], taken)
+  facts = dataclasses.asdict(shape) | {
+    "vocabulary": VOCABULARY,
+    "classes": CLASSES,
+    "names": [str(digit) for digit in range(CLASSES)],
+    "sizes": sizes,
+    "truncated": dict.fromkeys(SPLITS, 0),
+    "chance": 1 / CLASSES,
+  }
+  controls = {
+    "oracle": lambda: oracle(splits["test"]),
+    "largest class": lambda: _largest(splits["train"], splits["test"]),
+    "operator at the root": lambda: _by_root(splits["train"], splits["test"]),
+  }
+  return Source("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
+
+
+def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
+  """The value of one expression, 0 … 9, by a stack machine; padding (0) is skipped. ValueError if it is malformed."""
+  rules = {"MIN": min, "MAX": max, "MED": _median, "SM": lambda values: sum(values) % 10}
+  stack: list[tuple[str, list[int]]] = [("", [])]
+  for token in tokens.tolist():
+    if OPERATOR <= token < CLOSE:
+      stack.append((OPERATORS[token - OPERATOR], []))
+    elif DIGIT <= token < OPERATOR:
+      stack[-1][1].append(token - DIGIT)
+    elif token == CLOSE and len(stack) > 1 and stack[-1][1]:
+      name, values = stack.pop()
+      stack[-1][1].append(rules[name](values))
+    elif token:
+      raise ValueError(f"token {token} cannot stand here in an expression; it takes ids 1 to 15 and matched brackets")
+  if len(stack) != 1 or len(stack[0][1]) != 1:
+    raise ValueError("an expression has one root and closes every bracket; these tokens do not")
+  return stack[0][1][0]
+
+
+def oracle(split: Arrays) -> float:
+  """The accuracy of `evaluate`."""
+  solved = np.array([evaluate(tokens) for tokens in split.arrays["tokens"]])
+  return float((solved == split.arrays["label"]).mean())
+
+
+def _median(values: list[int]) -> int:
+  ordered = sorted(values)
+  return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2
+
+
+def _largest(train: Arrays, test: Arrays) -> float:
+  return float((test.arrays["label"] == np.bincount(train.arrays["label"]).argmax()).mean())
+
+
+def _by_root(train: Arrays, test: Arrays) -> float:
+  counts = np.zeros((VOCABULARY, CLASSES), np.int64)
+  np.add.at(counts, (train.arrays["tokens"][:, 0], train.arrays["label"]), 1)
+  return float((counts.argmax(axis=1)[test.arrays["tokens"][:, 0]] == test.arrays["label"]).mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+  length: int
+  shortest: int
+  depth: int
+  arguments: int
+
+
+def _check(shape: _Shape, sizes: Mapping[str, int]) -> None:
+  longest, shortest = shape.length, shape.shortest
+  rules = {
+    f"length={longest} is too short for an operator with two digits; give length >= 4": longest >= 4,
+    f"shortest={shortest} must lie between 4 and length={longest}; 0 means length/4": 4 <= shortest <= longest,
+    f"depth={shape.depth} has no room for an operator over digits; give depth >= 2": shape.depth >= 2,
+    f"arguments={shape.arguments} is less than 2; give the most arguments of an operator": shape.arguments >= 2,
+  } | {f"{name}={size} is less than 1; give the number of examples": size >= 1 for name, size in sizes.items()}
+  for message, kept in rules.items():
+    if not kept:
+      raise ValueError(f"--config.data.{message}")
+
+
+def _split(
+  rng: np.random.Generator, shape: _Shape, name: str, size: int, taken: np.ndarray
+) -> tuple[Expressions, np.ndarray]:
+  """`size` trees whose fingerprints are not among `taken`, and `taken` with theirs."""
+  parts: list[dict[str, np.ndarray]] = []
+  missing, idle = size, 0
+  while missing and idle < _ROUNDS:
+    trees = _trees(rng, shape)
+    prints = _fingerprints(trees["tokens"])
+    _, first = np.unique(prints, return_index=True)
+    new = np.sort(first[~np.isin(prints[first], taken)])[:missing]
+    parts.append({field: array[new] for field, array in trees.items()})
+    taken = np.concatenate([taken, prints[new]])
+    missing -= len(new)
+    idle = 0 if len(new) else idle + 1
+  if missing:
+    raise ValueError(
+      f"--config.data.{name}={size} is more than there are different trees of {shape.shortest} to {shape.length} "
+      "tokens; give fewer, or a larger length, depth or number of arguments"
+    )
+  return Expressions({field: np.concatenate([part[field] for part in parts]) for field in parts[0]}), taken
+
+
+def _fingerprints(tokens: np.ndarray) -> np.ndarray:
+  """64 bits a row: equal rows have equal ones, and two different rows that collide only cost one example."""
+  factors = 2 * np.random.default_rng(0).integers(1 << 63, size=tokens.shape[1], dtype=np.uint64) + 1
+  prints = np.zeros(len(tokens), np.uint64)
+  for column, factor in enumerate(factors):
+    prints += tokens[:, column].astype(np.uint64) * factor
+  return prints
+
+
+@dataclasses.dataclass
+class _Level:
+  """The nodes of one depth in all trees: those of one parent together, parents in order."""
+
+  root: Any  # tree of each node
+  kind: Any  # token id: a digit or an operator
+  nested: Any  # indices of the operators
+  arguments: Any  # of each operator
+  size: Any = None  # tokens of the subtree
+  value: Any = None  # of the subtree
+  place: Any = None  # of the first token in its tree
+
+  @property
+  def starts(self) -> np.ndarray:
+    """Where each operator's arguments begin in the next level."""
+    return np.cumsum(self.arguments) - self.arguments
+
+
+def _trees(rng: np.random.Generator, shape: _Shape) -> dict[str, np.ndarray]:
+  levels = list(_grow(rng, shape))
+  _fold(levels)
+  top = levels[0]
+  kept = np.flatnonzero((top.size >= shape.shortest) & (top.size <= shape.length))
+  row = np.full(_ROOTS, -1)
+  row[kept] = np.arange(len(kept))
+  tokens = np.zeros((len(kept), shape.length), np.uint8)
+  top.place = np.zeros(_ROOTS, np.int64)
+  for level, below in zip(levels, [*levels[1:], None], strict=True):
+    inside = np.flatnonzero(row[level.root] >= 0)
+    tokens[row[level.root[inside]], level.place[inside]] = level.kind[inside]
+    closing = level.nested[row[level.root[level.nested]] >= 0]
+    tokens[row[level.root[closing]], level.place[closing] + level.size[closing] - 1] = CLOSE
+    if below is not None:
+      before = np.cumsum(below.size) - below.size
+      below.place = 1 + before + np.repeat(level.place[level.nested] - before[level.starts], level.arguments)
+  return {"tokens": tokens, "length": top.size[kept].astype(np.int32), "label": top.value[kept].astype(np.int32)}
+
+
+def _grow(rng: np.random.Generator, shape: _Shape) -> Iterator[_Level]:
+  root, tokens = np.arange(_ROOTS), np.zeros(_ROOTS, np.int64)
+  for depth in range(1, shape.depth + 1):
+    is_nested = rng.random(len(root)) < NESTED if depth > 1 else np.ones(len(root), bool)
+    is_nested &= depth < shape.depth
+    tokens += np.bincount(root, weights=1 + is_nested, minlength=_ROOTS).astype(np.int64)
+    nested = np.flatnonzero(is_nested & (tokens[root] <= shape.length))
+    kind = rng.integers(DIGIT, OPERATOR, len(root))
+    kind[is_nested] = rng.integers(OPERATOR, CLOSE, is_nested.sum())
+    arguments = rng.integers(2, shape.arguments + 1, len(nested))
+    yield _Level(root, kind, nested, arguments, size=1 + is_nested, value=kind - DIGIT)
+    if not len(nested):
+      return
+    root = np.repeat(root[nested], arguments)
+
+
+def _fold(levels: list[_Level]) -> None:
+  """Sizes and values from the leaves up; trees that stopped growing keep a size beyond the longest."""
+  for level, below in zip(levels[-2::-1], levels[:0:-1], strict=True):
+    starts, nested = level.starts, level.nested
+    level.size[nested] += np.add.reduceat(below.size, starts)
+    values = below.value
+    segment = np.repeat(np.arange(len(nested)), level.arguments)
+    ordered = values[np.lexsort((values, segment))]
+    middle = ordered[starts + (level.arguments - 1) // 2] + ordered[starts + level.arguments // 2]
+    results = (
+      ordered[starts],
+      ordered[starts + level.arguments - 1],
+      middle // 2,
+      np.add.reduceat(values, starts) % 10,
+    )
+    level.value[nested] = np.choose(level.kind[nested] - OPERATOR, results)

@@ -1,0 +1,114 @@
+"""Rows of two texts from documents, by the procedure of BERT that `masked` describes."""
+
+import bisect
+import dataclasses
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from attention_lab.data.tokenizer import Tokenizer
+
+FRAME = 3  # class and two separators
+SHORTEST = FRAME + 2  # a row with a token of each text
+SHORT = 0.1  # of the documents aim at a random length
+ENDS = (".", "!", "?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """At least one token, and where sentences begin and the last one ends."""
+
+  tokens: Int[np.ndarray, "N"]
+  bounds: list[int]  # 0, …, N
+
+
+class Run(NamedTuple):
+  """Tokens start … stop − 1 of a document."""
+
+  document: int
+  start: int
+  stop: int
+
+
+def documents(texts: Sequence[str], tokenizer: Tokenizer) -> list[Document]:
+  """The texts that have a token, cut into sentences: the last of one or more tokens that end with ENDS is its last."""
+  ends = np.array([tokenizer.decode(np.array([i])).rstrip().endswith(ENDS) for i in range(tokenizer.vocabulary)])
+  found = []
+  for tokens in tokenizer.encode_batch(texts):
+    if len(tokens):
+      last = ends[tokens]
+      last[:-1] &= ~last[1:]
+      last[-1] = True
+      found.append(Document(tokens, [0, *(np.flatnonzero(last) + 1).tolist()]))
+  return found
+
+
+def make(found: Sequence[Document], length: int, frame: tuple[int, int], random: Random) -> dict[str, np.ndarray]:
+  """The arrays `tokens`, `types`, `length` and `next` of all pairs; frame: the ids of class and separator.
+
+  Needs two documents or more, and a length of SHORTEST or more.
+  """
+  rows = [row for number in range(len(found)) for row in _rows(found, number, length - FRAME, random)]
+  tokens = np.zeros((len(rows), length), np.int32)
+  types, sizes = np.zeros_like(tokens), np.zeros((len(rows), 2), np.int32)
+  for n, (first, second, _) in enumerate(rows):
+    a, b = first.stop - first.start, second.stop - second.start
+    tokens[n, 0], tokens[n, a + 1], tokens[n, a + b + 2] = frame[0], frame[1], frame[1]
+    tokens[n, 1 : a + 1] = found[first.document].tokens[first.start : first.stop]
+    tokens[n, a + 2 : a + b + 2] = found[second.document].tokens[second.start : second.stop]
+    types[n, a + 2 : a + b + 3] = 1
+    sizes[n] = a, b
+  follows = np.array([row[2] for row in rows], np.int32)
+  return {"tokens": tokens, "types": types, "length": sizes.sum(axis=1, dtype=np.int32) + FRAME, "next": follows}
+
+
+def _rows(found: Sequence[Document], number: int, room: int, random: Random) -> Iterator[tuple[Run, Run, bool]]:
+  """The pairs whose first text is this document's, and whether the second follows it."""
+  bounds, first = found[number].bounds, 0
+  aim = _between(2, room, random) if random.random() < SHORT else room
+  while first < len(bounds) - 1:
+    last = _filled(bounds, first, aim)
+    middle = _between(first + 1, last - 1, random) if last - first > 1 else last
+    text = Run(number, bounds[first], bounds[middle])
+    follows = middle < last and random.random() >= 0.5
+    if follows:
+      second, first = Run(number, bounds[middle], bounds[last]), last
+    else:
+      second, first = _other(found, number, aim - (text.stop - text.start), random), middle
+    yield *_cut(text, second, room, random), follows
+
+
+def _filled(bounds: list[int], first: int, size: int) -> int:
+  """Where the fewest sentences from `first` on end that have `size` tokens, at least one; or the last one."""
+  return min(bisect.bisect_left(bounds, bounds[first] + size, first + 1), len(bounds) - 1)
+
+
+def _other(found: Sequence[Document], number: int, size: int, random: Random) -> Run:
+  """Sentences of another document, from a random one on."""
+  other = _between(0, len(found) - 2, random)
+  other += other >= number
+  bounds = found[other].bounds
+  first = _between(0, len(bounds) - 2, random)
+  return Run(other, bounds[first], bounds[_filled(bounds, first, size)])
+
+
+def _cut(first: Run, second: Run, room: int, random: Random) -> tuple[Run, Run]:
+  """Token by token from the longer, at a random end of it, until both fit; all at once."""
+  a, b = first.stop - first.start, second.stop - second.start
+  if a + b <= room:
+    return first, second
+  kept = min(b, room // 2) if b <= a else room - min(a, room - room // 2)
+  return _shortened(first, room - kept, random), _shortened(second, kept, random)
+
+
+def _shortened(run: Run, size: int, random: Random) -> Run:
+  start = run.start + random.getrandbits(run.stop - run.start - size).bit_count()
+  return Run(run.document, start, start + size)
+
+
+def _between(low: int, high: int, random: Random) -> int:
+  """One of low … high; from `random()` alone, which every version of Python draws alike."""
+  return low + int(random.random() * (high - low + 1))

@@ -1,0 +1,54 @@
+"""Bag of words: the mean of the tokens' vectors and one linear map, which see no order.
+
+Joulin et al. 2017 (https://arxiv.org/abs/1607.01759, section 2), without their hashed word pairs.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from attention_lab.models import dimensions, keys
+from attention_lab.models.baselines import check
+from attention_lab.models.classifier import ClassifierConfig
+from attention_lab.models.codes import Table
+from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.layers import Linear, Output, drop
+from attention_lab.models.pooling import mean
+
+
+class BagOfWords(nnx.Module):
+  """Logits over C classes from the mean of the valid tokens. Of the config it reads what every baseline does."""
+
+  def __init__(
+    self,
+    config: ClassifierConfig,
+    vocabulary: int,
+    max_len: int,
+    classes: int,
+    *,
+    key: PRNGKeyArray,
+    mesh: Mesh | None = None,
+  ):
+    del mesh
+    check(config, "bag_of_words", {"types"})
+    self.max_len, self.dropout, self.dtype = max_len, config.dropout, dimensions.dtype(config)
+    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
+    self.types = Table(config.types, config.width, key=keys.child(key, "types")) if config.types else None
+    self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
+
+  def __call__(
+    self,
+    tokens: Int[Array, "B T"],
+    *,
+    valid: Bool[Array, "B T"] | None = None,
+    types: Int[Array, "B T"] | None = None,
+    key: PRNGKeyArray | None = None,
+  ) -> Output:
+    """Logits `B C` in float32. valid: False on padding, which does not count. types: below `config.types`."""
+    pooled = drop(
+      mean(embedded(self.tokens, self.types, tokens, types, self.dtype), valid),
+      self.dropout,
+      keys.child(key, "dropout"),
+    )
+    return Output(self.head(pooled, jnp.float32), {}, {})

@@ -1,0 +1,1 @@
+"""What tasks have in common; no task itself."""

@@ -1,0 +1,120 @@
+"""Tasks that name the class of a sequence of tokens: which model, what it may read, batches by length.
+
+Batches: tokens int32 [B, T], length int32 [B] (those that are valid), label int32 [B], optional types int32 [B, T].
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
+
+from attention_lab import config as configs
+from attention_lab.data import buckets, contents, folds
+from attention_lab.data.labelled import Reading
+from attention_lab.data.source import Source, Split, digest
+from attention_lab.models import classifiers, inspection
+from attention_lab.models.classifier import MASKS, ClassifierConfig
+from attention_lab.models.functional import functional
+from attention_lab.models.layers import Output
+from attention_lab.tasks.base import Batch, Task, check
+from attention_lab.tasks.parts import classification
+
+
+@dataclasses.dataclass
+class ModelConfig(ClassifierConfig):
+  heads: int = 4  # N, query heads
+  dropout: float = 0.1  # rate in [0, 1), on embeddings and on both residual branches
+
+
+@dataclasses.dataclass
+class DataConfig(configs.DataConfig):
+  length: int = 128  # T, tokens per example; longer ones are cut, and counted
+  tokenizer: str = "wordpiece"  # byte, char, word, bpe or wordpiece, trained on the train split
+  vocabulary: int = 8000  # ids of the tokenizer, at most
+  buckets: bool = True  # batches of examples of similar length, one program for each of a few widths
+
+
+def reading(data: Any) -> Reading:
+  """What `data` says about reading texts."""
+  names = [field.name for field in dataclasses.fields(Reading) if hasattr(data, field.name)]
+  return Reading(**{name: getattr(data, name) for name in names})
+
+
+def positions(config: ClassifierConfig, task: str) -> str:
+  """What the codes of positions come to, "none" for a baseline; refuses a model that cannot be, before data is read."""
+  attends = config.architecture in MASKS
+  codes = check(config, task, causal=config.architecture == "decoder") if attends else "none"
+  smallest = functional(lambda key: classifiers.build(config, 2, 2, 2, key=key))
+  jax.eval_shape(smallest.init, jax.random.key(0))
+  return codes
+
+
+def task(name: str, config: configs.Config, source: Source, codes: str, *, mesh: Mesh | None = None) -> Task:
+  """The task `name` on `source`, folded before, whose facts have vocabulary, length, classes, names and chance."""
+  facts, model = source.facts, config.model
+  T = facts["length"]
+
+  def build(key: PRNGKeyArray) -> Any:
+    return classifiers.build(model, facts["vocabulary"], T, facts["classes"], key=key, mesh=mesh)
+
+  own = functional(build)
+  inspected = lambda params, batch: inspection.inspect(
+    own, params, lambda module: forward(module, inspection.shortened(batch), None)
+  )
+  return Task(
+    name=name,
+    source=bucketed(source) if getattr(config.data, "buckets", False) else source,
+    model=own,
+    **classification.functions(own, forward, source),
+    primary="accuracy",
+    higher_is_better=True,
+    tokens_per_example=T,
+    chance=facts["chance"],
+    positions=codes,
+    inspect=inspected if model.architecture in MASKS else None,
+  )
+
+
+def forward(module: Any, batch: Batch, key: PRNGKeyArray | None) -> Output:
+  """Logits `B C` of the valid tokens."""
+  tokens = batch["tokens"]
+  valid = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None] < batch["length"][:, None]
+  return module(tokens, valid=valid, types=batch.get("types"), key=key)
+
+
+def bucketed(source: Source) -> Source:
+  """The source with every split grouped by the valid tokens of its examples."""
+  widths = buckets.widths(source.facts["length"])
+  return dataclasses.replace(source, splits={name: _grouped(split, widths) for name, split in source.splits.items()})
+
+
+def limited(source: Source, limit: int) -> Source:
+  """The source with at most `limit` examples of train, the same ones whatever their order; 0 = all of them.
+
+  Raises ValueError for a negative limit, and where one class is left.
+  """
+  if limit < 0:
+    raise ValueError(f"--config.data.limit={limit} is negative; give examples of train, or 0 for all")
+  train = source.splits["train"]
+  if not limit or limit >= len(train):
+    return source
+  found = contents.read(train)
+  kept = np.sort(np.lexsort((found.whole, found.inputs))[:limit])
+  part = folds.View([train], kept)
+  arrays, names = part[np.arange(limit)], source.facts["names"]
+  if len(np.unique(arrays["label"])) < 2:
+    raise ValueError(f"--config.data.limit={limit} leaves one class in train; give more examples, or 0 for all")
+  counts = dict(zip(names, np.bincount(arrays["label"], minlength=len(names)).tolist(), strict=True))
+  facts = {name: dict(source.facts[name]) | {"train": new} for name, new in (("sizes", limit), ("counts", counts))}
+  splits, digests = dict(source.splits) | {"train": part}, dict(source.digests) | {"train": digest(arrays)}
+  return dataclasses.replace(source, splits=splits, facts=dict(source.facts) | facts, digests=digests)
+
+
+def _grouped(split: Split, widths: tuple[int, ...]) -> buckets.Bucketed:
+  batch = split[np.arange(len(split))]
+  cut = [name for name in ("tokens", "types") if name in batch]
+  return buckets.Bucketed(split, batch["length"], widths, cut)

@@ -1,0 +1,107 @@
+"""Answer a question: by one of the answers seen (bAbI, judged by accuracy), or by a span of the context.
+
+Batches of bAbI: those of `parts.sequences` with types, a sentence's number counted back from the question, and group
+int32 [B], the task. Batches of spans: tokens and types int32 [B, T], length, start, end and example int32 [B].
+"""
+
+import dataclasses
+
+import numpy as np
+from jax.sharding import Mesh
+
+from attention_lab import config as configs
+from attention_lab.data import babi, prepared
+from attention_lab.data.source import Source
+from attention_lab.tasks.base import Judgement, Task
+from attention_lab.tasks.parts import classification, segments, sequences, span_answers
+
+NAME = "question_answering"
+NAMES = ("babi", "squad", "xquad/en")  # others of TFDS are read by their features
+SOLVED = 0.95  # accuracy from which a task of bAbI counts as solved (Weston et al. 2015)
+
+
+@dataclasses.dataclass
+class ModelConfig(sequences.ModelConfig):
+  layers: int = 3  # L
+  width: int = 128  # D, the model width
+  types: int = 0  # kinds of segments; 0 = as the data have: 64 of bAbI (question, sentences by age), 2 of spans
+
+
+@dataclasses.dataclass
+class DataConfig(sequences.DataConfig):
+  name: str = ""  # babi (the default), squad, xquad/en, or any dataset of TFDS with question, context and answers
+  path: str = ""  # stays empty: questions are read from `dir`
+  task: int = 0  # of bAbI: 1 to 20, or 0 for all jointly
+  length: int = 256  # T, tokens per example; a story loses its oldest sentences, a context is cut into windows
+  tokenizer: str = ""  # of spans: byte, char, word, bpe or wordpiece; "" = wordpiece; bAbI is read by words
+  vocabulary: int = 0  # of spans: ids of the tokenizer, at most; 0 = 8000
+
+
+@dataclasses.dataclass
+class OptimizerConfig(configs.OptimizerConfig):
+  learning_rate: float = 1e-3  # peak, reached after the warm-up
+
+
+@dataclasses.dataclass
+class Config(configs.Config):
+  steps: int = 6000  # optimizer steps
+  batch: int = 64  # examples per step, over all devices
+  pretrained: str = ""  # of spans: workdir of a masked_language_modeling run whose parameters are taken over
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+
+
+def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+  """The task on `config.data`; the tokenizer of spans is kept in `workdir`.
+
+  Both loaders cut the folds that `config.data` asks for, by stories and by articles. Raises ValueError for what does
+  not fit, naming the flag, and Refused for a variant that the model cannot use.
+  """
+  return (stories if config.data.name in ("", "babi") else spans)(config, workdir, mesh)
+
+
+def stories(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+  """The tasks of bAbI: the answer is a class. Nothing is kept in `workdir`."""
+  del workdir
+  _idle(config, ("data.tokenizer", "data.vocabulary", "pretrained"), "bAbI, whose words are a vocabulary of its own")
+  codes = sequences.positions(config.model, NAME)
+  source = babi.load(config.data, config.data.task)
+  settings = dataclasses.replace(config, model=segments.typed(config.model, source.facts, "bAbI"))
+  task = sequences.task(NAME, settings, source, codes, mesh=mesh)
+  return dataclasses.replace(task, judge=lambda predictions, split: judge(source, predictions, split))
+
+
+def spans(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+  """Questions whose answers are spans of their contexts, by two pointers on an encoder."""
+  data = config.data
+  _idle(config, ("data.task",), "spans, which are one task")
+  settings = dataclasses.replace(config, model=segments.typed(config.model, span_answers.FACTS, "a row of spans"))
+  codes = span_answers.positions(settings.model, NAME)
+  if not data.path:
+    prepared.check(data.name, data.dir, NAMES)
+  read = dataclasses.replace(data, tokenizer=data.tokenizer or "wordpiece", vocabulary=data.vocabulary or 8000)
+  source = span_answers.load(read, workdir, config.pretrained)
+  return span_answers.task(NAME, settings, source, codes, mesh=mesh)
+
+
+def judge(source: Source, predictions: dict[str, np.ndarray], split: str) -> Judgement:
+  """How many tasks of bAbI are solved, the error of each, and the wrong answers with their task."""
+  groups = source.splits[split].arrays["group"]
+  right = predictions["probabilities"].argmax(-1) == predictions["label"]
+  rows, solved = {}, 0
+  for number in np.unique(groups).tolist():
+    own = right[groups == number]
+    rows[babi.TASKS[number - 1]] = {"task": number, "examples": len(own), "error": float(1 - own.mean())}
+    solved += bool(own.mean() >= SOLVED)
+  wrong = classification.judge(source, predictions, split).errors
+  errors = [row | {"task": babi.TASKS[groups[row["index"]] - 1]} for row in wrong]
+  return Judgement({"tasks_solved": float(solved)}, {"error_by_task": rows}, errors)
+
+
+def _idle(config: Config, names: tuple[str, ...], what: str) -> None:
+  """Raises ValueError for a setting that is given and means nothing here."""
+  given, default = configs.flatten(config), configs.flatten(Config())
+  for name in (f"config.{name}" for name in names):
+    if given[name] != default[name]:
+      raise ValueError(f"--{name}={given[name]} means nothing to {what}; leave it out")

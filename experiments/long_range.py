@@ -1,0 +1,29 @@
+r"""Long sequences: trains an encoder, a decoder or a baseline on ListOps, bytes, pixels or pairs of passages.
+
+On a laptop, ListOps of 128 to 512 tokens, which is generated:
+  python -m experiments.long_range --workdir=runs/listops
+One GPU, ListOps of the published length:
+  python -m experiments.long_range --config.data.length=1999 --config.data.shortest=501 --config.model.layers=6 \
+    --config.model.width=512 --config.model.heads=8 --config.model.dtype=bfloat16 --config.steps=5000 \
+    --workdir=runs/listops
+A pod, bytes of reviews with linear attention, the same command on every host:
+  python -m experiments.long_range --coordinator=auto --config.data.name=imdb_bytes --config.data.length=4096 \
+    --attention=linear --config.batch=512 --workdir=/shared/runs/bytes
+"""
+
+from absl import flags
+
+from attention_lab import cli
+from attention_lab.tasks import long_range
+from experiments import training
+
+CONFIG = cli.define_config(long_range.Config())
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
+
+
+def main() -> None:
+  training.run(long_range, CONFIG.value, WORKDIR.value)
+
+
+if __name__ == "__main__":
+  cli.run(main, CONFIG)

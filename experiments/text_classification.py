@@ -1,0 +1,28 @@
+r"""Text classification: trains an encoder, a decoder or a baseline to name the class of a text.
+
+On a laptop:
+  python -m experiments.text_classification --config.data.name=sst2 --config.data.dir=DIR --workdir=runs/sst2
+One GPU, files of one's own with columns text and label:
+  python -m experiments.text_classification --config.data.path=reviews.csv --config.model.width=512 \
+    --config.model.layers=6 --config.model.dtype=bfloat16 --config.batch=256 --workdir=runs/reviews
+A pod, the same command on every host:
+  python -m experiments.text_classification --coordinator=auto --config.data.name=imdb_reviews \
+    --config.data.length=1024 --config.batch=1024 --workdir=/shared/runs/imdb
+"""
+
+from absl import flags
+
+from attention_lab import cli
+from attention_lab.tasks import text_classification
+from experiments import training
+
+CONFIG = cli.define_config(text_classification.Config())
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
+
+
+def main() -> None:
+  training.run(text_classification, CONFIG.value, WORKDIR.value)
+
+
+if __name__ == "__main__":
+  cli.run(main, CONFIG)

@@ -1,0 +1,44 @@
+"""Rows that change the model beside the variant."""
+
+import pytest
+
+from attention_lab.attention import Refused
+from attention_lab.compare import grid, ledger, rows, run
+from attention_lab.mesh import make_mesh
+from attention_lab.tasks import recall, text_classification
+
+
+def test_a_row_has_one_way_to_be_written():
+  written = rows.canonical("additive @ pooling = attention,architecture=bilstm")
+  assert written == "additive@architecture=bilstm,pooling=attention"
+  assert rows.canonical("softmax(scale=None)") == "softmax"
+  assert rows.split("softmax@stages=2,2,block=cbam") == ("softmax", {"stages": "2,2", "block": "cbam"})
+
+
+@pytest.mark.parametrize("text", ["softmax@cnn", "softmax@=cnn", "softmax@width=8,width=9", "softmax@attention=linear"])
+def test_a_malformed_row_is_refused(text):
+  with pytest.raises(ValueError, match=r"row '.*'"):
+    rows.canonical(text)
+
+
+def test_a_row_changes_its_own_model_and_nothing_else():
+  config, other = text_classification.Config(), text_classification.Config()
+  rows.apply(config, "bilinear@architecture=lstm,dropout=0.5")
+  assert (config.model.attention, config.model.architecture, config.model.dropout) == ("bilinear", "lstm", 0.5)
+  config.model = other.model
+  assert config == other
+
+
+def test_a_field_that_the_task_lacks_is_a_refused_row(tmp_path):
+  comparison = run.plan(
+    "recall", "softmax@architecture=lstm;softmax", 1, 2, ["--config.data.train=64", "--config.batch=8"]
+  )
+  with pytest.raises(Refused, match=r"config\.model\.architecture is no field of this task's model"):
+    rows.apply(recall.Config(), "softmax@architecture=lstm")
+  mesh = make_mesh(next(iter(comparison.tasks.values())).mesh)
+  run.execute(comparison, tmp_path, mesh, lambda line: None)
+  held = {row["attention"]: row for row in ledger.read(tmp_path / run.RESULTS).rows}
+  assert held["softmax@architecture=lstm"]["status"] == "refused"
+  assert held["softmax"]["status"] == "done"
+  assert len({row["config_digest"] for row in held.values()}) == 1
+  assert [cell.attention for cell in grid.read(tmp_path)] == ["softmax@architecture=lstm", "softmax"]

@@ -1,0 +1,103 @@
+import pytest
+
+from attention_lab.config import DataConfig
+from attention_lab.data.labelled_files import read
+from attention_lab.data.labelled_sets import labelled
+
+ROWS = "".join(f"text {i} of all,{['no', 'yes'][i % 2]}\n" for i in range(40))
+
+
+def write(folder, name, text):
+  path = folder / name
+  path.write_bytes(text if isinstance(text, bytes) else text.encode())
+  return str(path)
+
+
+def test_the_three_formats_hold_the_same_rows(tmp_path):
+  csv = read(write(tmp_path, "a.csv", '\ufefftext,label\r\n"one, ""two""\nlines",yes\r\n\r\nthree,no\r\n'))
+  assert csv[""].texts == ['one, "two"\nlines', "three"]
+  tsv = read(write(tmp_path, "a.tsv", 'label\tsentence\nyes\t"one, two\nno\tthree\n'))
+  assert tsv[""].texts == ['"one, two', "three"]
+  lines = read(write(tmp_path, "a.jsonl", '{"text": "one", "label": "yes"}\n\n{"label": "no", "text": "a\\u2028b"}\n'))
+  assert lines[""].texts == ["one", "a\u2028b"]
+  assert csv[""].labels == tsv[""].labels == lines[""].labels == ["yes", "no"]
+
+
+def test_columns_are_taken_by_name(tmp_path):
+  path = write(tmp_path, "a.csv", "body,mood,text\nwords,3,other\n")
+  assert read(path, "body", "mood")[""].texts == ["words"]
+  with pytest.raises(
+    ValueError, match=r"text_column=bdy is no column of .*a\.csv, did you mean 'body'\?; choices: body"
+  ):
+    read(path, "bdy", "mood")
+  with pytest.raises(ValueError, match=r"label_column is not given, and label is no column of .*; choices: body, mood"):
+    read(path)
+
+
+def test_one_file_is_cut_by_content_and_numbers_are_ordered_as_numbers(tmp_path):
+  rows = "".join(f"text {i} of all,{[10, 9, -1][i % 3]}\n" for i in range(90))
+  found = labelled(DataConfig(path=write(tmp_path, "a.csv", f"text,label\n{rows}")))
+  assert found.classes == ["-1", "9", "10"]
+  assert {split: len(part.texts) for split, part in found.splits.items()} == {"train": 72, "validation": 9, "test": 9}
+  again = "".join(reversed(rows.splitlines(keepends=True)))
+  other = labelled(DataConfig(path=write(tmp_path, "b.csv", f"text,label\n{again}")))
+  for split, part in found.splits.items():
+    assert set(part.texts) == set(other.splits[split].texts)
+
+
+def test_a_folder_gives_its_splits_and_train_what_is_missing(tmp_path):
+  write(tmp_path, "train.csv", f"text,label\n{ROWS}")
+  write(tmp_path, "test.tsv", "text\tlabel\nnew\tno\n")
+  write(tmp_path, "notes.csv", "anything")
+  found = labelled(DataConfig(path=str(tmp_path)))
+  assert found.splits["test"].texts == ["new"]
+  assert {split: len(part.texts) for split, part in found.splits.items()} == {"train": 36, "validation": 4, "test": 1}
+  assert found.origin["validation"] == "a tenth of train, by content"
+
+
+def test_labels_that_train_does_not_have_are_refused(tmp_path):
+  write(tmp_path, "train.csv", f"text,label\n{ROWS}")
+  write(tmp_path, "test.csv", "text,label\nnew,maybe\n")
+  with pytest.raises(ValueError, match="label maybe of test is not in train"):
+    labelled(DataConfig(path=str(tmp_path)))
+
+
+def test_fewer_than_two_classes_or_too_few_texts_are_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"one\.csv has 1 classes in train; give texts of two or more"):
+    labelled(DataConfig(path=write(tmp_path, "one.csv", "text,label\n" + "".join(f"{i},no\n" for i in range(20)))))
+  with pytest.raises(ValueError, match=r"few\.csv: the (validation|test) split is empty"):
+    labelled(DataConfig(path=write(tmp_path, "few.csv", "text,label\na,no\nb,yes\n")))
+
+
+@pytest.mark.parametrize(
+  "name, content, message",
+  [
+    ("a.csv", "text,label\none,yes\ntwo,\n", "line 3 has no label in label"),
+    ("a.csv", "text,label\none,yes\ntwo\n", "line 3 has 1 fields, but the header has 2"),
+    ("a.csv", 'text,label\n"one,yes\n', "line 2 cannot be read"),
+    ("a.csv", "text,label\n", "has no rows below its header"),
+    ("a.csv", "", "is empty"),
+    ("a.csv", b"text,label\n\xff\xfe,yes\n", "is not UTF-8 at byte 11"),
+    ("a.jsonl", '{"text": "one", "label": 1}\n{"text": "two"}\n', "line 2 has no label in label"),
+    ("a.jsonl", '{"text": "one", "label": 1}\n{"text": "two", "label": 0.5}\n', "line 2 has a float as label"),
+    ("a.jsonl", '{"text": 3, "label": 1}\n', "line 1 has no text in text"),
+    ("a.jsonl", '{"text": "one", "label": 1}\n{"text": \n', "line 2 is not JSON"),
+    ("a.jsonl", "[1, 2]\n", "line 1 is no JSON object"),
+    ("a.txt", "text", r"is no table of texts; give a file of \.csv, \.tsv, \.jsonl"),
+  ],
+)
+def test_a_file_that_cannot_be_read_is_refused_by_line(tmp_path, name, content, message):
+  with pytest.raises(ValueError, match=rf"--config\.data\.path.*{message}") as caught:
+    read(write(tmp_path, name, content))
+  assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_train_or_with_two_of_a_split_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"--config\.data\.path=.*nowhere\.csv cannot be read .*No such file"):
+    read(str(tmp_path / "nowhere.csv"))
+  write(tmp_path, "test.csv", "text,label\na,b\n")
+  with pytest.raises(ValueError, match="has no file train"):
+    read(str(tmp_path))
+  write(tmp_path, "test.tsv", "text\tlabel\na\tb\n")
+  with pytest.raises(ValueError, match=r"has both test\.csv and test\.tsv"):
+    read(str(tmp_path))

@@ -1,0 +1,77 @@
+"""The flags that the training binaries share."""
+
+import dataclasses
+import json
+import re
+import types
+
+import numpy as np
+import pytest
+
+from attention_lab.data.folds import fold
+from attention_lab.data.source import Arrays
+from attention_lab.tasks import recall
+from experiments import training
+
+
+def small(**data):
+  config = recall.Config(steps=12, batch=8)
+  config.mesh.data = 1
+  config.model = dataclasses.replace(config.model, width=16, layers=1)
+  config.data = dataclasses.replace(config.data, train=64, validation=8, test=8, **data)
+  return config
+
+
+class Unread(Arrays):
+  def __getitem__(self, indices):
+    raise AssertionError("the test split is not for cross-validation")
+
+
+def folding(test=Arrays):
+  """The recall task, with its data cut into folds and a test split of this class."""
+
+  def build(config, workdir, mesh=None):
+    task = recall.build(config, workdir, mesh)
+    source = fold(task.source, config.data.folds, config.data.fold)
+    splits = {**source.splits, "test": test(source.splits["test"].arrays)}
+    return dataclasses.replace(task, source=dataclasses.replace(source, splits=splits))
+
+  return types.SimpleNamespace(NAME="recall", build=build)
+
+
+def test_every_fold_is_trained_in_its_folder_and_the_test_split_is_not_read(tmp_path, capsys):
+  training.cross_validate(folding(Unread), small(folds=2), str(tmp_path))
+  lines = capsys.readouterr().out.splitlines()
+  values = [json.loads((tmp_path / f"fold_{i}" / "final.json").read_text())[0]["metrics"] for i in (0, 1)]
+  assert [set(metrics) for metrics in values] == [{"validation"}] * 2
+  accuracies = [metrics["validation"]["accuracy"] for metrics in values]
+  assert lines[-1].startswith(f"2 folds: validation accuracy {np.mean(accuracies):.4f} ± ")
+  half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2  # Student's t with one degree of freedom
+  assert float(re.search(r"± ([\d.]+) \(95 %", lines[-1]).group(1)) == pytest.approx(half, abs=1e-3)
+  folders = [json.loads((tmp_path / f"fold_{i}" / "config.json").read_text())["config"]["data"] for i in (0, 1)]
+  assert [data["fold"] for data in folders] == [0, 1]
+  training.train(folding(), small(folds=2), str(tmp_path / "fold_0"))
+  assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("test: ")]
+
+
+@pytest.mark.parametrize("data", [{}, {"folds": 3, "fold": 1}])
+def test_a_cross_validation_without_folds_or_of_one_fold_is_refused(data, tmp_path):
+  with pytest.raises(ValueError, match="--cross_validate trains all folds"):
+    training.cross_validate(recall, small(**data), str(tmp_path))
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_data_are_reported_without_training(run, tmp_path):
+  words = ["--config.data.train=64", "--config.data.validation=8", "--config.data.test=8", "--workdir=w"]
+  done = run("recall", "--data_report", *words)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert "Lengths" in done.stdout
+  assert not (tmp_path / "w").exists()
+  both = run("recall", "--data_report", "--cross_validate")
+  assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+  assert "give one of them" in both.stderr
+
+
+def test_the_help_lists_the_flags_that_binaries_share(run):
+  shown = run("recall", "--help").stdout
+  assert all(f"--{name}=" in shown for name in ("data_report", "cross_validate", "workdir"))
