@@ -1,0 +1,176 @@
+"""The columns of `experiments.matrix`: each architecture of the binaries, tiny, with its task's loss and one batch.
+
+Sizes: width 16 in 2 heads (the residual network's first stage 8), texts of 12 tokens of which the second is shorter,
+images of 8×8 pixels in patches of 2×2. A variant on a grid takes the image's, where it can: its own is left out.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from attention_lab.attention.base import Attention
+from attention_lab.attention.mask import Mask
+from attention_lab.attention.positions import Positions
+from attention_lab.attention.primitives.grid import OnGrid
+from attention_lab.config import ModelConfig
+from attention_lab.models import classifiers, dimensions, vision, vocabulary
+from attention_lab.models.bert import Bert
+from attention_lab.models.classifier import ClassifierConfig
+from attention_lab.models.functional import Functional, Params, functional
+from attention_lab.models.language_model import TransformerLM
+from attention_lab.models.vision_transformer import VisionConfig
+from attention_lab.tasks import image_classification, language_modeling, masked_language_modeling
+from attention_lab.tasks.base import Batch, objective
+from attention_lab.tasks.parts import classification, sequences
+from attention_lab.train.matrix import Architecture, Lack
+
+WORDS, LENGTH, CLASSES, IMAGE, PATCH = 24, 12, 3, (8, 8, 1), 2
+SPECIAL = {"end_of_text": 0, "class": 1, "separator": 2, "mask": 3, "unknown": 4}
+SMALL = {"layers": 1, "width": 16, "heads": 2}
+REGISTERS = 2
+PLAIN = Positions(grid=(2, 2))  # what an image says about where its tokens stand
+
+CAUSAL = Lack("no causal mask", "'causal'")
+PREFIX = Lack("no prefix mask", "'prefix'")
+ONE_WAY = Lack("causal by construction", "causal by construction")
+CROSS = Lack("no cross-attention", "cross-attention")
+GRID = Lack("no grid of rows and columns", "grid")
+
+
+def _text() -> Batch:
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(5, WORDS, (2, LENGTH)).astype(np.int32)
+  tokens[1, 7:] = 0
+  types = np.arange(LENGTH)[None] >= np.array([[6], [4]])
+  numbers = {"length": [12, 7], "label": [0, 2], "next": [1, 0]}
+  batch = {"tokens": tokens, "types": types} | numbers
+  return {name: jnp.asarray(values, jnp.int32) for name, values in batch.items()}
+
+
+def _classified() -> Batch:
+  return {name: values for name, values in _text().items() if name in ("tokens", "length", "label")}
+
+
+def _running() -> Batch:
+  """Texts that go on: one token more than the model reads, and how many of them are the prefix."""
+  tokens = np.random.default_rng(0).integers(0, WORDS, (2, LENGTH + 1))
+  return {"tokens": jnp.asarray(tokens, jnp.int32), "prefix": jnp.asarray([3, 6], jnp.int32)}
+
+
+def _images() -> Batch:
+  pixels = np.random.default_rng(0).uniform(size=(2, *IMAGE))
+  return {"image": jnp.asarray(pixels, jnp.float32), "label": jnp.asarray([0, 2], jnp.int32)}
+
+
+def _language_model(attention: str) -> Functional:
+  config = ModelConfig(attention=attention, **SMALL)
+  return functional(lambda key: TransformerLM(config, WORDS, LENGTH, key=key))
+
+
+def _bert(attention: str) -> Functional:
+  config = ModelConfig(attention=attention, **SMALL)
+  return functional(lambda key: Bert(config, WORDS, LENGTH, key=key))
+
+
+def _classifier(fields: dict[str, Any], attention: str) -> Functional:
+  config = ClassifierConfig(attention=attention, **SMALL | fields)
+  return functional(lambda key: classifiers.build(config, WORDS, LENGTH, CLASSES, key=key))
+
+
+def _vision(fields: dict[str, Any], attention: str) -> Functional:
+  config = VisionConfig(attention=attention, patch=PATCH, **SMALL | fields)
+  return functional(lambda key: vision.build(config, IMAGE, CLASSES, key=key))
+
+
+def _told(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+  """Nats per token after the prefix, which is read in both directions (Raffel et al. 2020, section 3.2.1)."""
+  module, tokens, prefix = model.bind(params), batch["tokens"], batch["prefix"]
+  hidden = module.hidden(tokens[:, :-1], mask=Mask(causal=True, prefix=prefix), key=key)
+  after = (jnp.arange(LENGTH, dtype=jnp.int32)[None] >= prefix[:, None] - 1).astype(jnp.float32)
+  nll = vocabulary.nats(module.output_head(), hidden.logits, tokens[:, 1:], after)
+  return objective(nll / jnp.sum(after), hidden)
+
+
+def _masked(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+  return masked_language_modeling.loss(model, SPECIAL, params, batch, key)
+
+
+def _named(forward: classification.Forward) -> Callable[..., tuple[Array, dict[str, Array]]]:
+  return lambda model, *given: classification.loss(model, forward, *given)
+
+
+def _forwards(variant: Attention) -> Lack | None:
+  return None if "causal" in variant.claims().masks else CAUSAL
+
+
+def _prefixed(variant: Attention) -> Lack | None:
+  return _forwards(variant) or (None if "prefix" in variant.claims().masks else PREFIX)
+
+
+def _both_ways(variant: Attention) -> Lack | None:
+  return ONE_WAY if variant.claims().requires_causal else None
+
+
+def _from_outside(variant: Attention) -> Lack | None:
+  return _both_ways(variant) if variant.claims().cross else CROSS
+
+
+def _in_stages(variant: Attention) -> Lack | None:
+  bound = isinstance(variant, OnGrid) and (getattr(variant, variant.field) or variant.sizes(PLAIN) is None)
+  return GRID if bound else _both_ways(variant)
+
+
+def on_image(variant: Attention) -> Attention:
+  """A variant without the grid of its own, if that of an image can stand for it."""
+  if not isinstance(variant, OnGrid):
+    return variant
+  bare = dataclasses.replace(variant, **{variant.field: 0})
+  return variant if bare.sizes(PLAIN) is None else bare
+
+
+def _unread(variant: Attention) -> tuple[str, ...]:
+  """What the class token, which is all that is classified, does not reach in one layer: registers, patches."""
+  if isinstance(variant, OnGrid):
+    return ()  # tokens before a grid read everything
+  first, tokens = 1 + REGISTERS, 1 + REGISTERS + (IMAGE[0] // PATCH) * (IMAGE[1] // PATCH)
+  dims = dimensions.dims(VisionConfig(**SMALL), tokens)
+  params = variant.init(jax.random.key(0), dims)
+  seen = variant.pattern(params, jnp.zeros((1,), jnp.int32), jnp.arange(tokens, dtype=jnp.int32))
+  seen = np.broadcast_to(np.asarray(seen), tokens)
+  parts = {"registers": seen[1:first], "patches": seen[first:]}
+  return tuple(name for name, reached in parts.items() if not np.any(reached))
+
+
+def _of_text(name: str, lack: Callable[[Attention], Lack | None], **fields: Any) -> Architecture:
+  build = functools.partial(_classifier, fields)
+  return Architecture(name, build, _named(sequences.forward), _classified, lack, causal=lack is _forwards)
+
+
+def _of_images(name: str, lack: Callable[[Attention], Lack | None], **fields: Any) -> Architecture:
+  build = functools.partial(_vision, fields)
+  return Architecture(name, build, _named(image_classification.forward), _images, lack, on_image)
+
+
+ARCHITECTURES = {
+  one.name: one
+  for one in (
+    Architecture("decoder", _language_model, language_modeling.loss, _running, _forwards, causal=True),
+    Architecture("prefix LM", _language_model, _told, _running, _prefixed, causal=True),
+    Architecture("BERT", _bert, _masked, _text, _both_ways),
+    _of_text("encoder classifier", _both_ways, architecture="encoder"),
+    _of_text("decoder classifier", _forwards, architecture="decoder"),
+    _of_text("LSTM, attention pooling", _from_outside, architecture="lstm", pooling="attention"),
+    _of_images("ViT, mean", _both_ways),
+    dataclasses.replace(
+      _of_images("ViT, class token, registers", _both_ways, pooling="cls", registers=REGISTERS), unread=_unread
+    ),
+    _of_images("hierarchical ViT", _in_stages, architecture="hierarchical", layers=2),
+    _of_images("ResNet, non-local", _both_ways, architecture="resnet", block="non_local", width=8),
+  )
+}

@@ -1,0 +1,101 @@
+"""Trains every variant in every architecture for three steps, or shows which missing capability refuses it.
+
+    python -m experiments.matrix --workdir=runs/matrix                               # all
+    python -m experiments.matrix --workdir=runs/mine --attention='softmax;my_pkg.my_file:Mine(k=3)'
+
+Writes matrix.jsonl, a line for each pair, and matrix.md, a table of variants and architectures, into the workdir.
+Started again, it goes on where it was: a pair is run once for each commit, and again if it failed. A pair runs if the
+variant claims what the architecture demands; what the variant lacks is named by the model's own refusal, which is in
+matrix.jsonl. Exit code 0: every pair is as the claims say; 1: one is not, or a loss was not finite; 2: bad usage.
+Expected: no pair fails; the sizes are tiny, and all of it takes about ten minutes on 2 CPU cores.
+"""
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+from attention_lab import cli
+from attention_lab.attention import spec
+from attention_lab.certify import battery
+from attention_lab.compare import ledger, provenance
+from attention_lab.train import matrix
+from experiments.architectures import ARCHITECTURES
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/matrix", "Folder of the cells and of the table.")
+_ATTENTION = flags.DEFINE_string(
+  "attention", "all", "Variants, separated by ';', or all, which means each as it is certified first."
+)
+_WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that share the variants.", lower_bound=1)
+
+
+def main() -> int:
+  rows = _rows(_ATTENTION.value)
+  folder = pathlib.Path(_WORKDIR.value)
+  if folder.exists() and not folder.is_dir():
+    raise ValueError(f"--workdir={_WORKDIR.value} is a file; give a folder")
+  folder.mkdir(parents=True, exist_ok=True)
+  cells = _kept(folder / "matrix.jsonl")
+  pending = {row: [name for name in ARCHITECTURES if (row, name) not in cells] for row in rows}
+  for number, found in enumerate(_run(pending), 1):
+    for one in found:
+      ledger.write(folder / "matrix.jsonl", dataclasses.asdict(one) | {"commit": provenance.commit()})
+      cells[one.variant, one.architecture] = one
+      if one.status == matrix.FAILED:
+        print(f"FAILED {one.variant} in {one.architecture}: {one.reason}", flush=True)
+    print(f"{number} of {sum(map(bool, pending.values()))} variants", flush=True)
+  return _report(folder / "matrix.md", rows, cells)
+
+
+def _report(path: pathlib.Path, rows: Sequence[str], cells: dict[tuple[str, str], matrix.Cell]) -> int:
+  """Writes the table and returns the exit code."""
+  wanted = [cells[row, name] for row in rows for name in ARCHITECTURES]
+  command = f"python -m experiments.matrix --attention='{_ATTENTION.value}'"
+  about = f"`{command}`, commit {provenance.commit()}, jax {provenance.versions()['jax']}, {provenance.device()}"
+  table = matrix.markdown(wanted, rows, list(ARCHITECTURES))
+  path.write_text(f"{about}\n\n{table}\n", encoding="utf-8")
+  counts = {status: sum(one.status == status for one in wanted) for status in matrix.STATUSES}
+  print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}: {path}")
+  return 1 if counts[matrix.FAILED] else 0
+
+
+def _rows(attention: str) -> tuple[str, ...]:
+  """The specs that are meant; a typing error costs no time."""
+  if attention == "all":
+    return tuple(case.SPECS[0] for case in battery.cases().values())
+  found = tuple(dict.fromkeys(spec.rows(attention)))
+  for row in found:
+    spec.parse(row)
+  return found
+
+
+def _kept(path: pathlib.Path) -> dict[tuple[str, str], matrix.Cell]:
+  """The cells that this commit has run before, without those that failed."""
+  names = matrix.Cell.__dataclass_fields__
+  rows = [row for row in ledger.lines(path, dict).rows if row.get("commit") == provenance.commit()]
+  found = [matrix.Cell(**{name: row[name] for name in names}) for row in rows if row["status"] != matrix.FAILED]
+  return {(one.variant, one.architecture): one for one in found}
+
+
+def _run(pending: dict[str, list[str]]) -> Iterator[list[matrix.Cell]]:
+  """The missing cells of each variant, in order."""
+  jobs = [(row, names) for row, names in pending.items() if names]
+  if min(_WORKERS.value, len(jobs)) < 2:
+    yield from map(_row, jobs)
+    return
+  spawn = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(_WORKERS.value, spawn) as pool:
+    yield from pool.map(_row, jobs)
+
+
+def _row(job: tuple[str, Sequence[str]]) -> list[matrix.Cell]:
+  row, names = job
+  return [matrix.cell(ARCHITECTURES[name], row) for name in names]
+
+
+if __name__ == "__main__":
+  cli.run(main)

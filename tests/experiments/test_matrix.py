@@ -1,0 +1,153 @@
+"""Every variant trains in every architecture that its claims allow, and the others name the missing capability.
+
+The cells that train take most of a second each, to compile: of each variant's, half run every day, chosen by a hash of
+their names, and the other half under `-m long`. Cells that are refused cost nothing and all run every day.
+"""
+
+import json
+import zlib
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from attention_lab.attention import spec
+from attention_lab.attention.base import Refused
+from attention_lab.certify import battery
+from attention_lab.models.functional import functional
+from attention_lab.train import matrix
+from attention_lab.train.matrix import FAILED, RAN, REFUSED, Architecture, Cell, Lack
+from experiments.architectures import ARCHITECTURES, on_image
+
+ROWS = [case.SPECS[0] for case in battery.cases().values()]
+MISSING = Lack("no causal mask", "'causal'")
+
+
+def lack(row, name):
+  architecture = ARCHITECTURES[name]
+  return architecture.lack(architecture.adapted(spec.parse(row)))
+
+
+def half(pairs):
+  return sorted(pairs, key=lambda pair: zlib.crc32("/".join(pair).encode()))[: (len(pairs) + 1) // 2]
+
+
+PAIRS = [(row, name) for row in ROWS for name in ARCHITECTURES]
+ALLOWED = [(row, name) for row, name in PAIRS if lack(row, name) is None]
+DAILY = [pair for row in ROWS for pair in half([pair for pair in ALLOWED if pair[0] == row])]
+REST = [pair for pair in ALLOWED if pair not in DAILY]
+OTHERS = [pair for pair in PAIRS if pair not in ALLOWED]
+
+
+@pytest.mark.parametrize(("row", "name"), [*DAILY, *(pytest.param(*pair, marks=pytest.mark.long) for pair in REST)])
+def test_a_variant_trains_where_its_claims_allow_it(row, name):
+  found = matrix.cell(ARCHITECTURES[name], row)
+  assert found.status == RAN, found.reason
+  assert len(found.losses) == matrix.STEPS
+
+
+@pytest.mark.parametrize(("row", "name"), OTHERS)
+def test_elsewhere_the_refusal_names_the_variant_and_what_it_lacks(row, name):
+  found = matrix.cell(ARCHITECTURES[name], row)
+  assert (found.status, found.reason) == (REFUSED, lack(row, name).reason), found.reason
+
+
+def test_half_of_what_trains_holds_every_variant_and_every_architecture():
+  assert {name for _, name in DAILY} == set(ARCHITECTURES)
+  assert {row for row, _ in DAILY} == set(ROWS)
+  assert len(DAILY) >= len(REST)
+
+
+def test_a_variant_takes_the_grid_of_an_image_where_it_can():
+  assert on_image(spec.parse("axial(columns=3)")) == spec.parse("axial")
+  assert on_image(spec.parse("space_time(tokens=3)")) == spec.parse("space_time(tokens=3)")
+  assert on_image(spec.parse("local(window=3)")) == spec.parse("local(window=3)")
+
+
+class Tiny(nnx.Module):
+  def __init__(self):
+    self.a, self.b = nnx.Param(jnp.ones(2)), nnx.Param(jnp.ones(3))
+
+
+def raising(error):
+  def loss(model, params, batch, key):
+    raise error
+
+  return loss
+
+
+def both(model, params, batch, key):
+  return jnp.sum(params["a"] ** 2) + jnp.sum(params["b"] ** 2), {}
+
+
+def first(model, params, batch, key):
+  return jnp.sum(params["a"] ** 2), {}
+
+
+def infinite(model, params, batch, key):
+  return jnp.sum(jnp.log(params["a"] - 1.0)) + jnp.sum(params["b"]), {}
+
+
+FAULTS = {
+  "nothing": (both, None, (), RAN, ""),
+  "an unread part": (first, None, ("b",), RAN, ""),
+  "a loss that is not finite": (infinite, None, (), FAILED, "not finite"),
+  "a parameter without a gradient": (first, None, (), FAILED, "b does not move"),
+  "an unread part that moves": (both, None, ("b",), FAILED, "b moves"),
+  "taken against the claims": (both, MISSING, (), FAILED, "is taken, though its claims say: no causal mask"),
+  "refused against the claims": (raising(Refused("Softmax, 'causal'")), None, (), FAILED, "its claims allow it"),
+  "refused by name": (raising(Refused("Softmax has no 'causal'")), MISSING, (), REFUSED, "no causal mask"),
+  "refused without the variant": (raising(ValueError("no 'causal'")), MISSING, (), FAILED, "not name the variant"),
+  "refused for another reason": (raising(ValueError("Softmax is odd")), MISSING, (), FAILED, "what is missing"),
+  "another error": (raising(ZeroDivisionError("in the model")), MISSING, (), FAILED, "ZeroDivisionError: in the model"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_a_cell_is_found(name):
+  loss, missing, unread, status, reason = FAULTS[name]
+  build = lambda attention: functional(lambda key: Tiny())
+  tiny = Architecture("tiny", build, loss, dict, lambda variant: missing, unread=lambda variant: unread)
+  found = matrix.cell(tiny, "softmax")
+  assert found.status == status, found.reason
+  assert reason in found.reason
+
+
+class Owner(nnx.Module):
+  def __init__(self):
+    self.layer = nnx.Dict({"a": nnx.Param(jnp.ones(2)), "own": nnx.Dict({"later": nnx.Param(jnp.ones(2))})})
+
+
+@pytest.mark.parametrize(("causal", "status"), [(True, RAN), (False, FAILED)])
+def test_a_parameter_of_the_variants_own_may_be_idle_under_a_causal_mask_alone(causal, status):
+  build = lambda attention: functional(lambda key: Owner())
+  loss = lambda model, params, batch, key: (jnp.sum(params["layer"]["a"] ** 2), {})
+  found = matrix.cell(Architecture("tiny", build, loss, dict, lambda variant: None, causal=causal), "softmax")
+  assert (found.status, found.still) == (status, ("layer/own/later",)), found.reason
+
+
+def test_the_table_has_a_row_for_each_variant_and_counts_the_cells_of_each_architecture():
+  cells = [
+    Cell("softmax", "decoder", RAN, still=("decoder/layers/0/attention/own/per_head/backward",)),
+    Cell("identity", "decoder", RAN, still=("patches/kernel", "patches/bias")),
+    Cell("softmax", "BERT", REFUSED, "no reason"),
+    Cell("identity", "BERT", FAILED, "a|b"),
+  ]
+  assert matrix.markdown(cells, ["softmax", "identity"], ["decoder", "BERT", "ViT"]).splitlines() == [
+    "| variant | decoder | BERT | ViT |",
+    "|---|---|---|---|",
+    "| `softmax` | ✓ (idle: backward) | no reason | not run |",
+    "| `identity` | ✓ (idle: patches) | **FAILED** a\\|b | not run |",
+    "| ran / refused / failed | 2 / 0 / 0 | 0 / 1 / 1 | 0 / 0 / 0 |",
+  ]
+
+
+def test_the_binary_writes_the_table_and_runs_no_cell_twice(run, tmp_path):
+  words = ["--workdir=out", "--attention=cope(positions=3)", "--workers=1"]
+  for said in ("1 of 1 variants\n2 ran, 8 refused, 0 failed: ", "2 ran, 8 refused, 0 failed: "):
+    result = run("matrix", *words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(said)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "matrix.jsonl").read_text().splitlines()]
+    assert [row["architecture"] for row in rows] == list(ARCHITECTURES)
+  assert "| `cope(positions=3)` | ✓ | no prefix mask |" in (tmp_path / "out" / "matrix.md").read_text()
