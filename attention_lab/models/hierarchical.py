@@ -144,7 +144,9 @@ def _check_grids(variants: list[Attention]) -> None:
     parts = [part for _, part in variant.parts] if isinstance(variant, Heads) else [variant]
     for part in parts:
       if isinstance(part, OnGrid) and getattr(part, part.field):
-        fix = f"leave {part.field} out: each stage gives its own"
+        fix = "give axial or another in rows and columns"
+        if part.field == "columns":
+          fix = "leave columns out: each stage gives its own"
         raise Refused(f"{spec.to_string(part)} has one grid, and {FLAG}.architecture=hierarchical several; {fix}")
 
 
