@@ -45,7 +45,10 @@ def report(task: types.ModuleType, config: configs.Config) -> None:
   """Prints what `attention_lab.data.report` finds in the task's data; nothing is written."""
   from attention_lab import mesh as meshes
   from attention_lab.data import report as reports
+  from attention_lab.train import pretrained
 
+  if getattr(config, "pretrained", ""):
+    pretrained.adopt(config, config.pretrained)
   print(reports.report(task.build(config, "", meshes.make_mesh(config.mesh)).source))
 
 

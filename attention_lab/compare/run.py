@@ -89,7 +89,8 @@ def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh,
   cells = comparison.cells()
   for config in comparison.tasks.values():
     limits.check(config, mesh, range(comparison.seeds))
-  built = {(cell.task, cell.attention): _built(comparison, cell, mesh) for cell in cells}
+  library = tasks.Library()
+  built = {(cell.task, cell.attention): _built(comparison, cell, mesh, library) for cell in cells}
   controls = _controls(built)
   folder = pathlib.Path(workdir)
   grid.register(folder, cells)
@@ -112,10 +113,10 @@ def execute(comparison: Comparison, workdir: str | os.PathLike[str], mesh: Mesh,
   return counts["failed"]
 
 
-def _built(comparison: Comparison, cell: grid.Cell, mesh: Mesh) -> tasks.Task | Refused:
+def _built(comparison: Comparison, cell: grid.Cell, mesh: Mesh, library: tasks.Library) -> tasks.Task | Refused:
   """The task with the variant in it, or why the variant cannot do it."""
   try:
-    return tasks.load(cell.task.partition(":")[0]).build(comparison.config(cell, cell.seeds[0]), "", mesh)
+    return tasks.load(cell.task.partition(":")[0]).build(comparison.config(cell, cell.seeds[0]), "", mesh, library)
   except Refused as refusal:
     return refusal
 

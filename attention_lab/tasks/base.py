@@ -1,4 +1,4 @@
-"""What every task is. A file of this package defines NAME, Config and `build(config, workdir, mesh=None) -> Task`."""
+"""What every task is. A file of this package defines NAME, Config and `build(config, workdir, mesh, read) -> Task`."""
 
 import dataclasses
 import importlib
@@ -25,6 +25,7 @@ from attention_lab.models.layers import Output
 from attention_lab.models.positions import check_widths, resolve, to_string
 
 Batch = Mapping[str, Array]
+Read = Callable[..., Source]  # (load, *its arguments) -> what it gives
 
 
 class Judgement(NamedTuple):
@@ -64,6 +65,25 @@ class Task:
   def __post_init__(self):
     if (self.predict is None) != (self.judge is None):
       raise ValueError(f"task {self.name}: predict and judge come together, and one of them is missing")
+
+
+def read(load: Callable[..., Source], *args: Any, **kwargs: Any) -> Source:
+  """What `load` gives: how a task reads its data, unless it is given a `Library`."""
+  return load(*args, **kwargs)
+
+
+class Library:
+  """Reads each source once, so that the rows of a comparison share it; in the place of `read`."""
+
+  def __init__(self) -> None:
+    self._held: dict[str, Source] = {}
+
+  def __call__(self, load: Callable[..., Source], *args: Any, **kwargs: Any) -> Source:
+    """What `load` gives for these arguments, which are told apart by how they are printed."""
+    key = f"{load.__module__}.{load.__qualname__}{args}{sorted(kwargs.items())}"
+    if key not in self._held:
+      self._held[key] = load(*args, **kwargs)
+    return self._held[key]
 
 
 def names() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from attention_lab.models import inspection, vision
 from attention_lab.models.functional import functional
 from attention_lab.models.layers import Output
 from attention_lab.models.vision_transformer import VisionConfig, sized
-from attention_lab.tasks.base import Batch, Task, check
+from attention_lab.tasks.base import Batch, Read, Task, check, read
 from attention_lab.tasks.parts import classification
 
 NAME = "image_classification"
@@ -57,7 +57,7 @@ class Config(configs.Config):
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on `config.data`; nothing is kept in `workdir`.
 
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is causal by construction.
@@ -70,7 +70,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   vision.check(config.model)
   settings, drawn = sized(config.model), augmentation(config.data)
   codes = positions(settings)
-  source = folds.fold(images.load(config.data, config.data.side), config.data.folds, config.data.fold)
+  source = folds.fold(read(images.load, config.data, config.data.side), config.data.folds, config.data.fold)
   shape, classes = tuple(source.facts["image"]), source.facts["classes"]
   tokens = vision.places(settings, shape)
 

@@ -24,7 +24,7 @@ from attention_lab.models import dimensions, inspection, vocabulary
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, Task, check, objective
+from attention_lab.tasks.base import Batch, Read, Task, check, objective, read
 
 NAME = "language_modeling"
 LARGEST_EXPONENT = 100.0  # of a perplexity, beyond which it says nothing
@@ -54,7 +54,7 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on `config.data`; the tokenizer is kept in `workdir`.
 
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
@@ -66,7 +66,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
     )
   data = config.data
   _check_demands(config)
-  source = text.load(data, workdir, data.vocabulary, data.tokenizer, data.packing, data.prefix)
+  source = read(text.load, data, workdir, data.vocabulary, data.tokenizer, data.packing, data.prefix)
   words, length = source.facts["vocabulary"], config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:

@@ -17,7 +17,7 @@ from attention_lab import config as configs
 from attention_lab.data import folds, labelled, listops, pixels, same_article
 from attention_lab.data.images import IMAGES
 from attention_lab.data.source import Source, chosen
-from attention_lab.tasks.base import Task
+from attention_lab.tasks.base import Read, Task, read
 from attention_lab.tasks.parts import segments, sequences
 
 NAME = "long_range"
@@ -62,14 +62,14 @@ class Config(configs.Config):
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on `config.data`; the tokenizer of texts is kept in `workdir`.
 
   Folds deal examples; of same_article a passage may then stand in a pair of either part. Raises ValueError for what
   does not fit, naming the flag, and Refused for a variant that the model cannot use.
   """
   codes = sequences.positions(config.model, NAME)
-  source = folds.fold(load(config.data, workdir), config.data.folds, config.data.fold)
+  source = folds.fold(read(load, config.data, workdir), config.data.folds, config.data.fold)
   settings = dataclasses.replace(config, model=segments.typed(config.model, source.facts, source.name))
   return sequences.task(NAME, settings, source, codes, mesh=mesh)
 

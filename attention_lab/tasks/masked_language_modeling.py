@@ -19,7 +19,7 @@ from attention_lab.models import inspection, masking, vocabulary
 from attention_lab.models.bert import TYPES, Bert
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, Task, check, objective
+from attention_lab.tasks.base import Batch, Read, Task, check, objective, read
 from attention_lab.tasks.parts import sequences
 
 NAME = "masked_language_modeling"
@@ -49,7 +49,7 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on `config.data`; the tokenizer is kept in `workdir`.
 
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is causal by construction.
@@ -61,7 +61,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   ):
     if given != wanted:
       raise ValueError(f"--config.{name}={given}: {why}; give {wanted}")
-  source = masked.load(config.data, workdir, sequences.reading(config.data))
+  source = read(masked.load, config.data, workdir, sequences.reading(config.data))
   words, length = source.facts["vocabulary"], config.data.length
   own = functional(lambda key: Bert(config.model, words, length, key=key, mesh=mesh))
   special = dict(source.facts["special"]) | {"end_of_text": source.facts["end_of_text"]}

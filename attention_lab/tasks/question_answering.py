@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from attention_lab import config as configs
 from attention_lab.data import babi, prepared
 from attention_lab.data.source import Source
-from attention_lab.tasks.base import Judgement, Task
+from attention_lab.tasks.base import Judgement, Read, Task, read
 from attention_lab.tasks.parts import classification, segments, sequences, span_answers
 
 NAME = "question_answering"
@@ -52,27 +52,27 @@ class Config(configs.Config):
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on `config.data`; the tokenizer of spans is kept in `workdir`.
 
   Both loaders cut the folds that `config.data` asks for, by stories and by articles. Raises ValueError for what does
   not fit, naming the flag, and Refused for a variant that the model cannot use.
   """
-  return (stories if config.data.name in ("", "babi") else spans)(config, workdir, mesh)
+  return (stories if config.data.name in ("", "babi") else spans)(config, workdir, mesh, read)
 
 
-def stories(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The tasks of bAbI: the answer is a class. Nothing is kept in `workdir`."""
   del workdir
   _idle(config, ("data.tokenizer", "data.vocabulary", "pretrained"), "bAbI, whose words are a vocabulary of its own")
   codes = sequences.positions(config.model, NAME)
-  source = babi.load(config.data, config.data.task)
+  source = read(babi.load, config.data, config.data.task)
   settings = dataclasses.replace(config, model=segments.typed(config.model, source.facts, "bAbI"))
   task = sequences.task(NAME, settings, source, codes, mesh=mesh)
   return dataclasses.replace(task, judge=lambda predictions, split: judge(source, predictions, split))
 
 
-def spans(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """Questions whose answers are spans of their contexts, by two pointers on an encoder."""
   data = config.data
   _idle(config, ("data.task",), "spans, which are one task")
@@ -80,8 +80,8 @@ def spans(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
   codes = span_answers.positions(settings.model, NAME)
   if not data.path:
     prepared.check(data.name, data.dir, NAMES)
-  read = dataclasses.replace(data, tokenizer=data.tokenizer or "wordpiece", vocabulary=data.vocabulary or 8000)
-  source = span_answers.load(read, workdir, config.pretrained)
+  data = dataclasses.replace(data, tokenizer=data.tokenizer or "wordpiece", vocabulary=data.vocabulary or 8000)
+  source = read(span_answers.load, data, workdir, config.pretrained)
   return span_answers.task(NAME, settings, source, codes, mesh=mesh)
 
 

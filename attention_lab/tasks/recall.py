@@ -16,7 +16,7 @@ from attention_lab.data.source import chosen
 from attention_lab.models import vocabulary
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.tasks.base import Batch, Task, check, objective
+from attention_lab.tasks.base import Batch, Read, Task, check, objective, read
 
 NAME = "recall"
 SOLVED = 0.99  # accuracy from which the task counts as solved: it is learned by a jump
@@ -49,14 +49,14 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on generated examples; nothing is kept in `workdir`.
 
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
   """
   del workdir
   positions = check(config.model, NAME, causal=True)
-  source = _source(config.data)
+  source = read(_source, config.data)
   words, length = config.data.vocabulary, config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:

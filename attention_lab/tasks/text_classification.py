@@ -14,7 +14,7 @@ from attention_lab import config as configs
 from attention_lab.data import bag_of_words, folds, labelled
 from attention_lab.data.source import Lazy, Source
 from attention_lab.models import bert
-from attention_lab.tasks.base import Task
+from attention_lab.tasks.base import Read, Task, read
 from attention_lab.tasks.parts import sequences
 
 NAME = "text_classification"
@@ -47,7 +47,7 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """The task on `config.data`; the tokenizer is kept in `workdir`.
 
   Raises ValueError for what does not fit, naming the flag, and Refused for a variant that the model cannot use.
@@ -56,7 +56,8 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None) -> Task:
     why = f"a text has no types of tokens; give 0, or {bert.TYPES} for the arrays of a pre-trained BERT"
     raise ValueError(f"--config.model.types={config.model.types}: {why}")
   codes = sequences.positions(config.model, NAME)
-  source = labelled.load(config.data, workdir, sequences.reading(config.data), tokenizer_from=config.pretrained)
+  reading = sequences.reading(config.data)
+  source = read(labelled.load, config.data, workdir, reading, tokenizer_from=config.pretrained)
   source = folds.fold(source, config.data.folds, config.data.fold)
   return sequences.task(NAME, config, limited(source, config.data.limit), codes, mesh=mesh)
 

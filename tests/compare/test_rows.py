@@ -5,7 +5,7 @@ import pytest
 from attention_lab.attention import Refused
 from attention_lab.compare import grid, ledger, rows, run
 from attention_lab.mesh import make_mesh
-from attention_lab.tasks import recall, text_classification
+from attention_lab.tasks import base, recall, text_classification
 
 
 def test_a_row_has_one_way_to_be_written():
@@ -42,3 +42,21 @@ def test_a_field_that_the_task_lacks_is_a_refused_row(tmp_path):
   assert held["softmax"]["status"] == "done"
   assert len({row["config_digest"] for row in held.values()}) == 1
   assert [cell.attention for cell in grid.read(tmp_path)] == ["softmax@architecture=lstm", "softmax"]
+
+
+def test_the_rows_of_a_task_read_its_data_once(tmp_path, monkeypatch):
+  calls, load = [], recall._source
+  monkeypatch.setattr(recall, "_source", lambda data: calls.append(data) or load(data))
+  small = ["--config.data.train=64", "--config.batch=8"]
+  comparison = run.plan("recall", "softmax;linear;identity", 1, 2, small)
+  run.execute(comparison, tmp_path, make_mesh(recall.Config().mesh), lambda line: None)
+  rows_ = ledger.read(tmp_path / run.RESULTS).rows
+  assert [row["status"] for row in rows_] == ["done"] * 3
+  assert len(calls) == 1
+
+
+def test_a_library_tells_settings_apart():
+  library = base.Library()
+  one, same, other = (library(recall._source, recall.DataConfig(train=n)) for n in (32, 32, 48))
+  assert one is same
+  assert len(other.splits["train"]) == 48
