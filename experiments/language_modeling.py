@@ -2,6 +2,11 @@ r"""Language modelling: trains a decoder to predict the next token of text, judg
 
 On a laptop (20 s on 2 CPU cores, 2.12 bits per byte; the Python documentation, which every Python ships):
   python -m experiments.language_modeling --attention=softmax --workdir=runs/docs
+nanoGPT's recipe for a CPU (2 minutes; 1.62 nats per character on validation):
+  python -m experiments.language_modeling --config.data.name=tiny_shakespeare --config.data.dir=DIR \
+    --config.data.tokenizer=char --config.data.vocabulary=0 --config.data.length=64 --config.model.layers=4 \
+    --config.model.width=128 --config.model.heads=4 --config.batch=12 --config.steps=2000 \
+    --config.optimizer.learning_rate=2e-3 --config.optimizer.warmup=100 --config.optimizer.weight_decay=0.1
 One GPU, any text file or folder of text files:
   python -m experiments.language_modeling --config.data.path=books/ --config.data.vocabulary=8192 \
     --config.data.length=1024 --config.model.layers=12 --config.model.width=768 --config.model.heads=12 \
