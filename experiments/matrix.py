@@ -7,7 +7,7 @@ Writes matrix.jsonl, a line for each pair, and matrix.md, a table of variants an
 Started again, it goes on where it was: a pair is run once for each commit, and again if it failed. A pair runs if the
 variant claims what the architecture demands; what the variant lacks is named by the model's own refusal, which is in
 matrix.jsonl. Exit code 0: every pair is as the claims say; 1: one is not, or a loss was not finite; 2: bad usage.
-Expected: no pair fails; the sizes are tiny, and all of it takes about ten minutes on 2 CPU cores.
+Expected: no pair fails; the sizes are tiny, and all of it takes about nine minutes on one CPU core.
 """
 
 import concurrent.futures
