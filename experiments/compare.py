@@ -21,7 +21,11 @@ TASK = flags.DEFINE_string(
   "recall,image_classification:digits,language_modeling:python_docs",
   "Tasks, BINARY[:DATASET], separated by commas.",
 )
-ATTENTION = flags.DEFINE_string("attention", "softmax;local(window=4);linear;pooling", "Variants, separated by ';'.")
+ATTENTION = flags.DEFINE_string(
+  "attention",
+  "softmax;local(window=4);linear;pooling",
+  "Rows, separated by ';': SPEC, or SPEC@FIELD=VALUE,… of config.model.",
+)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each variant; seeds are 0, 1, 2, … and paired over variants.")
 STEPS = flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = the default of each task.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Folder of grid, results and report.")

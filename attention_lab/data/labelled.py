@@ -24,7 +24,7 @@ from attention_lab.config import DataConfig
 from attention_lab.data import bag_of_words
 from attention_lab.data.labelled_sets import SETS, Labelled, Part, labelled
 from attention_lab.data.source import Arrays, Lazy, Source, digest
-from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, adopted, kept
+from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, kept
 
 __all__ = ["SETS", "Reading", "Texts", "encoded", "largest_class", "load"]
 
@@ -70,10 +70,8 @@ def load(
     raise ValueError(f"--config.data.length={reading.length} is less than 2; give the tokens per text")
   found = labelled(data, reading.text_column, reading.label_column, log)
   file = Path(workdir) / TOKENIZER_FILE if str(workdir) else None
-  if str(tokenizer_from):
-    tokenizer = adopted(tokenizer_from, file, reading.tokenizer, reading.vocabulary)
-  else:
-    tokenizer = kept(file, reading.tokenizer, found.splits["train"].texts, reading.vocabulary, SPECIALS)
+  texts = found.splits["train"].texts
+  tokenizer = kept(file, reading.tokenizer, texts, reading.vocabulary, SPECIALS, start=tokenizer_from)
   splits, truncated = {}, {}
   for split, part in found.splits.items():
     splits[split], truncated[split] = encoded(part, tokenizer, reading.length)

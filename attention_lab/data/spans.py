@@ -82,12 +82,15 @@ class Spans(Arrays):
     return range(int(self.arrays["types"][index].argmax()), int(self.arrays["length"][index]) - 1)
 
 
-def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Source:
+def load(
+  data: DataConfig, workdir: str | os.PathLike, reading: Reading, tokenizer_from: str | os.PathLike = ""
+) -> Source:
   """The questions of `data.name` ("" = squad) in windows of T = `reading.length` tokens.
 
-  The tokenizer is restored from `workdir/tokenizer.json` or trained on train and saved there (nowhere if `workdir` is
-  ""). Control, in F1 on test: the sentence of the context that shares most words with the question. Raises ValueError,
-  naming the flag, for a dataset without FEATURES or with answers that are not in their contexts, and a short length.
+  The tokenizer is restored from `workdir/tokenizer.json`, else that of the workdir `tokenizer_from`, else trained on
+  train, and saved there (nowhere if `workdir` is ""). Control, in F1 on test: the sentence of the context that shares
+  most words with the question. Raises ValueError, naming the flag, for a dataset without FEATURES or with answers that
+  are not in their contexts, and a short length.
   """
   name = data.name or "squad"
   if data.path:
@@ -97,7 +100,7 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Sour
   parts = cut(published(name, data.dir), data.folds, data.fold)
   file = Path(workdir) / TOKENIZER_FILE if workdir else None
   spaced = (" ".join(word for word, _ in _words(text)) for text in _texts(parts["train"]))
-  tokenizer = kept(file, reading.tokenizer, spaced, reading.vocabulary, SPECIALS)
+  tokenizer = kept(file, reading.tokenizer, spaced, reading.vocabulary, SPECIALS, start=tokenizer_from)
   encoded = {split: encode(part, tokenizer) for split, part in parts.items()}
   splits = {split: rows(part, encoded[split], tokenizer.special, reading.length) for split, part in parts.items()}
   if file and not file.exists():

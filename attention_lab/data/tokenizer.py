@@ -132,11 +132,14 @@ def kept(
   vocabulary: int,
   specials: Sequence[str] = (),
   lines: bool = False,
+  start: str | os.PathLike = "",
 ) -> Tokenizer:
-  """The tokenizer in `file` where there is one, else a new one (saving is left to the caller).
+  """The tokenizer in `file` where there is one, else that of the workdir `start`, else a new one; not saved.
 
   Raises ValueError, naming file and flag, where the file's is of another kind or vocabulary.
   """
+  if str(start):
+    return adopted(start, file, kind, vocabulary)
   restored = Tokenizer.load(file) if file and Path(file).exists() else None
   if restored is None:
     return train(kind, texts, vocabulary, specials, lines)

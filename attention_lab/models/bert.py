@@ -12,8 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from attention_lab.attention.mask import FULL, Mask
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
-from attention_lab.models.codes import Table
-from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.norms import norm
 from attention_lab.models.transformer import Transformer
@@ -47,8 +46,7 @@ class Bert(nnx.Module):
   ):
     self.max_len, self.vocabulary, self.mesh = max_len, vocabulary, mesh
     self.encoder = Transformer(config, max_len, key=keys.child(key, "encoder"), embedding_norm=True, mesh=mesh)
-    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
-    self.types = Table(TYPES, config.width, key=keys.child(key, "types"))
+    self.tokens, self.types = tables(vocabulary, config.width, TYPES, key=key)
     self.masked = Masked(config, vocabulary, key=keys.child(key, "masked"))
     self.pooler = Linear((config.width,), (config.width,), key=keys.child(key, "pooler"))
     self.next = Linear((config.width,), (2,), key=keys.child(key, "next"))

@@ -10,9 +10,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from attention_lab.attention.mask import CAUSAL, FULL, Mask
 from attention_lab.config import ModelConfig
 from attention_lab.models import keys
-from attention_lab.models.codes import Table
 from attention_lab.models.dimensions import FLAG, choose
-from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.pooling import AttentionPooling, last, mean
 from attention_lab.models.transformer import Transformer
@@ -53,8 +52,7 @@ class TransformerClassifier(nnx.Module):
     typed = _types(config) > 0
     own = keys.child(key, self.architecture)
     setattr(self, self.architecture, Transformer(config, max_len, key=own, embedding_norm=typed, mesh=mesh))
-    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
-    self.types = Table(config.types, config.width, key=keys.child(key, "types")) if typed else None
+    self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     if self.pooling == "attention":
       self.pool = AttentionPooling(config, key=keys.child(key, "pool"), mesh=mesh)
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))

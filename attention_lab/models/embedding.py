@@ -25,6 +25,12 @@ class Tokens(nnx.Module):
     return (rows * self.width**0.5).astype(dtype)
 
 
+def tables(vocabulary: int, width: int, types: int, *, key: PRNGKeyArray) -> tuple[Tokens, Table | None]:
+  """The tables of tokens and, where there are `types` of them, of types, as `embedded` takes them."""
+  kinds = Table(types, width, key=keys.child(key, "types")) if types else None
+  return Tokens(vocabulary, width, key=keys.child(key, "tokens")), kinds
+
+
 def embedded(
   words: Tokens, kinds: Table | None, tokens: Int[Array, "B T"], types: Int[Array, "B T"] | None, dtype: Any
 ) -> Float[Array, "B T D"]:

@@ -12,9 +12,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from attention_lab.attention.mask import Mask
 from attention_lab.models import keys
 from attention_lab.models.classifier import ClassifierConfig
-from attention_lab.models.codes import Table
 from attention_lab.models.dimensions import FLAG
-from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.transformer import Transformer
 
@@ -35,8 +34,7 @@ class SpanModel(nnx.Module):
     check(config)
     self.max_len = max_len
     self.encoder = Transformer(config, max_len, key=keys.child(key, "encoder"), embedding_norm=True, mesh=mesh)
-    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
-    self.types = Table(TYPES, config.width, key=keys.child(key, "types"))
+    self.tokens, self.types = tables(vocabulary, config.width, TYPES, key=key)
     self.ends = Linear((config.width,), (2,), key=keys.child(key, "ends"))
 
   def __call__(

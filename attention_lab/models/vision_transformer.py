@@ -56,9 +56,7 @@ class VisionConfig(ModelConfig):
   patch: int = 2  # side of a square patch, pixels
   pooling: str = "mean"  # what is classified: mean of all patches, cls (a token in front of them), attention over them
   registers: int = 0  # learned tokens in front of the patches, which layers may use and nothing else reads; for vit
-  stages: str = (
-    ""  # layers of each stage as in 2,2, each after the first half as fine; "" = two halves; for hierarchical
-  )
+  stages: str = ""  # layers of each stage as in 2,2, each half as fine as the last; "" = two halves; for hierarchical
   block: str = "plain"  # plain, squeeze_excitation, cbam or non_local, which calls the attention; for resnet
 
 

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from attention_lab import config as configs
 from attention_lab.data import babi, prepared
+from attention_lab.data import spans as spans_data
 from attention_lab.data.source import Source
 from attention_lab.tasks.base import Judgement, Read, Task, read
 from attention_lab.tasks.parts import classification, segments, sequences, span_answers
@@ -81,7 +82,7 @@ def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
   if not data.path:
     prepared.check(data.name, data.dir, NAMES)
   data = dataclasses.replace(data, tokenizer=data.tokenizer or "wordpiece", vocabulary=data.vocabulary or 8000)
-  source = read(span_answers.load, data, workdir, config.pretrained)
+  source = read(spans_data.load, data, workdir, sequences.reading(data), config.pretrained)
   return span_answers.task(NAME, settings, source, codes, mesh=mesh)
 
 

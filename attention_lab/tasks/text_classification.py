@@ -21,15 +21,8 @@ NAME = "text_classification"
 
 
 @dataclasses.dataclass
-class ModelConfig(sequences.ModelConfig):
-  pass
-
-
-@dataclasses.dataclass
 class DataConfig(sequences.DataConfig):
-  name: str = (
-    ""  # sst2 (the default, if no path is given), imdb_reviews, or any dataset of TFDS with a text and a label
-  )
+  name: str = ""  # sst2 (the default, if no path is given), imdb_reviews, or any of TFDS with a text and a label
   path: str = ""  # a .csv, .tsv or .jsonl file, or a folder of train, validation and test, in place of a named dataset
   text_column: str = ""  # of a file or dataset; "" = the only text
   label_column: str = ""  # of a file or dataset; "" = the only label
@@ -40,10 +33,8 @@ class DataConfig(sequences.DataConfig):
 class Config(configs.Config):
   steps: int = 3000  # optimizer steps
   batch: int = 32  # examples per step, over all devices
-  pretrained: str = (
-    ""  # workdir of a masked_language_modeling (or language_modeling) run whose parameters are taken over
-  )
-  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  pretrained: str = ""  # workdir of a masked_language_modeling or language_modeling run to begin with
+  model: sequences.ModelConfig = dataclasses.field(default_factory=sequences.ModelConfig)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 

@@ -1,7 +1,7 @@
 """What the kernels are asked for is what the masks say, and the rest is refused by name.
 
 Here a kernel is `jax.nn.dot_product_attention` by XLA, which takes the same arguments, held to the kernel's own rules.
-On a GPU `JAX_PLATFORMS=cuda pytest tests/attention/test_kernels.py` runs cuDNN itself.
+On a GPU `JAX_PLATFORMS=cuda pytest tests/attention/test_kernels.py` runs cuDNN itself, and tokamax if it is there.
 """
 
 import dataclasses
@@ -229,9 +229,11 @@ def test_without_a_gpu_every_kernel_says_so(text):
 
 
 @pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", masks(1, 1))
 @pytest.mark.parametrize("text", ["softmax", "local(window=3)"])
-def test_cudnn_equals_our_engine_forward_and_backward(text, name):
+def test_a_kernel_on_its_device_equals_our_engine_forward_and_backward(text, name, kernel):
+  pytest.importorskip("tokamax" if kernel == "tokamax" else "jax")
   T, call = 62, Call(masks(62, 62)[name])
   q, k, v = (jnp.tile(array, (1, 1, 1, 8)) * 0.5 for array in inputs(T, T, dtype=jnp.bfloat16))
 
@@ -244,5 +246,5 @@ def test_cudnn_equals_our_engine_forward_and_backward(text, name):
     arrays = tuple(array.astype(dtype) for array in (q, k, v))
     return jax.tree.leaves(jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)(arrays, variant))[1:]
 
-  for one, two in zip(found("xla", jnp.float32), found("cudnn", jnp.bfloat16), strict=True):
+  for one, two in zip(found("xla", jnp.float32), found(kernel, jnp.bfloat16), strict=True):
     np.testing.assert_allclose(np.asarray(two, np.float32), one, atol=0.03 * max(1.0, float(jnp.max(jnp.abs(one)))))

@@ -11,8 +11,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from attention_lab.models import dimensions, keys
 from attention_lab.models.baselines import check
 from attention_lab.models.classifier import ClassifierConfig
-from attention_lab.models.codes import Table
-from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output, drop
 from attention_lab.models.pooling import mean
 
@@ -33,8 +32,7 @@ class BagOfWords(nnx.Module):
     del mesh
     check(config, "bag_of_words", {"types"})
     self.max_len, self.dropout, self.dtype = max_len, config.dropout, dimensions.dtype(config)
-    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
-    self.types = Table(config.types, config.width, key=keys.child(key, "types")) if config.types else None
+    self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
 
   def __call__(

@@ -14,8 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from attention_lab.models import dimensions, keys
 from attention_lab.models.baselines import check
 from attention_lab.models.classifier import ClassifierConfig
-from attention_lab.models.codes import Table
-from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output, drop
 
 WINDOWS = (3, 4, 5)  # tokens that a feature sees, `config.width` features each
@@ -102,8 +101,7 @@ class TextCnn(nnx.Module):
     check(config, "cnn", {"types"})
     width, self.dtype = config.width, dimensions.dtype(config)
     self.max_len, self.dropout = max_len, config.dropout
-    self.tokens = Tokens(vocabulary, width, key=keys.child(key, "tokens"))
-    self.types = Table(config.types, config.width, key=keys.child(key, "types")) if config.types else None
+    self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     own = keys.child(key, "windows")
     self.windows = nnx.Dict(
       {

@@ -19,8 +19,7 @@ from attention_lab.attention.positions import Positions
 from attention_lab.models import dimensions, keys
 from attention_lab.models.baselines import ATTENTION, check
 from attention_lab.models.classifier import ClassifierConfig
-from attention_lab.models.codes import Table
-from attention_lab.models.embedding import Tokens, embedded
+from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, MultiHeadAttention, Output, drop
 from attention_lab.models.pooling import mean
 
@@ -95,8 +94,7 @@ class Lstm(nnx.Module):
     check(config, f"{self.name} with pooling={self.pooling}", reads)
     self.max_len, self.dropout, self.dtype = max_len, config.dropout, dimensions.dtype(config)
     width = len(self.directions) * config.width
-    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
-    self.types = Table(config.types, config.width, key=keys.child(key, "types")) if config.types else None
+    self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     own = keys.child(key, "layers")
     inputs = [config.width] + [width] * (config.layers - 1)
     self.layers = nnx.List([self._layer(size, config.width, keys.child(own, str(i))) for i, size in enumerate(inputs)])

@@ -5,10 +5,7 @@ where the row's part of the context does not hold it.
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from attention_lab import config as configs
-from attention_lab.data import span_metrics, spans
+from attention_lab.data import span_metrics
 from attention_lab.data.source import Lazy, Source
-from attention_lab.data.tokenizer import TOKENIZER_FILE, adopted
 from attention_lab.models import inspection, span_model
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.functional import Functional, Params, functional
@@ -34,26 +30,6 @@ def positions(config: ClassifierConfig, task: str) -> str:
   """What the codes of positions come to; refuses a model that cannot be, before data is read."""
   span_model.check(config)
   return check(config, task, causal=False)
-
-
-def load(data: Any, workdir: str, pretrained: str = "") -> Source:
-  """The questions that `data` means, read with the tokenizer of the run in `pretrained` where that is given.
-
-  A tokenizer that is new, or taken over, is kept in `workdir` (nowhere if ""). Raises ValueError as `spans.load` and
-  `tokenizer.adopted` do.
-  """
-  reading = sequences.reading(data)
-  if pretrained:
-    file = Path(workdir) / TOKENIZER_FILE if workdir else None
-    tokenizer = adopted(pretrained, file, reading.tokenizer, reading.vocabulary)
-    with tempfile.TemporaryDirectory() as folder:
-      tokenizer.save(Path(folder) / TOKENIZER_FILE)
-      source = spans.load(data, folder, dataclasses.replace(reading, vocabulary=tokenizer.vocabulary))
-    if file and not file.exists():
-      tokenizer.save(file)
-  else:
-    source = spans.load(data, workdir, reading)
-  return source
 
 
 def task(name: str, config: configs.Config, source: Source, codes: str, *, mesh: Mesh | None = None) -> Task:
