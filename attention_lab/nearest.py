@@ -6,5 +6,5 @@ from collections.abc import Iterable
 
 def hint(given: str, choices: Iterable[str]) -> str:
   """`, did you mean 'softmax'?` if a choice is close to what was given, else nothing."""
-  close = difflib.get_close_matches(given, list(choices), n=1)
+  close = difflib.get_close_matches(given, [choice for choice in choices if choice != given], n=1)
   return f", did you mean '{close[0]}'?" if close else ""

@@ -112,7 +112,7 @@ def overlaid(params: Any, found: Any, *, stacked: bool = False) -> tuple[Any, st
 
 def _read(workdir: str | os.PathLike[str]) -> configs.Config:
   """The configuration of the one run in a folder."""
-  record = workdirs.read(workdir)
+  record = workdirs.read(workdir, "--config.pretrained")
   try:
     before = configs.from_json(tasks.load(record["experiment"]).Config, json.dumps(record["config"]))
   except (KeyError, ValueError) as error:

@@ -46,15 +46,18 @@ def claim(
   return folder
 
 
-def read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-  """What `config.json` holds: experiment, config, and seeds if there are several; ValueError where there is none."""
+def read(workdir: str | os.PathLike[str], flag: str = "--workdir") -> dict[str, Any]:
+  """What `config.json` holds: experiment, config, and seeds if there are several; ValueError where there is none.
+
+  flag: what named the folder.
+  """
   path = pathlib.Path(workdir) / CONFIG
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
-    raise ValueError(f"--workdir={workdir} has no {CONFIG}: it is not the folder of a run") from None
+    raise ValueError(f"{flag}={workdir} has no {CONFIG}: it is not the folder of a run") from None
   except json.JSONDecodeError as error:
-    raise ValueError(f"{path} is not JSON ({error}); restore it or give another --workdir") from None
+    raise ValueError(f"{path} is not JSON ({error}); restore it or give another {flag}") from None
 
 
 def results(folder: pathlib.Path) -> list[dict[str, Any]] | None:

@@ -154,3 +154,8 @@ def test_a_long_read_tells_how_far_it_is(monkeypatch):
   lines = []
   assert list(prepared.patiently(range(4), "read", 4, lines.append)) == [0, 1, 2, 3]
   assert lines == ["read 0 %", "read 25 %", "read 50 %", "read 75 %"]
+
+
+def test_a_known_name_that_is_not_prepared_is_not_offered_for_itself(tmp_path):
+  with pytest.raises(ValueError, match=r"squad is not prepared in \S+ \(nothing is there\)"):
+    prepared.check("squad", str(tmp_path), ("babi", "squad"))

@@ -110,3 +110,8 @@ def test_a_folder_that_is_no_single_run_is_refused(before, config, tmp_path):
   with pytest.raises(ValueError, match="has no checkpoint that can be read"):
     pretrained.initial(given(config), tmp_path)
   assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_folder_without_a_run_is_named_by_its_own_flag(tmp_path, config):
+  with pytest.raises(ValueError, match=r"--config\.pretrained=\S+ has no config\.json"):
+    pretrained.check(config(), tmp_path)
