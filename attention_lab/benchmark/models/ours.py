@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,9 +25,11 @@ from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.vision_transformer import VisionTransformer
 from attention_lab.tasks import image_classification, language_modeling
 from attention_lab.tasks.base import Task, check
+from attention_lab.tasks.parts import classification
 from attention_lab.train import optimizer, step
 from attention_lab.train import state as states
 
+DRAWN = Source("uniform", {}, {}, {}, {})
 STEPS = 10**6  # of the learning rate's schedule, none of which a benchmark sees the end of
 BACKEND = "/jax/core/compile/backend_compile_duration"  # reading from the compile cache is in it
 
@@ -152,7 +154,9 @@ def _matmul(job: Job) -> Subject:
 
 def _language(job: Job, mesh: Mesh) -> Task:
   own = _decoder(job, job.length, mesh)
-  return _task(own, language_modeling, job.length)
+  kind = language_modeling
+  judged = {"loss": functools.partial(kind.loss, own), "score": functools.partial(kind.score, own)}
+  return _task(kind.NAME, own, job.length, judged | {"summarize": kind.summarize})
 
 
 def _vision(job: Job, mesh: Mesh) -> Task:
@@ -160,7 +164,8 @@ def _vision(job: Job, mesh: Mesh) -> Task:
   check(config, image_classification.NAME, causal=False, grid=True)
   shape = (job.image, job.image, 3)
   own = functional(lambda key: VisionTransformer(config, shape, job.classes, key=key, mesh=mesh))
-  return _task(own, image_classification, (job.image // job.patch) ** 2 + 1)
+  judged = classification.functions(own, image_classification.forward, DRAWN)
+  return _task(image_classification.NAME, own, (job.image // job.patch) ** 2 + 1, judged)
 
 
 def _decoder(job: Job, room: int, mesh: Mesh | None) -> Functional:
@@ -174,20 +179,18 @@ def _sizes(job: Job) -> dict[str, Any]:
   return sizes | {"positions": "learned", "dropout": 0.0}
 
 
-def _task(model: Functional, kind: Any, length: int) -> Task:
-  """A task of the house on data that each batch draws anew."""
+def _task(name: str, model: Functional, length: int, judged: Mapping[str, Callable]) -> Task:
+  """A task of the house on data that each batch draws anew; `judged` has its loss and scores."""
   return Task(
-    name=kind.NAME,
-    source=Source("uniform", {}, {}, {}, {}),
+    name=name,
+    source=DRAWN,
     model=model,
-    loss=functools.partial(kind.loss, model),
-    score=functools.partial(kind.score, model),
-    summarize=kind.summarize,
     primary="loss",
     higher_is_better=False,
     tokens_per_example=length,
     chance=None,
     positions="learned",
+    **judged,
   )
 
 
