@@ -1,6 +1,6 @@
 """What the training binaries share: build the task, train it in its folder, print its numbers.
 
-Importing this defines their flags `--data_report` and `--cross_validate`.
+Importing this defines their flags `--data_report`, `--cross_validate` and `--huge_pages`.
 """
 
 import copy
@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 
 from attention_lab import config as configs
+from attention_lab import pages
 
 DATA_REPORT = flags.DEFINE_bool(
   "data_report", False, "Only report on the data: duplicates, overlap of splits, lengths, label counts."
@@ -18,10 +19,15 @@ DATA_REPORT = flags.DEFINE_bool(
 CROSS_VALIDATE = flags.DEFINE_bool(
   "cross_validate", False, "Train all --config.data.folds=k folds, in WORKDIR/fold_0, …; the test split is not read."
 )
+HUGE_PAGES = flags.DEFINE_bool(
+  "huge_pages", False, "Memory in huge pages that stay (Linux with glibc, on a CPU): less time for page faults."
+)
 
 
 def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
   """Does what the flags say with `task`, a module of `attention_lab.tasks`."""
+  if HUGE_PAGES.value:
+    pages.restart()
   if DATA_REPORT.value and CROSS_VALIDATE.value:
     raise ValueError("--data_report trains nothing and --cross_validate trains: give one of them")
   if DATA_REPORT.value:

@@ -1,6 +1,6 @@
 import pytest
 
-from attention_lab.benchmark import fit, load, pages, rounds
+from attention_lab.benchmark import fit, load, rounds
 from attention_lab.benchmark.program import Sample
 
 
@@ -78,22 +78,6 @@ def test_a_program_fits_if_its_bytes_do_and_where_nobody_knows():
   assert fit.problem(2**30, 2**30) == ""
   assert fit.problem(None, 1) == fit.problem(1, None) == ""
   assert fit.problem(3 * 2**30, 2**31) == "needs 3.00 GiB, and 2.00 GiB may be used"
-
-
-def test_huge_pages_are_refused_once_jax_is_there_and_elsewhere_than_on_linux(monkeypatch):
-  with pytest.raises(ValueError, match=r"--huge_pages (must be set before jax|needs)"):
-    pages.enable()
-  monkeypatch.setattr(pages.platform, "system", lambda: "Darwin")
-  with pytest.raises(ValueError, match="needs Linux with glibc, and this is Darwin"):
-    pages.enable()
-
-
-def test_huge_pages_are_refused_where_they_are_off(monkeypatch, tmp_path):
-  monkeypatch.setattr(pages, "ADVICE", tmp_path / "enabled")
-  monkeypatch.setattr(pages.platform, "system", lambda: "Linux")
-  monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.36"))
-  with pytest.raises(ValueError, match="transparent huge pages, which are off"):
-    pages.enable()
 
 
 def test_the_load_of_others_is_all_that_is_busy_less_ones_own(monkeypatch, tmp_path):

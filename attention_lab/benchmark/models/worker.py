@@ -16,8 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attention_lab import compile_cache
-from attention_lab.benchmark import pages
+from attention_lab import compile_cache, pages
 
 MODULE = "attention_lab.benchmark.models.worker"
 WARM = 2  # runs before the first that counts

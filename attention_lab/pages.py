@@ -4,6 +4,8 @@ XLA takes its temporaries anew from malloc at every call; above 32 MiB glibc map
 of 4 KiB costs a fault of about 1 µs. Here glibc never maps, keeps one arena, never gives back, and the top of its heap
 is advised to be huge pages. The price: the process holds the most memory that it ever used. It must come before the
 first thread, hence before jax; a process that also runs torch becomes several times slower, hence not there.
+
+`enable` sets a process that has not imported jax; `restart` begins one anew that has.
 """
 
 import ctypes
@@ -15,6 +17,10 @@ import sys
 BYTES = 8 << 30  # of the heap that are advised huge, at most
 ALIGNMENT = 2 << 20
 ADVICE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+OLDEST = (2, 35)  # of glibc, from which on an environment variable can ask for huge pages
+TUNABLES = (
+  "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=1099511627776"
+)
 _ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD, _HUGEPAGE = -8, -4, -1, 14
 
 
@@ -39,11 +45,37 @@ def enable() -> None:
   libc.free(block)
 
 
+def restart() -> None:
+  """Puts this program in place of itself, with the allocator set by the environment; returns where it is set already.
+
+  ValueError, saying why, where that cannot be done. Nothing that the process has begun survives: call it first.
+  """
+  before = os.environ.get("GLIBC_TUNABLES", "")
+  if TUNABLES in before:
+    return
+  problem = _unfit()
+  version = platform.libc_ver()[1]
+  if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+    problem = "and --coordinator exclude each other"
+  if not problem and tuple(map(int, version.split(".")[:2])) < OLDEST:
+    problem = f"needs glibc {'.'.join(map(str, OLDEST))}, and this is {version}"
+  if problem:
+    raise ValueError(f"--huge_pages {problem}: leave it out")
+  os.environ["GLIBC_TUNABLES"] = f"{before}:{TUNABLES}" if before else TUNABLES
+  sys.stdout.flush()
+  os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def _problem() -> str:
-  """Why the setting cannot be made here; empty if it can."""
+  """Why the setting cannot be made in this process; empty if it can."""
+  started = [name for name in ("jax", "torch") if name in sys.modules]
+  return _unfit() or (f"must be set before {started[0]} is imported, and it is already" if started else "")
+
+
+def _unfit() -> str:
+  """Why this machine has no such setting; empty if it has."""
   if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
     return f"needs Linux with glibc, and this is {platform.system()} {platform.libc_ver()[0]}".rstrip()
   if not ADVICE.exists() or "[never]" in ADVICE.read_text():
     return f"needs transparent huge pages, which are off here ({ADVICE})"
-  started = [name for name in ("jax", "torch") if name in sys.modules]
-  return f"must be set before {started[0]} is imported, and it is already" if started else ""
+  return ""

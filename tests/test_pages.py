@@ -1,0 +1,66 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from attention_lab import pages
+
+PROGRAM = """
+import os, sys
+from attention_lab import pages
+print("begins", *sys.argv[1:])
+pages.restart()
+import resource
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x: jnp.sin(x).sum() + jnp.cos(x[::-1]).sum())
+x = jnp.ones(2**22)
+step(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+  (x + 1).block_until_ready()
+print("faults", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_huge_pages_are_refused_once_jax_is_there_and_elsewhere_than_on_linux(monkeypatch):
+  with pytest.raises(ValueError, match=r"--huge_pages (must be set before jax|needs)"):
+    pages.enable()
+  monkeypatch.setattr(pages.platform, "system", lambda: "Darwin")
+  with pytest.raises(ValueError, match="needs Linux with glibc, and this is Darwin"):
+    pages.enable()
+
+
+def test_huge_pages_are_refused_where_they_are_off(monkeypatch, tmp_path):
+  monkeypatch.setattr(pages, "ADVICE", tmp_path / "enabled")
+  monkeypatch.setattr(pages.platform, "system", lambda: "Linux")
+  monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.36"))
+  with pytest.raises(ValueError, match="transparent huge pages, which are off"):
+    pages.enable()
+
+
+def fit():
+  return not pages._unfit()
+
+
+@pytest.mark.skipif(not fit(), reason="needs Linux with glibc and transparent huge pages")
+def test_a_program_that_restarts_keeps_its_arguments_and_faults_no_more():
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+  plain = PROGRAM.replace("pages.restart()", "")
+  faults = {}
+  for name, text in (("plain", plain), ("restarted", PROGRAM)):
+    words = [sys.executable, "-c", text, "a", "b c"]
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    *begun, last = result.stdout.splitlines()
+    assert begun == ["begins a b c"] * (2 if name == "restarted" else 1)
+    faults[name] = int(last.split()[1])
+  assert faults["plain"] > 4 * 4096
+  assert faults["restarted"] < faults["plain"] / 8
+
+
+def test_an_old_c_library_is_refused_by_its_version(monkeypatch):
+  monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+  monkeypatch.setattr(pages, "_unfit", lambda: "")
+  monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.31"))
+  with pytest.raises(ValueError, match=r"--huge_pages needs glibc 2.35, and this is 2.31"):
+    pages.restart()
