@@ -5,6 +5,7 @@ it runs.
 """
 
 import collections
+import hashlib
 import math
 import re
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+DIGITS = 16  # of a fingerprint, hexadecimal
 _FREE = frozenset(
   """broadcast_in_dim reshape transpose squeeze expand_dims slice dynamic_slice dynamic_update_slice concatenate pad
   gather iota copy convert_element_type bitcast_convert_type stop_gradient rev split random_bits random_wrap
@@ -92,3 +94,12 @@ def collectives(compiled: Any) -> dict[str, int]:
   """How many collective operations of each kind the compiled program holds; those in a loop count once."""
   found = re.findall(r"= \S+ (" + "|".join(_COLLECTIVES) + r")(?:-start)?\(", compiled.as_text())
   return dict(collections.Counter(found))
+
+
+def fingerprint(lowered: Any) -> str:
+  """Hex digits of the SHA-256 of a lowered program's StableHLO, without places in source files.
+
+  The same in any process, for the same program and shapes on the same kind and number of devices and the same versions.
+  """
+  text = lowered.as_text("stablehlo", debug_info=False)
+  return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

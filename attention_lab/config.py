@@ -90,6 +90,18 @@ def flatten(config: Any, prefix: str = "config") -> dict[str, Any]:
   return leaves
 
 
+def unflatten(kind: type, leaves: dict[str, Any]) -> Any:
+  """The configuration of dataclass `kind` with what `flatten` gave; raises ValueError for a field it does not have."""
+  tree: dict[str, Any] = {}
+  for name, value in leaves.items():
+    *path, last = name.split(".")[1:]
+    place = tree
+    for part in path:
+      place = place.setdefault(part, {})
+    place[last] = value
+  return _fill(kind(), tree, "config")
+
+
 def override(config: Any, word: str) -> None:
   """Sets one field from a flag `--config.NAME=VALUE`; raises ValueError for an unknown field or an ill-typed value."""
   name, mark, text = word.lstrip("-").partition("=")

@@ -1,21 +1,31 @@
 r"""Compares attention variants on the same tasks, budgets, data order and seeds, and writes a report.
 
-On a laptop (5 minutes on 2 CPU cores; softmax solves recall, a window of 4 does not):
+On a laptop (softmax solves recall, a window of 4 does not):
   python -m experiments.compare
-One GPU:
+One GPU, each row tuned alike and brought to the parameters of the first:
   python -m experiments.compare --task=language_modeling --attention='softmax;local(window=64)|softmax;linear' \
-    --seeds=5 --steps=20000 --config.model.width=512 --config.model.layers=8 --workdir=runs/language
-A pod, the same command on every host:
+    --match=parameters --trials=8 --seeds=5 --steps=20000 --config.model.width=512 --config.model.layers=8 \
+    --workdir=runs/language
+A pod, the same command on every host (an array of SLURM jobs, one for each cell: launch/slurm_array.sh):
   python -m experiments.compare --coordinator=auto --config.mesh.fsdp=16 --workdir=/shared/compare
 
-Writes grid.jsonl, results.jsonl, report.md and report.html into the workdir. Started again, it goes on where it was.
-A variant that cannot do a task becomes a row that says why. Any --config.* field passes to all rows.
+Each row is brought to its budget, tuned on validation by as many trials as every other, and trained with the same
+seeds; a row that is behind gets a second chance at a third and at three times its learning rate; then the test split is
+touched, once. Writes grid.jsonl, journal.jsonl, results.jsonl, report.md and report.html into the workdir. Started
+again, it goes on where it was. A variant that cannot do a task becomes a row that says why. Any --config.* field passes
+to all rows.
 """
+
+from typing import Any
 
 from absl import flags
 
-from attention_lab import cli
+from attention_lab import cli, pages
 
+SUITE = flags.DEFINE_string(
+  "suite", "", "Tasks, rows and rules by name: recall, mechanisms, vision, language, long_range; flags beside it win."
+)
+SIZE = flags.DEFINE_string("size", "cpu", "Of --suite: cpu, for two cores, or gpu.")
 TASK = flags.DEFINE_string(
   "task",
   "recall,image_classification:digits,language_modeling:python_docs",
@@ -26,21 +36,86 @@ ATTENTION = flags.DEFINE_string(
   "softmax;local(window=4);linear;pooling",
   "Rows, separated by ';': SPEC, or SPEC@FIELD=VALUE,… of config.model.",
 )
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each variant; seeds are 0, 1, 2, … and paired over variants.")
+SEEDS = flags.DEFINE_string(
+  "seeds", "", "Runs of each row, paired over rows: a number, auto, or '' = 9 where one takes seconds, else 3."
+)
+HALF_WIDTH = flags.DEFINE_float(
+  "half_width", 0.01, "--seeds=auto: half of the interval of a difference to the best, in the metric's unit."
+)
+MOST_SEEDS = flags.DEFINE_integer("most_seeds", 15, "--seeds=auto: seeds at which it stops.")
 STEPS = flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = the default of each task.")
+MATCH = flags.DEFINE_string(
+  "match", "none", "What rows share with the first within 1 %: parameters, flops, state, time or none."
+)
+TRIALS = flags.DEFINE_integer(
+  "trials", 0, "Settings tried for each row, on validation; 0 = the configuration as it is."
+)
+SECOND_CHANCE = flags.DEFINE_bool(
+  "second_chance", True, "A row that is behind is tried at a third and at three times its learning rate."
+)
+POSITIVE = flags.DEFINE_string(
+  "positive", "", "The row that must solve the task on every seed, else nothing is decided."
+)
+WORKERS = flags.DEFINE_integer("workers", 1, "Processes of this machine that share the runs.", lower_bound=1)
+CELL = flags.DEFINE_integer("cell", 0, "Run only this cell of the grid, from 1, up to its second chance; 0 = all.")
+LIST = flags.DEFINE_bool("list", False, "Only print the cells of the grid, a line each.")
+COLLECT = flags.DEFINE_bool("collect", False, "Gather what --cell runs left, and finish.")
+VERIFY = flags.DEFINE_string("verify", "", "Run a row of results.jsonl again, 'TASK ATTENTION SEED': does it hold?")
+HUGE_PAGES = flags.DEFINE_bool("huge_pages", False, "Memory in huge pages that stay (Linux with glibc, on a CPU).")
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Folder of grid, results and report.")
 OVERRIDES: list[str] = []
 
 
 def main() -> int:
   from attention_lab import mesh as meshes
-  from attention_lab.compare import run
+  from attention_lab.compare import rules, run, verify
 
-  comparison = run.plan(TASK.value, ATTENTION.value, SEEDS.value, STEPS.value, OVERRIDES)
+  if HUGE_PAGES.value:
+    pages.restart()
+  if VERIFY.value:
+    return verify.row(WORKDIR.value, VERIFY.value, say)
+  suite = _suite()
+  footing = rules.Rules(
+    match=MATCH.value,
+    trials=TRIALS.value,
+    chances=SECOND_CHANCE.value,
+    positive=POSITIVE.value,
+    seeds=SEEDS.value,
+    half_width=HALF_WIDTH.value,
+    most=MOST_SEEDS.value,
+  )
+  own = suite.tasks if suite else {}
+  comparison = run.plan(TASK.value, ATTENTION.value, STEPS.value, OVERRIDES, footing, own)
+  if LIST.value:
+    print("\n".join(f"{number} {task} · {row}" for number, (task, row) in enumerate(comparison.places(), 1)))
+    return 0
   mesh = meshes.make_mesh(next(iter(comparison.tasks.values())).mesh)
-  failed = run.execute(comparison, WORKDIR.value, mesh, lambda line: print(line, flush=True))
-  print(f"report: {WORKDIR.value}/report.html")
+  ways = {"workers": WORKERS.value, "only": CELL.value, "collect": COLLECT.value}
+  failed = run.execute(comparison, WORKDIR.value, mesh, say, **ways)
+  if not CELL.value:
+    print(f"report: {WORKDIR.value}/report.html")
   return 1 if failed else 0
+
+
+def _suite() -> Any:
+  """The suite that is asked for, its flags set where none was given; None without one."""
+  from attention_lab.compare import suites
+
+  if not SUITE.value:
+    if SIZE.present:
+      raise ValueError(f"--size={SIZE.value} is of a suite: give --suite, one of {', '.join(suites.SUITES)}")
+    return None
+  suite = suites.load(SUITE.value, SIZE.value)
+  wanted = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows), "workdir": f"runs/{SUITE.value}"}
+  for name, value in (wanted | dict(suite.flags)).items():
+    if not flags.FLAGS[name].present:
+      flags.FLAGS[name].value = value
+  return suite
+
+
+def say(line: str) -> None:
+  """Prints a line at once."""
+  print(line, flush=True)
 
 
 if __name__ == "__main__":

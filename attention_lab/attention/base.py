@@ -6,6 +6,7 @@ honoured or refused by name; what a caller offers (x, y, key) may be declined.
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -84,6 +85,8 @@ class Attention(abc.ABC):
   """One way for queries to read values. Subclasses are frozen dataclasses: hashable, printable, the truth of a run."""
 
   projections: ClassVar[str] = "qkvo"  # the layer builds only these; the others arrive as None
+  tunable: ClassVar[Mapping[str, tuple]] = {}  # field -> choices at one cost, for a comparison to tune on validation
+  resizable: ClassVar[tuple[str, ...]] = ()  # integer fields that are mere sizes, changed where a budget is to be met
 
   @abc.abstractmethod
   def claims(self) -> Claims:

@@ -1,7 +1,27 @@
 """The words and numbers of a table, whatever it is written in."""
 
+import dataclasses
+from collections.abc import Callable, Sequence
+
 from attention_lab.compare import numerals
 from attention_lab.compare.tables import Entry, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+  """A plain table of words and numbers; `texts` columns at the left are words. Names of rows stand in `backticks`."""
+
+  head: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  texts: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """A title, with line breaks where a narrow column may have one, and the cell of a scored row; empty for none."""
+
+  title: str
+  cell: Callable[[Entry], str]
 
 
 def heading(table: Table) -> str:
@@ -18,28 +38,56 @@ def direction(table: Table) -> str:
 
 
 def titles(table: Table) -> list[str]:
-  """Titles of the columns after variant and standing; a line break where a narrow column may have one."""
-  score, seeds = f"{numerals.metric(table.primary)}\nmean ± 95 %", "seeds\n≥ 0.99" if table.jumps else "seeds"
-  costs = ["parameters", "FLOPs\nper token", f"step time\n÷ `{table.baseline or 'first'}`", "peak\nMiB"]
-  return [score, "behind the best\n[95 %]", "p\n(Holm)", seeds, *costs]
+  """Titles of the columns after variant and standing."""
+  return [column.title for column in _columns(table)]
 
 
 def cells(entry: Entry, table: Table) -> list[str]:
   """The cells of a scored row under `titles`."""
-  places, gap = digits(table), entry.difference
-  share = f"{entry.solved} of {len(entry.scores)}" if table.jumps else str(len(entry.scores))
-  return [
-    numerals.plus_minus(entry.interval, places),
-    numerals.between(gap.interval, places) if gap else "",
-    numerals.p_value(gap.p_holm).removeprefix("p ").removeprefix("= ") if gap else "",
-    share,
-    numerals.thousands(entry.cost("parameters")),
-    numerals.thousands(entry.cost("flops_per_token")),
-    numerals.ratio(entry.time_ratio),
-    numerals.mebibytes(entry.cost("peak_bytes")),
-  ]
+  return [column.cell(entry) for column in _columns(table)]
 
 
 def digits(table: Table) -> int:
   """Decimals of the scores of a table."""
   return numerals.decimals(entry.interval for entry in table.scored)
+
+
+def _columns(table: Table) -> list[Column]:
+  """The score always; of what lies behind it, what some row has."""
+  places = digits(table)
+  always = [
+    Column(f"{numerals.metric(table.primary)}\nmean ± 95 %", lambda one: numerals.plus_minus(one.interval, places)),
+    Column("behind the best\n[95 %]", lambda one: _gap(one, places)),
+    Column("p\n(Holm)", _p_value),
+    *([Column("g", _effect)] if any(entry.effect is not None for entry in table.scored) else []),
+    Column("seeds\n≥ 0.99" if table.jumps else "seeds", lambda one: _seeds(one, table.jumps)),
+  ]
+  costs = [
+    Column("parameters", _cost("parameters", numerals.thousands)),
+    Column("FLOPs\nper token", _cost("flops_per_token", numerals.thousands)),
+    Column(f"step time\n÷ `{table.baseline or 'first'}`", lambda one: numerals.ratio(one.time_ratio)),
+    Column("peak\nMiB", _cost("peak_bytes", numerals.mebibytes)),
+    Column("state\nKiB", _cost("state_bytes", lambda value: "–" if value is None else f"{value / 2**10:.3g}")),
+  ]
+  return always + [one for one in costs if any(one.cell(entry) != "–" for entry in table.scored)]
+
+
+def _cost(name: str, shown: Callable[[float | None], str]) -> Callable[[Entry], str]:
+  return lambda entry: shown(entry.cost(name))
+
+
+def _gap(entry: Entry, places: int) -> str:
+  return numerals.between(entry.difference.interval, places) if entry.difference else ""
+
+
+def _p_value(entry: Entry) -> str:
+  shown = numerals.p_value(entry.difference.p_holm) if entry.difference else ""
+  return shown.removeprefix("p ").removeprefix("= ")
+
+
+def _effect(entry: Entry) -> str:
+  return numerals.effect(entry.effect).removeprefix("g ").removeprefix("= ")
+
+
+def _seeds(entry: Entry, jumps: bool) -> str:
+  return f"{entry.solved} of {len(entry.scores)}" if jumps else str(len(entry.scores))

@@ -13,7 +13,7 @@ import re
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attention_lab.attention import base
@@ -90,60 +90,62 @@ def pending(cells: Iterable[Cell], rows: Iterable[Mapping[str, Any]]) -> list[Ce
   return left
 
 
-def execute(
-  cells: Sequence[Cell],
-  ledger_path: str | os.PathLike[str],
-  run_cell: Callable[[Cell], Iterable[Mapping[str, Any]]],
-  log: Callable[[str], None],
-  *,
-  stamp: Stamp | None = None,
-) -> dict[str, int]:
-  """Runs cells one after another, adding each row to the ledger as it comes; returns how many rows got each status.
+def outcome(
+  cell: Cell, run_cell: Callable[[Cell], Iterable[Mapping[str, Any]]], folder: pathlib.Path, stamp: Stamp | None = None
+) -> Iterator[dict[str, Any]]:
+  """Runs one cell and gives one row for each of its seeds, whatever happens.
 
   `run_cell` returns or yields one row a seed with at least `seed` and what it measured; `stamp(cell, seed)` gives what
   holds of a row whether it succeeds or not (command, commit, versions, device, config); `config_digest` is added when
   there is a config. `attention.base.Refused` makes refused rows, any other exception makes failed rows and leaves its
-  traceback in `failures/` beside the ledger; both go on with the next cell. A keyboard interrupt passes.
+  traceback in `folder`. A keyboard interrupt passes.
   """
-  counts = dict.fromkeys(ledger.STATUSES, 0)
-  start = time.monotonic()
-  for number, cell in enumerate(cells, 1):
-    log(f"[{number}/{len(cells)}] {cell}")
-    for row in _outcome(cell, run_cell, pathlib.Path(ledger_path)):
-      ledger.append(ledger_path, _stamped(row, stamp(cell, row["seed"]) if stamp else {}))
-      counts[row["status"]] += 1
-      if row["status"] != "done":
-        log(f"  seed {row['seed']} {row['status']}: {row['reason']}")
-    left = (time.monotonic() - start) / number * (len(cells) - number)
-    if number < len(cells):
-      log(f"  about {left / 60:.0f} min left" if left >= 90 else f"  about {left:.0f} s left")
-  return counts
-
-
-def _outcome(cell: Cell, run_cell: Callable, ledger_path: pathlib.Path):
   missing = list(cell.seeds)
+  whole = lambda row: _stamped({"task": cell.task, "attention": cell.attention, **row}, stamp, cell)
   try:
     for row in run_cell(cell):
-      whole = {"task": cell.task, "attention": cell.attention, "status": "done", **row}
-      ledger.check(whole)
-      yield whole
+      found = whole({"status": "done", **row})
+      ledger.check(found)
+      yield found
       with contextlib.suppress(ValueError):
-        missing.remove(whole["seed"])
+        missing.remove(found["seed"])
     if missing:
       raise RuntimeError(f"the run returned no row for seeds {', '.join(map(str, missing))}")
   except base.Refused as error:
     status, reason = "refused", _first_line(error)
   except Exception as error:
-    kept = _keep_traceback(cell, ledger_path.parent / "failures")
-    status, reason = "failed", f"{type(error).__name__}: {_first_line(error)} (traceback in failures/{kept})"
+    kept = _keep_traceback(cell, folder)
+    status, reason = "failed", f"{type(error).__name__}: {_first_line(error)} (traceback in {folder.name}/{kept})"
   else:
     return
   for seed in missing:
-    yield {"task": cell.task, "attention": cell.attention, "seed": seed, "status": status, "reason": reason}
+    yield whole({"seed": seed, "status": status, "reason": reason})
 
 
-def _stamped(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-  whole = {**facts, **row}
+def record(
+  outcomes: Iterable[tuple[Cell, Iterable[Mapping[str, Any]]]],
+  total: int,
+  write: Callable[[Mapping[str, Any]], None],
+  log: Callable[[str], None],
+) -> dict[str, int]:
+  """Gives each row of `total` cells to `write` as it comes; returns how many rows got each status."""
+  counts = dict.fromkeys(ledger.STATUSES, 0)
+  start = time.monotonic()
+  for number, (cell, rows) in enumerate(outcomes, 1):
+    log(f"[{number}/{total}] {cell}")
+    for row in rows:
+      write(row)
+      counts[row["status"]] += 1
+      if row["status"] != "done":
+        log(f"  seed {row['seed']} {row['status']}: {row['reason']}")
+    left = (time.monotonic() - start) / number * (total - number)
+    if number < total:
+      log(f"  about {left / 60:.0f} min left" if left >= 90 else f"  about {left:.0f} s left")
+  return counts
+
+
+def _stamped(row: Mapping[str, Any], stamp: Stamp | None, cell: Cell) -> dict[str, Any]:
+  whole = {**(stamp(cell, row["seed"]) if stamp else {}), **row}
   digest = {"config_digest": ledger.config_digest(whole["config"])} if whole.get("config") else {}
   return digest | whole
 

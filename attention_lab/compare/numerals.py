@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from attention_lab.compare.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
+LARGE = 100  # effect sizes beyond it say no more
 
 
 def decimals(intervals: Iterable[Interval | None]) -> int:
@@ -45,6 +46,17 @@ def p_value(p: float | None) -> str:
   return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
+def effect(g: float | None) -> str:
+  """`g = 4.2`, `g > 100`, or nothing."""
+  return "" if g is None else f"g > {LARGE}" if g > LARGE else f"g = {score(g, 1)}"
+
+
+def amount(value: float, unit: str) -> str:
+  """A difference with two digits and its unit: `2.1 points` where `unit` is "" (1 point = 0.01), else `0.05 loss`."""
+  shown = f"{float(f'{value * (1 if unit else 100):.2g}'):g}"
+  return f"{shown} {unit or ('point' if shown == '1' else 'points')}"
+
+
 def thousands(value: float | None) -> str:
   """Three significant digits and k, M, G, T: `1.25 M`."""
   if value is None:
@@ -55,7 +67,7 @@ def thousands(value: float | None) -> str:
   return f"{shown}{chr(0xA0) if power else ''}{['', 'k', 'M', 'G', 'T'][power]}"
 
 
-def count(value: float) -> str:
+def count(value: float | int) -> str:
   """A whole number with its thousands set apart."""
   return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 

@@ -9,13 +9,20 @@ from attention_lab.compare.tables import Table
 
 READING = (
   "An interval is the 95 % Student-t interval of the mean over seeds; ± 0 says that all seeds gave the same "
-  "value. All rows of a table share data order, budget and hyper-parameters, seed by seed, so rows are compared by the "
-  "differences of equal seeds.",
+  "value. All rows of a table share data, data order and configuration, seed by seed, but for what the protocol names "
+  "as tuned, matched or taken at a second chance; rows are compared by the differences of equal seeds.",
   "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all "
   "pairs of rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
   "order among them is claimed. A tie says that these seeds do not tell rows apart, not that the rows are equal.",
+  "g is the mean of the paired differences in units of their standard deviation, corrected for few seeds (Hedges). The "
+  "power line speaks of a two-sided paired t test at the strictest step of Holm's method, and of noise such as these "
+  "seeds showed, which few seeds show only roughly.",
+  "Settings are chosen on the validation split alone; the test split is read once, for what was chosen. A second "
+  "chance is a run of the same seeds at a third and at three times the learning rate, for each row that was behind on "
+  "validation; the best mean there is kept. Where the positive control does not solve its task on every seed, the "
+  "table is undecided.",
   "Costs are of the training step: FLOPs per token, step time as a ratio to the named row, peak memory of the compiled "
-  "step. No row was tuned on its own.",
+  "step.",
 )
 _HEAD = {
   "steps": "config.steps",
@@ -43,7 +50,44 @@ def facts(table: Table) -> list[tuple[str, str]]:
   parameters = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
   if parameters:
     found.append(("parameters", f"{numerals.thousands(min(parameters))} to {numerals.thousands(max(parameters))}"))
+  found += _footing(table) if rows else []
   return [(name.replace("_", " "), value) for name, value in found if value]
+
+
+def _footing(table: Table) -> list[tuple[str, str]]:
+  """What was done for each row beside training it, and what that changed in which row."""
+  footing, entries = table.footing, [entry for entry in table.entries if entry.done]
+  target = "" if footing.target is None else f", {numerals.count(footing.target)}"
+  found = [("budget", f"--match={footing.match}{target}"), ("trials", f"--trials={footing.trials}")]
+  found += [(f"trials, {_short(flag)}", _dimension(values)) for flag, values in json.loads(footing.space).items()]
+  for name, chosen in (
+    ("changed to match", [(entry, entry.changed) for entry in entries]),
+    ("chosen on validation", [(entry, entry.tuning.get("chosen") or {}) for entry in entries]),
+  ):
+    rows = [
+      f"{entry.attention}: {_shown({_short(k): v for k, v in values.items()})}" for entry, values in chosen if values
+    ]
+    found.append((name, "; ".join(rows)))
+  second = [(entry.attention, entry.tuning["second"]) for entry in entries if entry.tuning.get("second")]
+  means = [f"{name}: {', '.join(f'{by} {_score(mean)}' for by, mean in runs.items())}" for name, runs in second]
+  found.append(("second chance", "; ".join(means) or ("no row was behind" if footing.chances else "off")))
+  controls = [entry.attention for entry in table.entries if entry.positive]
+  return [*found, ("positive control", ", ".join(controls))]
+
+
+def _short(flag: str) -> str:
+  return flag.removeprefix("config.").removeprefix("model.attention.").removeprefix("optimizer.").replace("_", " ")
+
+
+def _dimension(values: list[Any]) -> str:
+  """A range or a list of choices of the search space."""
+  if len(values) == 3 and values[2] in ("log", "linear"):
+    return f"{values[0]:g} to {values[1]:g}, {values[2]}"
+  return ", ".join(map(_shown, values))
+
+
+def _score(value: float | None) -> str:
+  return "failed" if value is None else numerals.score(value, 4)
 
 
 def settings(table: Table) -> dict[str, str]:

@@ -3,13 +3,17 @@
 import os
 import pathlib
 
-from attention_lab.compare import grid, html, ledger, markdown, tables
+from attention_lab.compare import crossovers, grid, html, ledger, markdown, tables
 
 RESULTS = "results.jsonl"
 
 
-def write(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
-  """Writes both reports, also of an unfinished comparison, and returns their paths; ValueError without a row."""
+def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | None = None) -> list[pathlib.Path]:
+  """Writes both reports, also of an unfinished comparison, and returns their paths; ValueError without a row.
+
+  benchmark: the workdir of a benchmark whose crossover lengths are shown; None = the one that the workdir's
+  `benchmark.json` names, if it has this file. ValueError for a benchmark without rows.
+  """
   folder = pathlib.Path(workdir)
   held = ledger.read(folder / RESULTS)
   if not held.rows:
@@ -18,7 +22,12 @@ def write(workdir: str | os.PathLike[str]) -> list[pathlib.Path]:
   order = list(dict.fromkeys([cell.attention for cell in cells] + [row["attention"] for row in held.rows]))
   built = tables.build(held.rows, order)
   notes = _notes(held, cells, built)
-  pages = {"report.md": markdown.page(built, notes), "report.html": html.page(built, notes, order)}
+  measured = benchmark or crossovers.named(folder)
+  crossings = crossovers.read(measured, order) if measured else None
+  pages = {
+    "report.md": markdown.page(built, notes, order, crossings),
+    "report.html": html.page(built, notes, order, crossings),
+  }
   for name, content in pages.items():
     partial = folder / f".{name}.{os.getpid()}"
     partial.write_text(content, encoding="utf-8")

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 MARKERS = ("circle", "square", "triangle", "diamond", "wedge", "cross", "plus")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2")
 COLOURS = 7
-LABEL = 20
+LABEL = 22
+_WIDTHS = (
+  ("ijlIJ|/\\ ',-.:;·", 0.39),
+  ('f!()[]rt"*_`', 0.48),
+  ("csz", 0.6),
+  ("mwMW%@…", 1.05),
+  ("DGHNOQU=+<>×≥&#", 0.84),
+)
+_EM = {letter: width for letters, width in _WIDTHS for letter in letters}
 
 Point = tuple[float, float]
 
@@ -40,6 +48,17 @@ class Scale:
     return [(first + i) * step for i in range(int((self.high - first * step) / step + 1e-9) + 1)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Marked(Scale):
+  """A scale whose ticks are given."""
+
+  marks: tuple[float, ...] = ()
+
+  def ticks(self) -> list[float]:
+    """The marks."""
+    return list(self.marks)
+
+
 def padded(values: Sequence[float], share: float = 0.06, log: bool = False) -> Scale:
   """A scale that holds all values with a margin on both sides, also when they are equal."""
   low, high = min(values), max(values)
@@ -57,7 +76,7 @@ class Frame:
   x: Scale
   y: Scale
   width: float = 560.0
-  height: float = 340.0
+  height: float = 350.0
   left: float = 56.0
   right: float = 20.0
   top: float = 14.0
@@ -104,6 +123,11 @@ def text(at: Point, content: str, kind: str = "", colour: int | None = None) -> 
   return f'<text {where} class="{kind}"{paint(colour)}>{title}{html.escape(shown)}</text>'
 
 
+def extent(content: str, size: float = 12.0) -> float:
+  """Pixels that a label of a name takes at most, in the widest of the page's fonts."""
+  return size * sum(_EM.get(letter, 0.71) for letter in content)
+
+
 def line(start: Point, end: Point, kind: str, colour: int | None = None) -> str:
   """A straight line."""
   ends = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
@@ -117,8 +141,8 @@ def path(points: Sequence[Point], kind: str, index: int, closed: bool = False) -
   return f'<path d="{drawn}" class="{kind}"{paint(index)}{dash}/>'
 
 
-def marker(at: Point, index: int, size: float = 4.0) -> str:
-  """The mark of variant number `index`: its shape tells it apart where its colour cannot."""
+def marker(at: Point, index: int, size: float = 4.0, kind: str = "mark") -> str:
+  """The mark of variant number `index`: its shape tells it apart where its colour cannot; kind: mark or hollow."""
   (x, y), s = at, size
   shapes = {
     "circle": f"M{x - s:.1f} {y:.1f}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0Z",
@@ -129,7 +153,7 @@ def marker(at: Point, index: int, size: float = 4.0) -> str:
     "cross": _polygon(x, y, s * 1.3, tuple(_rotate(point) for point in _CROSS)),
     "plus": _polygon(x, y, s * 1.3, _CROSS),
   }
-  return f'<path d="{shapes[MARKERS[(index + index // COLOURS) % len(MARKERS)]]}" class="mark"{paint(index)}/>'
+  return f'<path d="{shapes[MARKERS[(index + index // COLOURS) % len(MARKERS)]]}" class="{kind}"{paint(index)}/>'
 
 
 def paint(index: int | None) -> str:

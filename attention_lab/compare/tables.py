@@ -1,11 +1,10 @@
 """From rows of the ledger to tables: one for each task and each set of rows that may be compared at all."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attention_lab.compare import ledger, statistics
+from attention_lab.compare import fairness, ledger, notes, power, statistics
 
 SOLVED = 0.99
 Row = ledger.Row
@@ -15,9 +14,9 @@ Row = ledger.Row
 class Entry:
   """One variant in one table.
 
-  `standing` is best, tied, behind, undecided (too few shared seeds), alone, diverged (a seed without a finite score),
-  refused or failed. `scores` maps seed -> primary metric of the finished runs; `interval` is None unless all are
-  finite.
+  `standing` is best, tied, behind, undecided (too few shared seeds, or the table's positive control failed), alone,
+  diverged (a seed without a finite score), refused or failed. `scores` maps seed -> primary metric of the finished
+  runs; `interval` is None unless all are finite.
   """
 
   attention: str
@@ -42,8 +41,38 @@ class Entry:
     """How many seeds reached 0.99."""
     return sum(score is not None and score >= SOLVED for score in self.scores.values())
 
+  @property
+  def solved_share(self) -> float | None:
+    """The share of the seeds that were run, failed ones among them, which reached 0.99; None where none was."""
+    seeds = {row["seed"] for row in self.rows}
+    return self.solved / len(seeds) if seeds else None
+
+  @property
+  def positive(self) -> bool:
+    """Whether the row is the table's positive control."""
+    return any(row.get("positive") for row in self.rows)
+
+  @property
+  def effect(self) -> float | None:
+    """Hedges' g of the difference to the best row; None without one, and with fewer than three shared seeds."""
+    gap = self.difference
+    return power.hedges(gap.interval.mean, gap.deviation, gap.interval.n) if gap and gap.deviation is not None else None
+
+  @property
+  def tuning(self) -> Mapping[str, Any]:
+    """How the row's setting was found, as its rows record it; empty where they do not."""
+    return (self.done[0].get("tuning") if self.done else None) or {}
+
+  @property
+  def changed(self) -> Mapping[str, Any]:
+    """The sizes that were changed to meet the budget."""
+    return ((self.done[0].get("budget") if self.done else None) or {}).get("changed") or {}
+
   def cost(self, name: str) -> float | None:
-    """Median over the finished seeds of a cost: parameters, flops_per_token, step_time (s) or peak_bytes."""
+    """Median over the finished seeds of a number that rows hold; None where none holds it.
+
+    parameters, flops_per_token, step_time (s), wall_time (s), peak_bytes, state_bytes, receptive_field (positions).
+    """
     return _median(self.done, name)
 
 
@@ -81,6 +110,37 @@ class Table:
     return [row for entry in self.entries for row in entry.done]
 
   @property
+  def footing(self) -> fairness.Footing:
+    """What was done alike for all rows: match, target of the budget, trials, search space, second chances."""
+    return fairness.footing(self.done[0]) if self.done else fairness.Footing()
+
+  @property
+  def match(self) -> str:
+    """The budget that all rows meet: parameters, flops, state, time, or none."""
+    return self.footing.match
+
+  @property
+  def trials(self) -> int:
+    """Settings that were tried on validation for each row."""
+    return self.footing.trials
+
+  @property
+  def chances(self) -> bool:
+    """Whether rows behind on validation had a second chance."""
+    return self.footing.chances
+
+  @property
+  def tests(self) -> int:
+    """The pairs of rows that p-values are corrected for: those that share two seeds or more."""
+    scored = [entry.scores.keys() for entry in self.scored]
+    return sum(len(one & other) > 1 for i, one in enumerate(scored) for other in scored[i + 1 :])
+
+  @property
+  def broken(self) -> list[Entry]:
+    """Positive controls that did not reach 0.99 on every seed that was run: what the table shows is then undecided."""
+    return [entry for entry in self.entries if entry.positive and entry.solved_share != 1.0]
+
+  @property
   def jumps(self) -> bool:
     """Whether the share of seeds that reach 0.99 says something: a score in [0, 1] that some run brings there."""
     scores = [score for entry in self.entries for score in entry.scores.values() if score is not None]
@@ -91,9 +151,11 @@ def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
   """One table for each task and set of comparable rows; `order` lists variants as they were asked for.
 
   Rows of another commit, configuration or data are set apart, never averaged; refused and failed rows join the table
-  of their commit, or the task's last one.
+  of their commit, or the task's last one. ValueError, in one line, for rows that were not treated alike
+  (`fairness.check`).
   """
   rows = ledger.distinct(rows)
+  fairness.check(rows)
   order = list(dict.fromkeys((*order, *(row["attention"] for row in rows))))
   tables = []
   for task in dict.fromkeys(row["task"] for row in rows):
@@ -109,7 +171,7 @@ def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
       members = groups[commits.get(row.get("commit", ""), list(groups)[-1])]
       if ledger.cell(row) not in map(ledger.cell, members):
         members.append(row)
-    tables += [_table(members, order, _label(members) if len(groups) > 1 else "") for members in groups.values()]
+    tables += [_table(members, order, notes.label(members) if len(groups) > 1 else "") for members in groups.values()]
   return tables
 
 
@@ -123,7 +185,7 @@ def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
   rows = sorted(rows, key=lambda row: row["seed"])
   groups = {name: tuple(row for row in rows if row["attention"] == name) for name in names}
   entries = _entries(groups, first["higher_is_better"], _median(groups.get(baseline, ()), "step_time"))
-  return Table(
+  table = Table(
     rows[0]["task"],
     label,
     first["primary"],
@@ -131,8 +193,12 @@ def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
     entries,
     {name: float(value) for name, value in references.items() if value is not None},
     baseline,
-    tuple(_notes(done)),
+    tuple(notes.remarks(done)),
   )
+  if not table.broken:
+    return table
+  entries = tuple(dataclasses.replace(one, standing="undecided") if one.interval else one for one in entries)
+  return dataclasses.replace(table, entries=entries)
 
 
 def _entries(groups: Mapping[str, tuple[Row, ...]], higher: bool, unit: float | None) -> tuple[Entry, ...]:
@@ -172,31 +238,3 @@ def _scores(rows: Sequence[Row]) -> dict[int, float | None]:
 def _median(rows: Iterable[Row], name: str) -> float | None:
   values = sorted(row[name] for row in rows if row.get(name) is not None)
   return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2 if values else None
-
-
-def _label(rows: Sequence[Row]) -> str:
-  row = rows[0]
-  digests = " ".join(digest[:8] for _, digest in sorted((row.get("digests") or {}).items()))
-  parts = [("commit", row.get("commit")), ("configuration", row.get("config_digest", "")[:8]), ("data", digests)]
-  return ", ".join(f"{name} {value}" for name, value in parts if value)
-
-
-def _notes(done: Sequence[Row]) -> list[str]:
-  notes = []
-  for name, effect in (
-    ("device", "step times are not comparable across them"),
-    ("versions", "numbers may differ by rounding"),
-  ):
-    found = sorted({_describe(row.get(name)) for row in done} - {""})
-    if len(found) > 1:
-      notes.append(f"The rows were made with different {name.rstrip('s')}s ({'; '.join(found)}): {effect}.")
-  diverged = [f"{row['attention']} seed {row['seed']}" for row in done if row["metrics"][row["primary"]] is None]
-  if diverged:
-    notes.append(f"No finite score, so no mean: {', '.join(diverged)}.")
-  return notes
-
-
-def _describe(value: Any) -> str:
-  if isinstance(value, Mapping):
-    return ", ".join(f"{name} {item}" for name, item in sorted(value.items()))
-  return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

@@ -1,26 +1,32 @@
 """What a table says, in sentences; names of variants stand in `backticks`."""
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Iterable, Sequence
 
-from attention_lab.compare import numerals, statistics
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare import numerals, power, statistics
+from attention_lab.compare.tables import SOLVED, Entry, Table
 
 SHOWN = 3
+RATES = {"÷3": "a third of the learning rate", "×3": "three times the learning rate"}
+BUDGETS = {"flops": "FLOPs per token", "state": "bytes of decoding state"}
 
 
 def sentences(table: Table) -> list[str]:
-  """The verdict of one table: what is best and by how much, what is tied, the controls, and what could not run."""
-  found = [*_order(table), *_controls(table), *_solved(table)]
+  """The verdict of one table: what is better than what, by how much and how surely; then what it rests on.
+
+  First the order of the rows, or that the instrument failed; what these seeds could show; reference lines and solved
+  seeds; second chances, trials and budget; what could not run.
+  """
+  found = _broken(table) if table.broken else [*_order(table), *_power(table), *_controls(table)]
+  found += [*_solved(table), *_chances(table), *_footing(table)]
   found += [f"`{entry.attention}` is refused: {_stop(entry.reasons[0])}" for entry in _with(table, "refused")]
   found += [f"`{entry.attention}` failed: {_stop(entry.reasons[0])}" for entry in _with(table, "failed")]
   found += [
     f"`{entry.attention}` diverged: a seed has no finite score, so it has no mean."
     for entry in _with(table, "diverged")
   ]
-  partial = [entry for entry in table.scored if entry.reasons]
-  return found + [
-    f"`{entry.attention}` lacks seeds, its other runs failed: {_stop(entry.reasons[0])}" for entry in partial
-  ]
+  return found + [sentence for entry in table.scored for sentence in _missing(entry, table)]
 
 
 def caution(table: Table) -> str:
@@ -38,12 +44,25 @@ def caution(table: Table) -> str:
 
 
 def standing(entry: Entry, table: Table) -> str:
-  """The word of a row: the rows that cannot be told from the best all carry the same one."""
+  """The word of a row: the rows that cannot be told from the best all carry the same one.
+
+  Where the positive control failed, every row with a score is undecided.
+  """
   if entry.standing == "best" and any(other.standing == "tied" for other in table.entries):
     return "tied best"
   if entry.standing == "best" and all(other.standing == "undecided" for other in table.scored if other is not entry):
     return "undecided"
   return {"tied": "tied best", "alone": "only row"}.get(entry.standing, entry.standing)
+
+
+def _broken(table: Table) -> list[str]:
+  """That the instrument failed: without a control that solves the task, a row that does not solve it shows nothing."""
+  failed = []
+  for entry in table.broken:
+    runs = len({row["seed"] for row in entry.rows})
+    failed.append(f"`{entry.attention}`, the positive control, solved {entry.solved} of {runs} seed{'s' * (runs != 1)}")
+  claim = f"No order of the rows is claimed until the control reaches {SOLVED} on every seed."
+  return [f"Undecided: the instrument failed: {numerals.joined(failed)}.", claim]
 
 
 def _order(table: Table) -> list[str]:
@@ -73,11 +92,30 @@ def _order(table: Table) -> list[str]:
 
 def _gaps(entries: Sequence[Entry], digits: int, verb: str) -> str:
   shown = [
-    f"`{entry.attention}`{verb} {numerals.between(entry.difference.interval, digits)}"
-    f" (Holm {numerals.p_value(entry.difference.p_holm)})"
+    f"`{entry.attention}`{verb} {numerals.between(entry.difference.interval, digits)} ({_sure(entry)})"
     for entry in entries[:SHOWN]
   ]
   return numerals.joined([*shown, *([f"{len(entries) - SHOWN} more"] if len(entries) > SHOWN else [])])
+
+
+def _sure(entry: Entry) -> str:
+  p, effect = numerals.p_value(entry.difference.p_holm), numerals.effect(entry.effect)
+  return f"Holm {p}, {effect}" if effect else f"Holm {p}"
+
+
+def _power(table: Table) -> list[str]:
+  """What these seeds could show, at the noise of the rows that are tied with the best, or of all if none is."""
+  gaps = [entry for entry in table.scored if entry.difference]
+  if not gaps:
+    return []
+  tied = [entry for entry in gaps if entry.standing == "tied"]
+  n = min(entry.difference.interval.n for entry in tied or gaps)
+  deviations = [entry.difference.deviation or 0.0 for entry in tied or gaps]
+  share = table.higher_is_better and all(0 <= (score or 0) <= 1 for row in gaps for score in row.scores.values())
+  amount = functools.partial(numerals.amount, unit="" if share else numerals.metric(table.primary))
+  noise = "the tied rows" if tied else "these rows"
+  said = power.line(power.pooled(deviations), n, table.tests, noise, amount, 1.0 if share else math.inf)
+  return [said] if said else []
 
 
 def _controls(table: Table) -> list[str]:
@@ -104,7 +142,80 @@ def _solved(table: Table) -> list[str]:
   shares = [
     f"`{entry.attention}` on {entry.solved} of {len(entry.scores)} seeds" for entry in table.scored if entry.solved
   ]
-  return [f"Solved (≥ 0.99) by {numerals.joined(shares)}."]
+  found = [f"Solved (≥ {SOLVED}) by {numerals.joined(shares)}."]
+  return found if table.broken else found + _luck(table)
+
+
+def _luck(table: Table) -> list[str]:
+  """That a row which jumps on some seeds only has a mean of lucky and unlucky ones, where the seeds are too few."""
+  mixed = [entry for entry in table.scored if 0 < entry.solved < len(entry.scores)]
+  n = max((len(entry.scores) for entry in mixed), default=0)
+  p = min(1.0, max(1, table.tests) * 2 / math.comb(2 * n, n))  # Fisher's exact test of n of n against 0 of n
+  if not mixed or p < statistics.ALPHA:
+    return []
+  one = f"{_names(mixed)} solved it on some seeds only, so a mean here is partly luck"
+  return [f"{one}: even {n} of {n} seeds against 0 of {n} is Holm {numerals.p_value(p)} by Fisher's exact test."]
+
+
+def _chances(table: Table) -> list[str]:
+  """Whether the rows behind on validation had a second learning rate, and what came of it."""
+  if not table.scored:
+    return []
+  if not table.chances:
+    return ["No row had a second chance (--nosecond_chance)."]
+  had = [entry for entry in table.entries if entry.tuning.get("second")]
+  if not had:
+    return ["No row was behind on validation, so none had a second chance."]
+  found = [_taken(entry, numerals.decimals(one.interval for one in table.scored)) for entry in had if _took(entry)]
+  kept = _names(entry for entry in had if not _took(entry))
+  if kept:
+    found.append(f"{kept} had a second chance: neither a third nor three times the learning rate did better.")
+  return found
+
+
+def _took(entry: Entry) -> str:
+  return entry.tuning.get("taken") or ""
+
+
+def _taken(entry: Entry, digits: int) -> str:
+  """`before` is the mean on validation at the first rate, which older rows do not record."""
+  before, after = entry.tuning.get("before"), entry.tuning["second"][_took(entry)]
+  start = "" if before is None else f"{numerals.score(before, digits)} to "
+  gain = f"{start}{numerals.score(after, digits)} on validation"
+  return f"`{entry.attention}` had its second chance: {RATES[_took(entry)]}, taken, {gain}."
+
+
+def _footing(table: Table) -> list[str]:
+  """How the rows were tuned, and to what budget they were brought."""
+  if not table.scored:
+    return []
+  trials, match, target = table.trials, table.match, table.footing.target
+  tuned = "No row was tuned: --trials=0."
+  if trials:
+    tuned = f"Each row had {'the same ' * (trials > 1)}{trials} trial{'s' * (trials > 1)}, judged on validation."
+  if match == "time":
+    return [tuned, "All rows take the baseline's time for a step within 1 %."]
+  if match != "none":
+    return [tuned, f"All rows are within 1 % of {numerals.count(target)} {BUDGETS.get(match, match)}."]
+  sizes = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
+  least, most = (numerals.count(end) for end in (min(sizes, default=0), max(sizes, default=0)))
+  spread = f"; parameters from {least} to {most}" if least != most else f"; all rows have {most} parameters"
+  return [tuned, f"Budgets are not matched: --match=none{spread if sizes else ''}."]
+
+
+def _missing(entry: Entry, table: Table) -> list[str]:
+  """The seeds that a row with a score lacks, and why."""
+  if entry.reasons:
+    return [f"`{entry.attention}` lacks seeds, its other runs failed: {_stop(entry.reasons[0])}"]
+  lacking = sorted(set(table.seeds) - entry.scores.keys())
+  if not lacking:
+    return []
+  seeds = f"seed{'s' * (len(lacking) > 1)} {numerals.joined(map(str, lacking))}"
+  return [f"`{entry.attention}` was not run on {seeds}, and is judged on the seeds that it has."]
+
+
+def _names(entries: Iterable[Entry]) -> str:
+  return numerals.joined(f"`{entry.attention}`" for entry in entries)
 
 
 def _with(table: Table, standing_: str) -> list[Entry]:

@@ -4,22 +4,21 @@ Batches: tokens int32 [B, T], targets int32 [B, T], −1 where nothing is asked.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
-import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import recall
 from attention_lab.data.source import chosen
-from attention_lab.models import vocabulary
-from attention_lab.models.functional import Functional, Params, functional
+from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.tasks.base import Batch, Read, Task, check, objective, read
+from attention_lab.tasks.base import Read, Task, check, read
+from attention_lab.tasks.parts import asked
 
 NAME = "recall"
-SOLVED = 0.99  # accuracy from which the task counts as solved: it is learned by a jump
+SOLVED = asked.SOLVED
+summarize = asked.summarize
 
 
 @dataclasses.dataclass
@@ -67,8 +66,8 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
     name=NAME,
     source=source,
     model=own,
-    loss=lambda params, batch, key: loss(own, params, batch, key),
-    score=lambda params, batch: score(own, params, batch),
+    loss=lambda params, batch, key: asked.loss(own, params, batch, key),
+    score=lambda params, batch: asked.score(own, params, batch),
     summarize=summarize,
     primary="accuracy",
     higher_is_better=True,
@@ -78,37 +77,9 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
   )
 
 
-def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
-  """Mean cross entropy over what is asked, in nats, plus auxiliary losses."""
-  module = model.bind(params)
-  hidden, (targets, asked) = module.hidden(batch["tokens"], key=key), _asked(batch)
-  nll = vocabulary.nats(module.output_head(), hidden.logits, targets, asked)
-  return objective(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
-
-
-def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
-  """Sums over the batch: nats, right answers, questions."""
-  module = model.bind(params)
-  hidden, (targets, asked) = module.hidden(batch["tokens"]), _asked(batch)
-  asked = asked * batch["weight"][:, None]
-  return vocabulary.score(module.output_head(), hidden.logits, targets, asked) | {"questions": jnp.sum(asked)}
-
-
-def summarize(sums: Mapping[str, float]) -> dict[str, float]:
-  """Accuracy and nats per question; solved is 1 from an accuracy of SOLVED."""
-  accuracy = sums["correct"] / sums["questions"]
-  return {"accuracy": accuracy, "loss": sums["nll"] / sums["questions"], "solved": float(accuracy >= SOLVED)}
-
-
 def _source(data: DataConfig) -> recall.Source:
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: recall is generated, and reads no files; leave the path out")
   chosen(data, recall.RECALLS)
   sizes = (data.train, data.validation, data.test)
   return recall.generate(data.vocabulary, data.length, data.pairs, power=data.power, filler=data.filler, sizes=sizes)
-
-
-def _asked(batch: Batch) -> tuple[Int[Array, "B T"], Float[Array, "B T"]]:
-  """The targets, 0 where nothing is asked, and 1 where a value is asked for."""
-  targets = batch["targets"]
-  return jnp.maximum(targets, 0), (targets >= 0).astype(jnp.float32)

@@ -19,6 +19,7 @@ class Costs:
   step_time: float | None = None  # seconds, median over steps
   peak_bytes: int | None = None  # on one device
   compile_time: float | None = None  # seconds, of the one program of all seeds
+  program: str | None = None  # fingerprint of the lowered step, on the first shape of batch
   compiled_before: bool = False  # it was read from the compile cache, so that the time is that of reading
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from attention_lab import compile_cache
+from attention_lab import compile_cache, compiled
 from attention_lab.config import Config
 from attention_lab.data.source import Split
 from attention_lab.train import optimizer
@@ -48,8 +48,10 @@ class Programs:
   def _add(self, state: State, batch: Batch) -> Any:
     begun = time.perf_counter()
     with compile_cache.watched() as traffic:
-      program = self._step.lower(state, batch).compile()
+      lowered = self._step.lower(state, batch)
+      program = lowered.compile()
     spent, costs, known = time.perf_counter() - begun, self.costs, len(self._programs)
+    costs.program = costs.program or compiled.fingerprint(lowered)
     costs.compile_time = (costs.compile_time or 0.0) + spent
     costs.compiled_before = traffic.hits > 0 and (costs.compiled_before or not known)
     costs.peak_bytes = max(costs.peak_bytes or 0, peak_bytes(program, self._mesh, self._seeds))

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from attention_lab.compare import grid, ledger
+from attention_lab.compare import grid, ledger, tables
 
 SPECS = ("softmax", "local(window=16)", "linear", "pooling", "linformer(rank=16)")
 SEEDS = (0, 1, 2)
@@ -79,6 +79,24 @@ def rows():
 @pytest.fixture
 def workdir(tmp_path):
   return write_workdir(tmp_path)
+
+
+@pytest.fixture
+def table_of():
+  """Builds the one table of rows given as name -> (scores by seed, fields of each of its rows)."""
+  return make_table
+
+
+def make_table(rows, higher=True, chance=0.1, **shared):
+  """A table of one task without noise of its own; `shared` are fields of every row."""
+  facts = {"task": "recall", "status": "done", "reason": "", "primary": "accuracy", "controls": {}, "command": "run"}
+  facts |= {"higher_is_better": higher, "chance": chance, "curve": [], **shared}
+  (table,) = tables.build(
+    facts | {"attention": name, "seed": seed, "metrics": {"accuracy": score}} | fields
+    for name, (scores, fields) in rows.items()
+    for seed, score in enumerate(scores)
+  )
+  return table
 
 
 def _variant_rows(task, index, seeds, commit):

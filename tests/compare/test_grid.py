@@ -14,9 +14,10 @@ def _run(cell):
   return [_row(seed) for seed in cell.seeds]
 
 
-def _execute(cells, path, run_cell=_run, **options):
+def _execute(cells, path, run_cell=_run, stamp=None):
   lines = []
-  counts = grid.execute(cells, path, run_cell, lines.append, **options)
+  outcomes = ((cell, grid.outcome(cell, run_cell, path.parent / "failures", stamp)) for cell in cells)
+  counts = grid.record(outcomes, len(cells), lambda row: ledger.append(path, row), lines.append)
   return counts, lines
 
 

@@ -1,11 +1,13 @@
 import html.parser
 import re
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from attention_lab.compare import grid, ledger, report
+from attention_lab.compare import curves, grid, ledger, report, tables
 
-VOID = {"meta", "br", "line", "path", "rect", "wbr"}
+VOID = {"meta", "br", "line", "path", "rect", "wbr", "use"}
 
 
 class _Page(html.parser.HTMLParser):
@@ -64,9 +66,51 @@ def test_page_needs_nothing_from_outside(workdir):
   assert not re.search(r"https?:|@import|url\((?!#)|src=", page)
 
 
-def test_page_draws_four_pictures_a_task(workdir, fake):
-  _, _, parsed = _written(workdir)
-  assert parsed.counts["figure"] == 4 * len(fake.settings)
+def test_page_draws_curves_differences_and_a_front_for_each_of_four_costs(workdir, fake):
+  _, page, parsed = _written(workdir)
+  assert parsed.counts["figure"] == 6 * len(fake.settings)
+  assert page.count('class="stairs"') == 4 * len(fake.settings)
+
+
+def test_every_id_is_alone_and_every_reference_within_the_page_leads_to_one(tmp_path, fake):
+  for row in fake.make_rows():
+    for copy in range(3):
+      ledger.append(tmp_path / "results.jsonl", row | {"attention": f"{row['attention']}@heads={2**copy}"})
+  _, page, _ = _written(tmp_path)
+  ids = re.findall(r' id="([^"]+)"', page)
+  assert len(set(ids)) == len(ids)
+  assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+  assert page.count('<div class="panels">') == len(fake.settings)
+
+
+def test_bands_of_learning_curves_are_95_percent_intervals_over_seeds(rows):
+  table = tables.build([row for row in rows if row["task"] == "language_modeling"])[0]
+  entry = table.scored[0]
+  step, low, mean, high = curves.curve(entry)[7]
+  values = [dict(row["curve"])[step] for row in entry.done]
+  expected = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+  np.testing.assert_allclose((low, mean, high), (expected[0], np.mean(values), expected[1]))
+
+
+def test_curves_of_many_rows_stand_apart_and_of_few_together(rows):
+  (few,) = tables.build([row for row in rows if row["task"] == "recall"])
+  numbers = {entry.attention: i for i, entry in enumerate(few.entries)}
+  together = curves.figure(few, numbers)
+  assert (together.wide, together.picture.count("<svg")) == (False, 1)
+  more = [row | {"attention": f"{row['attention']}@heads={n}"} for row in rows for n in (1, 2)]
+  (many,) = tables.build([row for row in more if row["task"] == "recall"])
+  apart = curves.figure(many, {entry.attention: i for i, entry in enumerate(many.entries)})
+  assert (apart.wide, apart.picture.count("<svg")) == (True, 8)
+  assert apart.caption.endswith("Grey: the other rows. Dotted, from below: chance.")
+
+
+def test_verdict_comes_before_the_tables_and_protocol_after_the_pictures(workdir):
+  markdown, page, _ = _written(workdir)
+  headings = [line for line in markdown.splitlines() if line.startswith("## ")]
+  assert headings[:3] == ["## Verdicts", "## All tasks", "## recall"]
+  places = [page.index(mark) for mark in ('class="verdicts"', 'id="overview"', "<figure", '"protocol"')]
+  assert places == sorted(places)
+  assert page.index('id="capabilities"') > page.rindex('"protocol"')
 
 
 def test_ties_are_marked_by_words_and_not_by_weight(workdir):

@@ -3,9 +3,12 @@
 import pytest
 
 from attention_lab.attention import Refused
-from attention_lab.compare import grid, ledger, rows, run
+from attention_lab.compare import grid, ledger, rows, run, session
+from attention_lab.compare.rules import Rules
 from attention_lab.mesh import make_mesh
 from attention_lab.tasks import base, recall, text_classification
+
+SMALL = ["--config.data.train=64", "--config.batch=8"]
 
 
 def test_a_row_has_one_way_to_be_written():
@@ -30,14 +33,12 @@ def test_a_row_changes_its_own_model_and_nothing_else():
 
 
 def test_a_field_that_the_task_lacks_is_a_refused_row(tmp_path):
-  comparison = run.plan(
-    "recall", "softmax@architecture=lstm;softmax", 1, 2, ["--config.data.train=64", "--config.batch=8"]
-  )
+  comparison = run.plan("recall", "softmax@architecture=lstm;softmax", 2, SMALL, Rules(seeds="1"))
   with pytest.raises(Refused, match=r"config\.model\.architecture is no field of this task's model"):
     rows.apply(recall.Config(), "softmax@architecture=lstm")
   mesh = make_mesh(next(iter(comparison.tasks.values())).mesh)
   run.execute(comparison, tmp_path, mesh, lambda line: None)
-  held = {row["attention"]: row for row in ledger.read(tmp_path / run.RESULTS).rows}
+  held = {row["attention"]: row for row in ledger.read(tmp_path / session.RESULTS).rows}
   assert held["softmax@architecture=lstm"]["status"] == "refused"
   assert held["softmax"]["status"] == "done"
   assert len({row["config_digest"] for row in held.values()}) == 1
@@ -47,10 +48,9 @@ def test_a_field_that_the_task_lacks_is_a_refused_row(tmp_path):
 def test_the_rows_of_a_task_read_its_data_once(tmp_path, monkeypatch):
   calls, load = [], recall._source
   monkeypatch.setattr(recall, "_source", lambda data: calls.append(data) or load(data))
-  small = ["--config.data.train=64", "--config.batch=8"]
-  comparison = run.plan("recall", "softmax;linear;identity", 1, 2, small)
+  comparison = run.plan("recall", "softmax;linear;identity", 2, SMALL, Rules(seeds="1"))
   run.execute(comparison, tmp_path, make_mesh(recall.Config().mesh), lambda line: None)
-  rows_ = ledger.read(tmp_path / run.RESULTS).rows
+  rows_ = ledger.read(tmp_path / session.RESULTS).rows
   assert [row["status"] for row in rows_] == ["done"] * 3
   assert len(calls) == 1
 

@@ -58,7 +58,29 @@ def test_rows_without_a_shared_seed_are_refused_by_pairing_and_left_open_by_comp
 def test_constant_rows_that_differ_are_different_and_constant_rows_that_agree_are_tied():
   rows = {"a": dict.fromkeys(range(3), 1.0), "b": dict.fromkeys(range(3), 0.1), "c": dict.fromkeys(range(3), 1.0)}
   assert statistics.ties(rows, True) == ["a", "c"]
-  assert statistics.compare(rows, True).differences["b"].p_holm == 0.0
+  assert statistics.compare(rows, True).differences["b"].p_holm < 0.01
+  fine = {"a": dict.fromkeys(range(3), np.pi / 4), "b": dict.fromkeys(range(3), np.sqrt(2) / 2)}
+  assert statistics.compare(fine, True).differences["b"].p_holm == 0.0
+
+
+def test_step_of_a_coarse_metric_is_found_and_a_fine_metric_has_none():
+  assert statistics.step([0.97, 0.99, 1.0, 0.5]) == 0.01
+  assert statistics.step([359 / 360, 350 / 360]) == pytest.approx(1 / 360)
+  assert statistics.step(np.float32([1 / 3, 2 / 3]).tolist()) == pytest.approx(1 / 3)
+  assert statistics.step([0.0, 1.0, 1.0]) == 1.0
+  assert statistics.step(np.random.default_rng(5).normal(0.9, 0.01, 6).tolist()) == 0.0
+
+
+def test_rows_one_example_of_a_hundred_apart_on_three_seeds_are_tied():
+  rows = {"a": dict.fromkeys(range(3), 1.0), "b": dict.fromkeys(range(3), 0.99)}
+  assert statistics.ties(rows, True) == ["a", "b"]
+  assert statistics.compare(rows, True).differences["b"].deviation == pytest.approx(0.01 / np.sqrt(6))
+
+
+def test_deviation_of_a_difference_is_that_of_its_seeds():
+  best, row = {0: 0.913, 1: 0.871, 2: 0.955}, {0: 0.842, 1: 0.832, 2: 0.899}
+  assert statistics.paired(best, row).deviation == pytest.approx(np.std([0.071, 0.039, 0.056], ddof=1))
+  assert statistics.paired({0: 1.0}, {0: 0.5}).deviation is None
 
 
 def test_equal_differences_of_varying_rows_do_not_count_as_certainty():

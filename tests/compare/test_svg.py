@@ -58,3 +58,12 @@ def test_text_is_escaped():
 
 def test_no_two_of_forty_variants_share_mark_and_colour():
   assert len({svg.marker((0.0, 0.0), index) for index in range(40)}) == 40
+
+
+def test_given_marks_are_the_ticks():
+  assert svg.Marked(1.0, 100.0, True, (7.0, 31.0)).ticks() == [7.0, 31.0]
+
+
+def test_wide_letters_take_more_room_than_narrow_ones():
+  assert svg.extent("mmm") > svg.extent("aaa") > svg.extent("iii") > 0
+  assert svg.extent("softmax", 24.0) == 2 * svg.extent("softmax", 12.0)

@@ -100,7 +100,7 @@ def test_different_devices_are_noted(rows):
 def test_verdict_names_best_ties_rivals_controls_and_refusals(built):
   recall = " ".join(verdict.sentences(built["recall"]))
   assert recall.startswith("`softmax` and `linear` are tied for best; the highest mean is 0.999 ± 0.005 accuracy.")
-  assert "ahead of `local(window=16)` by 0.771 [0.748, 0.793] (Holm p < 0.001)" in recall
+  assert "ahead of `local(window=16)` by 0.771 [0.748, 0.793] (Holm p < 0.001, g = 48.0)" in recall
   assert "Solved (≥ 0.99) by `softmax` on 3 of 3 seeds." in recall
   assert "`linformer(rank=16)` is refused: linformer is not causal" in recall
   language = " ".join(verdict.sentences(built["language_modeling"]))
@@ -165,3 +165,41 @@ def test_tables_of_edited_and_unedited_code_have_different_names(rows):
   edited = [row | {"commit": row["commit"] + "+changes"} for row in rows]
   labels = {(table.task, table.label) for table in tables.build([*rows, *edited])}
   assert len(labels) == 6
+
+
+def test_effect_of_a_row_is_hedges_g_of_its_paired_differences(built):
+  table = built["language_modeling"]
+  best, *others = table.scored
+  assert best.effect is None
+  for entry in others:
+    gaps = np.array([entry.scores[seed] - best.scores[seed] for seed in table.seeds])
+    assert entry.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1) / np.sqrt(np.pi))  # J(2) = 1/√π
+
+
+def test_effect_needs_three_seeds(rows):
+  for table in tables.build([row for row in rows if row["seed"] < 2]):
+    assert {entry.effect for entry in table.entries} == {None}
+
+
+def test_state_receptive_field_and_wall_time_are_costs_and_absent_ones_are_none(rows):
+  held = {"state_bytes": 2048, "receptive_field": 31, "wall_time": 4.5}
+  (table,) = tables.build([row | held for row in rows if row["task"] == "recall" and row["attention"] == "softmax"])
+  assert {name: table.entries[0].cost(name) for name in held} == held
+  assert tables.build(rows)[0].entries[0].cost("state_bytes") is None
+
+
+def test_table_says_what_was_done_alike_for_its_rows(rows):
+  tuning = {"trials": 4, "chances": True, "space": {"config.optimizer.weight_decay": [0.0, 0.1]}, "chosen": {}}
+  budget = {"match": "state", "target": 100.0, "value": 100.0, "changed": {"head_width": 8}}
+  (table,) = tables.build([row | {"tuning": tuning, "budget": budget} for row in rows if row["task"] == "recall"])
+  assert (table.match, table.trials, table.chances) == ("state", 4, True)
+  assert table.scored[0].changed == {"head_width": 8}
+  older = tables.build(rows)[0]
+  assert (older.match, older.trials, older.chances, older.footing.target) == ("none", 0, False, None)
+
+
+def test_share_of_solved_seeds_counts_failed_runs(rows):
+  failed = {"status": "failed", "reason": "RuntimeError: out of memory"}
+  mixed = [row | failed if (row["attention"], row["seed"]) == ("softmax", 2) else row for row in rows]
+  entry = next(entry for entry in tables.build(mixed)[0].entries if entry.attention == "softmax")
+  assert entry.solved_share == pytest.approx(2 / 3)

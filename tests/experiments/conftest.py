@@ -11,12 +11,30 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def run(tmp_path):
-  """`run("recall", "--config.steps=1")`: the finished process, in an empty folder."""
+def start(tmp_path):
+  """`start("recall", "--config.steps=1")`: the process, begun in an empty folder; it does not outlive the test."""
+  begun = []
 
   def call(binary, *words, **environment):
     command = [sys.executable, "-m", f"experiments.{binary}", *words]
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{tmp_path}", **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    begun.append(subprocess.Popen(command, cwd=tmp_path, env=env, **pipes))
+    return begun[-1]
+
+  yield call
+  for process in begun:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def run(start):
+  """`run("recall", "--config.steps=1")`: the finished process."""
+
+  def call(binary, *words, **environment):
+    process = start(binary, *words, **environment)
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
   return call

@@ -2,6 +2,8 @@
 
 import json
 import re
+import signal
+import time
 
 import pytest
 
@@ -50,34 +52,45 @@ def test_a_class_of_the_users_own_trains_and_is_restored_only_when_trusted(run, 
   assert numbers(trusted.stdout, "test") == pytest.approx(numbers(trained.stdout, "test"), abs=2e-4)
 
 
-def test_a_comparison_that_was_killed_goes_on_and_counts_nothing_twice(run, tmp_path):
+def table(folder):
+  """The rows of a comparison by their place, without what no two runs share."""
+  rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines() if line.endswith("}")]
+  timed = ("step_time", "wall_time", "compile_time", "compiled_before")
+  found = {(row["task"], row["attention"], row["seed"]): row for row in rows}
+  assert len(found) == len(rows)
+  return {place: {name: value for name, value in row.items() if name not in timed} for place, row in found.items()}
+
+
+def test_a_comparison_that_was_killed_goes_on_to_the_same_numbers_alone_or_by_two_workers(run, start, tmp_path):
   words = [
     "--task=recall,image_classification:digits",
     "--attention=softmax;linformer(rank=4)",
     "--seeds=2",
     "--steps=4",
-    "--workdir=out",
     *SMALL,
   ]
-  first = run("compare", *words)
-  assert first.returncode == 0, first.stderr
-  path = tmp_path / "out" / "results.jsonl"
-  lines = path.read_text().splitlines(keepends=True)
-  rows = [json.loads(line) for line in lines]
-  assert [row["status"] for row in rows] == ["done"] * 2 + ["refused"] * 2 + ["done"] * 4
-  assert "not causal" in rows[2]["reason"]
-  path.write_text("".join(lines[:-2]) + lines[-2][:40])
-  again = run("compare", *words)
+  killed = start("compare", *words, "--workdir=out")
+  journal = tmp_path / "out" / "journal.jsonl"
+  while not journal.exists() and killed.poll() is None:
+    time.sleep(0.05)
+  killed.kill()
+  assert killed.wait() == -signal.SIGKILL
+  assert not any(row["status"] == "done" for row in table(tmp_path / "out").values())
+  again = run("compare", *words, "--workdir=out")
   assert again.returncode == 0, again.stderr
-  repeated = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-  assert sorted((row["task"], row["attention"], row["seed"]) for row in repeated) == sorted(
-    (row["task"], row["attention"], row["seed"]) for row in rows
-  )
-  assert repeated[-1]["metrics"] == rows[-1]["metrics"]
+  rows = table(tmp_path / "out")
+  assert sorted(row["status"] for row in rows.values()) == ["done"] * 6 + ["refused"] * 2
+  assert "not causal" in rows["recall", "linformer(rank=4)", 0]["reason"]
+  shared = run("compare", *words, "--workdir=shared", "--workers=2")
+  assert shared.returncode == 0, shared.stderr
+  for place, row in table(tmp_path / "shared").items():
+    assert row["status"] == rows[place]["status"]
+    assert row.get("program") == rows[place].get("program")
+    assert row.get("metrics") == pytest.approx(rows[place].get("metrics"), rel=1e-4)
   page = (tmp_path / "out" / "report.html").read_text()
   assert "linformer" in page
   assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page)
   words[3] = "--steps=5"
-  other = run("compare", *words)
+  other = run("compare", *words, "--workdir=out")
   assert other.returncode == 2
   assert "config.steps" in other.stderr

@@ -11,6 +11,8 @@ Departures: distance counts both ways, where the paper is causal; the span is a 
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -21,6 +23,8 @@ from attention_lab.attention.primitives.scored import Scaled
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveSpan(Scaled):
+  tunable: ClassVar[Mapping[str, tuple]] = {"penalty": (5e-7, 2e-6, 8e-6)}
+
   max_span: int = 1024  # the longest span, in positions
   ramp: int = 32  # R, over how many positions the weights fade behind the span
   initial: float = 0.5  # span at the start, as a share of max_span

@@ -10,6 +10,8 @@ training sequences.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -20,6 +22,8 @@ from attention_lab.attention.primitives.norms import unit
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(Attention):
+  tunable: ClassVar[Mapping[str, tuple]] = {"scale": (5.0, 10.0, 20.0)}
+
   scale: float = 10.0  # g at the start
 
   def claims(self) -> Claims:

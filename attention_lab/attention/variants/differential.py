@@ -11,6 +11,8 @@ grow with depth.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,8 @@ NAMES = ("query1", "key1", "query2", "key2")
 
 @dataclasses.dataclass(frozen=True)
 class Differential(Attention):
+  tunable: ClassVar[Mapping[str, tuple]] = {"initial": (0.2, 0.5, 0.8)}
+
   initial: float = 0.8  # λ₀
   scale: float | None = None  # factor of the logits; None = 1/√(H/2)
 

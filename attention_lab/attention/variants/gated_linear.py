@@ -10,6 +10,8 @@ norm and output gate belong to the paper's layer and are left out.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,8 @@ from attention_lab.attention.primitives.gated import Gated, Gates
 
 @dataclasses.dataclass(frozen=True)
 class GatedLinear(Gated):
+  tunable: ClassVar[Mapping[str, tuple]] = {"temperature": (4.0, 16.0, 64.0)}
+
   temperature: float = 16.0  # τ: the larger, the closer to 1 the decays
 
   def __post_init__(self):

@@ -9,6 +9,7 @@ cross-attention.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -24,6 +25,7 @@ OFFSETS = (-1, 1, 0)
 @dataclasses.dataclass(frozen=True)
 class HardCoded(Scored):
   projections: ClassVar[str] = "vo"
+  tunable: ClassVar[Mapping[str, tuple]] = {"sigma": (0.5, 1.0, 2.0)}
 
   sigma: float = 1.0  # σ, in positions
 

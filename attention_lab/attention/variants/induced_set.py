@@ -11,6 +11,7 @@ without projections or a feed-forward layer between the two steps.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from attention_lab.attention.primitives.layout import heads_last
 
 @dataclasses.dataclass(frozen=True)
 class InducedSet(Attention):
+  resizable: ClassVar[tuple[str, ...]] = ("latents",)
+
   latents: int = 32  # M
   scale: float | None = None  # factor of the logits; None = 1/√H
 

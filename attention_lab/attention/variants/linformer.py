@@ -11,6 +11,7 @@ refused.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from attention_lab.attention.primitives.layout import heads_last
 
 @dataclasses.dataclass(frozen=True)
 class Linformer(Attention):
+  resizable: ClassVar[tuple[str, ...]] = ("rank",)
+
   rank: int = 32  # R, slots
 
   def __post_init__(self):

@@ -13,6 +13,7 @@ for each channel.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -29,6 +30,7 @@ DIRECT = 64  # places whose products are summed without a transform
 @dataclasses.dataclass(frozen=True)
 class LongConvolution(Scored):
   projections: ClassVar[str] = "vo"
+  tunable: ClassVar[Mapping[str, tuple]] = {"squash": (0.001, 0.003, 0.005)}
 
   squash: float = 0.001  # what the filter's absolute values lose, so that small ones vanish
 

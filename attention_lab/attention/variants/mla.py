@@ -28,6 +28,7 @@ from attention_lab.attention.primitives.norms import root_mean_square
 @dataclasses.dataclass(frozen=True)
 class Mla(Attention):
   projections: ClassVar[str] = "o"
+  resizable: ClassVar[tuple[str, ...]] = ("kv_rank", "query_rank")
 
   kv_rank: int = 64  # width of c
   query_rank: int = 0  # width of u; 0 = the layer's input itself

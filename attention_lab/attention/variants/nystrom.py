@@ -12,6 +12,7 @@ convolution of the values beside it.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from attention_lab.attention.primitives.layout import heads_last
 
 @dataclasses.dataclass(frozen=True)
 class Nystrom(Attention):
+  resizable: ClassVar[tuple[str, ...]] = ("landmarks",)
+
   landmarks: int = 32  # M
   iterations: int = 6  # steps towards the pseudo-inverse
   scale: float | None = None  # factor of the logits; None = 1/√H

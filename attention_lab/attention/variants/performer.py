@@ -12,6 +12,7 @@ not, since a maximum over all keys would leak the future, and exp(w·x − ‖x�
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from attention_lab.attention.primitives.kernel import Kernel
 
 @dataclasses.dataclass(frozen=True)
 class Performer(Kernel):
+  resizable: ClassVar[tuple[str, ...]] = ("features",)
+
   features: int = 64  # M
 
   def __post_init__(self):

@@ -11,6 +11,7 @@ layers that the paper removes are the model's affair.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, 
 
 @dataclasses.dataclass(frozen=True)
 class Persistent(Attention):
+  resizable: ClassVar[tuple[str, ...]] = ("memories",)
+
   memories: int = 16  # M
   scale: float | None = None  # factor of the logits; None = 1/√H
 

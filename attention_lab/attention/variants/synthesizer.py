@@ -26,6 +26,7 @@ LAST = {"dense": "bias2", "random": "logits", "factorized": "columns"}  # the ta
 @dataclasses.dataclass(frozen=True)
 class Synthesizer(Attention):
   projections: ClassVar[str] = "vo"
+  resizable: ClassVar[tuple[str, ...]] = ("hidden", "rank")
 
   kind: Literal["dense", "random", "factorized"] = "dense"
   hidden: int = 32  # width of the dense kind's hidden layer

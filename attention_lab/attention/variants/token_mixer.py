@@ -8,6 +8,7 @@ every other mask is refused, and with them decoding, biases and cross-attention;
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from attention_lab.attention.primitives.places import refuse_positions
 
 @dataclasses.dataclass(frozen=True)
 class TokenMixer(Mixer):
+  resizable: ClassVar[tuple[str, ...]] = ("hidden",)
+
   hidden: int = 64  # width of the layer between
 
   def __post_init__(self):

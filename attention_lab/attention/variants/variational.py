@@ -12,6 +12,8 @@ loss is the mean of the devices' means. Departure: the prior is fixed, where the
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -23,6 +25,8 @@ from attention_lab.attention.primitives.scored import Scaled
 
 @dataclasses.dataclass(frozen=True)
 class Variational(Scaled):
+  tunable: ClassVar[Mapping[str, tuple]] = {"sigma": (0.1, 0.5, 1.0), "weight": (1e-4, 1e-3, 1e-2)}
+
   sigma: float = 0.5  # σ, of the logarithm of a weight
   prior_sigma: float = 1.0  # σ₀
   weight: float = 1e-3  # of the divergence in the loss

@@ -1,0 +1,200 @@
+"""Sources of generated mechanisms, their oracle and their shuffled control.
+
+A batch is tokens int32 [B, T] and targets int32 [B, T], at a question's own position, −1 where nothing is asked. With
+`longest` the test split has examples of T, 2T, 4T, … tokens too, padded to the longest with token 0 (targets −1), and
+longer int32 [B], the number of the example's length among facts["lengths"].
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Int
+
+from attention_lab.data.mechanisms import fuzzy, needles, recalls, sequences
+from attention_lab.data.mechanisms.families import PAD, Examples, Mechanism, Shape
+from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
+
+MECHANISMS: dict[str, Mechanism] = {
+  "in_context": recalls.IN_CONTEXT,
+  "fuzzy": fuzzy.FUZZY,
+  "noisy": recalls.NOISY,
+  "selective_copy": sequences.SELECTIVE_COPY,
+  "compression": sequences.COMPRESSION,
+  "memorization": recalls.MEMORIZATION,
+  "induction": sequences.INDUCTION,
+  "parity": sequences.PARITY,
+  "needle": needles.NEEDLE,
+  "multi_key": needles.MULTI_KEY,
+  "multi_value": needles.MULTI_VALUE,
+  "multi_query": needles.MULTI_QUERY,
+  "variable_tracking": needles.VARIABLE_TRACKING,
+  "frequency": sequences.FREQUENCY,
+}
+_ROWS = 1 << 14  # examples made at a time
+_ROUNDS = 20  # before a split is given up that cannot be filled with new examples
+
+
+def shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
+  """Those given, by field of Shape, and the mechanism's own for 0; raises ValueError for what does not fit."""
+  mechanism = MECHANISMS[name]
+  for field, value in sizes.items():
+    if value and field not in mechanism.reads:
+      fix = f"leave it at 0; it reads {', '.join(sorted(mechanism.reads))}"
+      raise ValueError(f"--config.data.{field}={value} means nothing to {name}: {fix}")
+  found = dataclasses.replace(mechanism.usual, **{field: value for field, value in sizes.items() if value})
+  _keep(mechanism.rules(found))
+  return found
+
+
+def lengths(name: str, length: int, longest: int) -> tuple[int, ...]:
+  """T, 2T, 4T, … `longest`; T alone for 0. Raises ValueError for another number, or where none can be longer."""
+  if longest in (0, length):
+    return (length,)
+  fixed = MECHANISMS[name].fixed
+  if fixed:
+    raise ValueError(f"--config.data.longest={longest} means nothing to {name}: {fixed}; leave it at 0")
+  found = [length]
+  while found[-1] < longest:
+    found.append(2 * found[-1])
+  if found[-1] != longest:
+    fix = f"give {' or '.join(str(other) for other in dict.fromkeys(found[-2:]))}, or 0"
+    raise ValueError(f"--config.data.longest={longest} is not length={length} doubled again and again; {fix}")
+  return tuple(found)
+
+
+def generate(
+  name: str,
+  given: Mapping[str, int | float] | None = None,
+  *,
+  longest: int = 0,
+  sizes: tuple[int, int, int] = (100_000, 1_000, 2_000),
+  seed: int = 0,
+) -> Source:
+  """The dataset `name`; `sizes` are the examples of train, validation and test, the last for each length.
+
+  given: sizes by field of Shape, 0 or absent for the mechanism's own. Examples are unique, within and across splits. A
+  split depends on `seed` and on the held-out sizes, not on the size of train, and the test examples of the trained
+  length do not depend on `longest`. facts["chance"] is that of a token drawn from all that may be asked. Controls, on
+  the trained length: the oracle, the oracle on shuffled answers, and a token drawn from those of the example so far
+  that may be asked. Raises ValueError for what does not fit, naming `--config.data.FIELD`.
+  """
+  own, mechanism = shape(name, given or {}), MECHANISMS[name]
+  tested = lengths(name, own.length, longest)
+  _keep({f"{s}={n} is less than 1; give the number of examples": n >= 1 for s, n in zip(SPLITS, sizes, strict=True)})
+  splits: dict[str, Arrays] = {}
+  taken = np.zeros(0, np.uint64)
+  for number in reversed(range(len(SPLITS))):
+    make = functools.partial(mechanism.make, shape=own)
+    rng = np.random.default_rng((seed, number))
+    splits[SPLITS[number]], taken = _split(make, rng, SPLITS[number], sizes[number], taken)
+  test = splits["test"]
+  if len(tested) > 1:
+    splits["test"] = _lengthened(mechanism, own, tested, test, seed)
+  facts = {field: getattr(own, field) for field in ("vocabulary", *sorted(mechanism.reads - {"vocabulary"}))}
+  answers = mechanism.answers(own)
+  facts |= {
+    "sizes": {split: len(splits[split]) for split in SPLITS},
+    "lengths": list(tested),
+    "answers": [answers.start, answers.stop],
+    "chance": 1 / len(answers),
+  }
+  return Source(name, splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(name, own, test))
+
+
+def oracle(name: str, tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
+  """The targets, from unpadded tokens alone; those of `memorization` from its map too."""
+  return MECHANISMS[name].solve(tokens.astype(np.int64), shape).astype(np.int32)
+
+
+def shuffled(split: Arrays, seed: int = 0) -> Arrays:
+  """The control: the same tokens and questions, all answers of the split mixed; nothing beyond chance can be learnt."""
+  targets = split.arrays["targets"].copy()
+  asked = targets >= 0
+  targets[asked] = np.random.default_rng(seed).permutation(targets[asked])
+  return Arrays(split.arrays | {"targets": targets})
+
+
+def accuracy(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]) -> float:
+  """The fraction of the asked positions at which the prediction is the target."""
+  asked = targets >= 0
+  return float((predictions == targets)[asked].mean())
+
+
+def from_context(tokens: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"], answers: range) -> float:
+  """The accuracy to expect of a token drawn from those so far that may be asked, or from all where there are none."""
+  several = np.cumsum((tokens >= answers.start) & (tokens < answers.stop), axis=1)
+  expected = []
+  for place in np.flatnonzero((targets >= 0).any(axis=0)):
+    asked = targets[:, place] >= 0
+    right = (tokens[asked, : place + 1] == targets[asked, place, None]).sum(axis=1)
+    total = several[asked, place]
+    expected.append(np.where(total > 0, right / np.maximum(total, 1), 1 / len(answers)))
+  return float(np.concatenate(expected).mean())
+
+
+def _controls(name: str, own: Shape, test: Arrays) -> Lazy:
+  tokens, targets = test.arrays["tokens"], test.arrays["targets"]
+  solve = functools.cache(lambda: oracle(name, tokens, own))
+  return Lazy(
+    {
+      "oracle": lambda: accuracy(solve(), targets),
+      "oracle on shuffled answers": lambda: accuracy(solve(), shuffled(test).arrays["targets"]),
+      "a token of the context": lambda: from_context(tokens, targets, MECHANISMS[name].answers(own)),
+    }
+  )
+
+
+def _keep(rules: Mapping[str, bool]) -> None:
+  for message, kept in rules.items():
+    if not kept:
+      raise ValueError(f"--config.data.{message}")
+
+
+def _lengthened(mechanism: Mechanism, own: Shape, tested: tuple[int, ...], test: Arrays, seed: int) -> Arrays:
+  """`test` and as many examples of each longer length."""
+  found = [test]
+  for number, length in enumerate(tested[1:], start=1):
+    make = functools.partial(mechanism.make, shape=dataclasses.replace(own, length=length))
+    rng = np.random.default_rng((seed, SPLITS.index("test"), number))
+    found.append(_split(make, rng, "test", len(test), np.zeros(0, np.uint64))[0])
+  blank = {"tokens": PAD, "targets": -1}
+  padded = {
+    field: np.concatenate(
+      [
+        np.pad(part.arrays[field], ((0, 0), (0, tested[-1] - length)), constant_values=value)
+        for part, length in zip(found, tested, strict=True)
+      ]
+    )
+    for field, value in blank.items()
+  }
+  return Arrays(padded | {"longer": np.repeat(np.arange(len(tested), dtype=np.int32), len(test))})
+
+
+def _split(
+  make: Callable[..., Examples], rng: np.random.Generator, name: str, size: int, taken: np.ndarray
+) -> tuple[Arrays, np.ndarray]:
+  """`size` examples whose fingerprints are not among `taken`, and `taken` with theirs."""
+  found: list[tuple[np.ndarray, np.ndarray]] = []
+  missing = size
+  for _ in range(_ROUNDS + 2 * size // _ROWS):
+    tokens, targets = (array.astype(np.int32) for array in make(rng, min(_ROWS, max(missing, 256))))
+    prints = _fingerprints(tokens)
+    _, first = np.unique(prints, return_index=True)
+    new = np.sort(first[~np.isin(prints[first], taken)])[:missing]
+    found.append((tokens[new], targets[new]))
+    taken = np.concatenate([taken, prints[new]])
+    missing -= len(new)
+    if not missing:
+      tokens, targets = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+      return Arrays({"tokens": tokens, "targets": targets}), taken
+  raise ValueError(
+    f"--config.data.{name}={size} is more than there are different examples; give fewer, or a larger length"
+  )
+
+
+def _fingerprints(tokens: np.ndarray) -> np.ndarray:
+  """64 bits a row: equal rows have equal ones, and two different rows that collide only cost one example."""
+  factors = np.random.default_rng(0).integers(1 << 63, size=tokens.shape[1], dtype=np.uint64)
+  return tokens.astype(np.uint64) @ (2 * factors + 1)

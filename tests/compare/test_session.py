@@ -1,0 +1,213 @@
+"""Whole comparisons with runs that are made up: what is run, when the test split is touched, what a restart changes."""
+
+import itertools
+import json
+import random
+
+import jax
+import pytest
+
+from attention_lab import config as configs
+from attention_lab import mesh as meshes
+from attention_lab.compare import ledger, run, verify, work
+from attention_lab.compare.rules import Rules
+from attention_lab.train import optimizer
+
+TINY = [
+  f"--config.{word}"
+  for word in (
+    "data.train=32",
+    "data.validation=8",
+    "data.test=8",
+    "model.width=8",
+    "model.layers=1",
+    "batch=4",
+    "mesh.data=1",
+  )
+]
+SCORES = {"softmax": 0.9, "linear": 0.6, "pooling": 0.3}
+
+
+class Runs:
+  """In the place of `loop.run`: scores by variant, rate and seed; every call is kept, and call `dies_at` is a kill."""
+
+  def __init__(self):
+    self.calls, self.dies_at = [], 0
+
+  def __call__(self, task, config, workdir, *, mesh, seeds=None, experiment="", log=print, splits=()):
+    self.calls.append((config.model.attention, config.optimizer.learning_rate, tuple(seeds), tuple(splits)))
+    if self.dies_at == len(self.calls):
+      raise KeyboardInterrupt
+    one = lambda seed, split: {"accuracy": self.score(config, seed) - 0.1 * (split == "test"), "loss": 1.0}
+    size = {"parameters": optimizer.count(jax.eval_shape(task.model.init, jax.random.key(0)))}
+    return [size | {"seed": seed, "metrics": {split: one(seed, split) for split in splits}} for seed in seeds]
+
+  def score(self, config, seed):
+    rate = config.optimizer.learning_rate
+    noise = random.Random(f"{config.model.attention} {rate} {seed}").uniform(0, 0.01)
+    return SCORES[config.model.attention] + noise + 0.2 * (config.model.attention == "linear" and rate > 3e-3)
+
+  @property
+  def tested(self):
+    return [call[0] for call in self.calls if "test" in call[3]]
+
+
+@pytest.fixture
+def runs(monkeypatch):
+  fake = Runs()
+  monkeypatch.setattr(work.loop, "run", fake)
+  return fake
+
+
+def compare(folder, specs="softmax;linear;pooling", task="recall", **words):
+  rules = Rules(**({"seeds": "3"} | {name: value for name, value in words.items() if name in Rules.__match_args__}))
+  ways = {name: value for name, value in words.items() if name not in Rules.__match_args__}
+  comparison = run.plan(task, specs, 6, TINY, rules)
+  mesh = meshes.make_mesh(configs.MeshConfig(data=1))
+  return run.execute(comparison, folder, mesh, lambda line: None, **ways)
+
+
+def rows(folder):
+  """What the table is made of: rows without what differs from run to run by its nature."""
+  found = ledger.distinct(ledger.read(folder / "results.jsonl").rows)
+  kept = [{name: value for name, value in row.items() if name not in ("wall_time", "step_time")} for row in found]
+  return sorted(kept, key=lambda row: (row["task"], row["attention"], row["seed"]))
+
+
+def test_losers_get_their_second_chance_and_the_test_split_is_touched_once_a_row(runs, tmp_path):
+  assert compare(tmp_path) == 0
+  assert sorted(runs.tested) == ["linear", "pooling", "softmax"]
+  assert len(runs.calls) == 3 + 4 + 3
+  last = max(index for index, call in enumerate(runs.calls) if "test" not in call[3])
+  assert all("test" in call[3] for call in runs.calls[last + 1 :])
+  taken = {row["attention"]: row["tuning"]["taken"] for row in rows(tmp_path)}
+  assert taken == {"softmax": "", "linear": "×3", "pooling": taken["pooling"]}
+  linear = next(row for row in rows(tmp_path) if row["attention"] == "linear")
+  assert linear["config"]["config.optimizer.learning_rate"] == pytest.approx(9e-3)
+  assert "--config.optimizer.learning_rate=0.009" in linear["command"]
+  assert linear["metrics"]["accuracy"] == pytest.approx(linear["validation"]["accuracy"] - 0.1)
+  assert set(linear["tuning"]["second"]) == {"÷3", "×3"}
+  assert not (tmp_path / "runs").exists()
+
+
+def test_without_second_chances_training_and_test_are_one_run(runs, tmp_path):
+  compare(tmp_path, chances=False)
+  assert [call[3] for call in runs.calls] == [("validation", "test")] * 3
+  assert {row["tuning"]["chances"] for row in rows(tmp_path)} == {False}
+
+
+def test_trials_are_the_same_for_all_rows_and_judged_on_validation_alone(runs, tmp_path):
+  compare(tmp_path, trials=3, chances=False)
+  trials = [call for call in runs.calls if call[2] == (1_000_000,)]
+  rates = {name: [call[1] for call in trials if call[0] == name] for name in SCORES}
+  assert len(set(map(tuple, rates.values()))) == 1
+  assert len(set(rates["softmax"])) == 3
+  assert {call[3] for call in trials} == {("validation",)}
+  assert {row["tuning"]["trials"] for row in rows(tmp_path)} == {3}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_killing_and_restarting_at_random_changes_no_number(runs, tmp_path, number):
+  compare(tmp_path / "whole", trials=2)
+  calls, draw = len(runs.calls), random.Random(number)
+  for _ in itertools.count():
+    runs.calls, runs.dies_at = [], draw.randint(1, 6)
+    try:
+      compare(tmp_path / "pieces", trials=2)
+      break
+    except KeyboardInterrupt:
+      ledger_path = tmp_path / "pieces" / "journal.jsonl"
+      if ledger_path.exists() and draw.random() < 0.5:
+        content = ledger_path.read_bytes()
+        ledger_path.write_bytes(content[: len(content) - draw.randint(0, 40)])
+  assert rows(tmp_path / "pieces") == rows(tmp_path / "whole")
+  assert len(runs.calls) < calls
+
+
+def test_a_users_variant_costs_only_its_own_runs(runs, tmp_path, monkeypatch):
+  compare(tmp_path, "softmax;linear")
+  before = (tmp_path / "results.jsonl").read_text()
+  runs.calls = []
+  compare(tmp_path, "pooling")
+  assert {call[0] for call in runs.calls} == {"pooling"}
+  assert (tmp_path / "results.jsonl").read_text().startswith(before)
+  assert "pooling" in (tmp_path / "report.md").read_text()
+  assert "linear" in (tmp_path / "report.md").read_text()
+  runs.calls = []
+  compare(tmp_path, "softmax;linear;pooling")
+  assert runs.calls == []
+
+
+def test_cells_that_are_run_alone_and_collected_give_the_same_rows(runs, tmp_path):
+  compare(tmp_path / "whole", trials=2)
+  for number in (3, 1):
+    compare(tmp_path / "cells", trials=2, only=number)
+  with pytest.raises(ValueError, match=r"--collect: these cells are not run: recall · linear"):
+    compare(tmp_path / "cells", trials=2, collect=True)
+  compare(tmp_path / "cells", trials=2, only=2)
+  assert sorted(path.name for path in (tmp_path / "cells").glob("journal*")) == ["journal.2.jsonl", "journal.jsonl"]
+  compare(tmp_path / "cells", trials=2, collect=True)
+  assert rows(tmp_path / "cells") == rows(tmp_path / "whole")
+  with pytest.raises(ValueError, match="--cell=4 is no cell"):
+    compare(tmp_path / "cells", trials=2, only=4)
+
+
+def test_auto_seeds_are_added_to_every_row(runs, tmp_path):
+  compare(tmp_path, seeds="auto", half_width=0.003, most=8, chances=False)
+  counts = {name: [row["seed"] for row in rows(tmp_path) if row["attention"] == name] for name in SCORES}
+  assert counts["softmax"] == counts["linear"] == counts["pooling"]
+  assert 3 < len(counts["softmax"]) <= 8
+
+
+def test_a_row_that_is_refused_is_kept_with_its_reason_and_runs_nothing(runs, tmp_path):
+  assert compare(tmp_path, "softmax;fourier") == 0
+  refused = [row for row in rows(tmp_path) if row["attention"] == "fourier"]
+  assert {row["status"] for row in refused} == {"refused"}
+  assert "not causal" in refused[0]["reason"]
+  assert {call[0] for call in runs.calls} == {"softmax"}
+
+
+def test_rules_are_part_of_the_grid_and_another_one_is_refused(runs, tmp_path):
+  compare(tmp_path, trials=2)
+  with pytest.raises(ValueError, match=r"compare\.trials=2 \(now 3\)"):
+    compare(tmp_path, trials=3)
+
+
+def test_budgets_are_matched_and_kept(runs, tmp_path):
+  compare(tmp_path, "softmax;pooling", match="parameters", chances=False)
+  by_row = {row["attention"]: row["budget"] for row in rows(tmp_path)}
+  assert set(by_row["pooling"]["changed"]) == {"mlp_width"}
+  assert by_row["pooling"]["value"] == pytest.approx(by_row["softmax"]["target"], rel=0.01)
+  kept = [json.loads(line) for line in (tmp_path / "budgets.jsonl").read_text().splitlines()]
+  assert [one["attention"] for one in kept] == ["softmax", "pooling"]
+
+
+def test_a_failed_run_is_a_row_and_is_run_again_by_the_next_session(runs, tmp_path, monkeypatch):
+  broken = lambda *args, **words: (_ for _ in ()).throw(OSError("no space"))
+  monkeypatch.setattr(work.loop, "run", broken)
+  assert compare(tmp_path, "softmax") == 3
+  assert {row["status"] for row in rows(tmp_path)} == {"failed"}
+  monkeypatch.setattr(work.loop, "run", runs)
+  assert compare(tmp_path, "softmax") == 0
+  assert {row["status"] for row in rows(tmp_path)} == {"done"}
+
+
+def test_the_positive_control_must_be_a_row(runs, tmp_path):
+  with pytest.raises(ValueError, match="--positive=local is no row"):
+    compare(tmp_path, positive="local")
+  compare(tmp_path, positive="softmax")
+  assert {row["attention"] for row in rows(tmp_path) if row["positive"]} == {"softmax"}
+
+
+def test_a_row_is_verified_by_running_it_again(tmp_path):
+  compare(tmp_path, "softmax", seeds="2", chances=False)
+  lines = []
+  assert verify.row(tmp_path, "recall softmax 1", lines.append) == 0
+  assert "holds" in lines[-1]
+  path = tmp_path / "results.jsonl"
+  path.write_text(path.read_text().replace('"metrics": {"accuracy": ', '"metrics": {"accuracy": 1'))
+  assert verify.row(tmp_path, "recall softmax 1", lines.append) == 1
+  assert "does not hold" in lines[-1]
+  assert any(line.startswith("test accuracy: 1") for line in lines)
+  with pytest.raises(ValueError, match="did you mean 'recall softmax 1'"):
+    verify.row(tmp_path, "recall softmax 7", lines.append)

@@ -1,0 +1,43 @@
+import pytest
+
+from attention_lab import config as configs
+from attention_lab.compare import rows, run, suites
+from attention_lab.compare.rules import Rules
+
+NAMES = [(name, size) for name in suites.SUITES for size in suites.SIZES]
+
+
+@pytest.mark.parametrize(("name", "size"), NAMES)
+def test_every_suite_can_be_planned(name, size):
+  suite = suites.load(name, size)
+  comparison = run.plan(",".join(suite.tasks), ";".join(suite.rows), 0, [], Rules(), suite.tasks)
+  assert list(comparison.tasks) == list(suite.tasks)
+  for task, words in suite.tasks.items():
+    flat = configs.flatten(comparison.tasks[task])
+    for word in words:
+      field, _, value = word.partition("=")
+      held = flat[f"config.{field}"]
+      assert held == type(held)(value)
+
+
+@pytest.mark.parametrize(("name", "size"), NAMES)
+def test_a_suite_sets_flags_that_there_are_and_a_positive_control_that_is_a_row(name, size):
+  suite = suites.load(name, size)
+  assert set(suite.flags) <= {"seeds", "trials", "match", "second_chance", "positive"}
+  assert suite.flags.get("positive", rows.canonical(suite.rows[0])) in map(rows.canonical, suite.rows)
+
+
+def test_small_suites_have_the_rows_and_seeds_that_their_claims_need():
+  for name in ("recall", "mechanisms", "vision"):
+    suite = suites.load(name, "cpu")
+    assert len({row.partition("@")[0] for row in suite.rows}) >= 12
+    assert int(suite.flags["seeds"]) >= 3
+  for name in ("language", "long_range"):
+    assert len(suites.load(name, "cpu").rows) >= 6
+
+
+def test_an_unknown_suite_or_size_is_refused_with_the_choices():
+  with pytest.raises(ValueError, match=r"--suite=visio is unknown, did you mean 'vision'\?; choices: recall"):
+    suites.load("visio", "cpu")
+  with pytest.raises(ValueError, match="--size=tpu is unknown"):
+    suites.load("vision", "tpu")

@@ -1,0 +1,181 @@
+import dataclasses
+import random
+
+import pytest
+
+from attention_lab.compare import grid, waves
+from attention_lab.compare.rules import AUTO, Rules
+
+RATE = waves.RATE
+SETTINGS = {RATE: 1e-3}
+ROWS = {"softmax": (0.9, 1e-3), "linear": (0.6, 3e-3), "pooling": (0.2, 1e-3)}  # best score, and the rate it needs
+DRAWS = {row: [{}, {RATE: 3e-3}, {RATE: 1e-4}] for row in ROWS}
+EVERYTHING = lambda job: False
+
+
+def cells(seeds=(0, 1, 2), rows=tuple(ROWS)):
+  return grid.plan({"recall": SETTINGS}, rows, seeds)
+
+
+def lines(job, *, broken=()):
+  """What the runs of a job leave: the further from its rate, the worse; `broken` rows diverge there."""
+  best, wanted = ROWS[job.attention]
+  rate = job.changes.get(RATE, SETTINGS[RATE])
+  for seed in job.seeds:
+    own = {"task": "recall", "attention": job.attention, "purpose": job.purpose, "seed": seed, "seeds": job.seeds}
+    if (job.attention, rate) in broken:
+      yield own | {"status": "failed", "reason": "Diverged: not finite"}
+    else:
+      score = (
+        best - 0.1 * abs(rate / wanted - 1) + 0.001 * random.Random(f"{job.attention} {job.purpose} {seed}").random()
+      )
+      yield own | {"status": "done", "metrics": {"accuracy": score}, "primary": "accuracy", "higher_is_better": True}
+
+
+def finish(rules, journal, own=None, *, skipped=EVERYTHING, **options):
+  """Runs waves until none is left; their jobs."""
+  ran = []
+  while wave := waves.following(rules, own or cells(), journal, DRAWS, skipped):
+    ran.append(wave)
+    for job in wave:
+      for line in lines(job, **options):
+        journal.add(line)
+  return ran
+
+
+def purposes(ran):
+  return [sorted({(job.attention, job.purpose) for job in wave}) for wave in ran]
+
+
+def test_trials_come_first_then_seeds_then_the_chances_of_those_behind():
+  ran = finish(Rules(trials=3), waves.Journal())
+  assert [{job.purpose for job in wave} for wave in ran] == [{"trial 0", "trial 1", "trial 2"}, {"seeds"}, {"÷3", "×3"}]
+  assert {job.attention for job in ran[2]} == {"linear", "pooling"}
+  assert {job.seeds for job in ran[0]} == {(waves.TUNING_SEED,)}
+
+
+def test_every_row_gets_the_same_trials_and_is_trained_at_its_best_one():
+  ran = finish(Rules(trials=3), waves.Journal())
+  tried = {row: [job.changes for job in ran[0] if job.attention == row] for row in ROWS}
+  assert tried["softmax"] == tried["linear"] == tried["pooling"]
+  trained = {job.attention: job.changes for job in ran[1]}
+  assert trained == {"softmax": {}, "linear": {RATE: 3e-3}, "pooling": {}}
+
+
+def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
+  journal = waves.Journal()
+  finish(Rules(), journal)
+  by_row = {cell.attention: waves.choose(Rules(), cell, journal, DRAWS) for cell in cells()}
+  assert by_row["linear"].taken == "×3"
+  assert by_row["linear"].changes == {RATE: 3e-3}
+  assert by_row["pooling"].taken == ""
+  assert set(by_row["pooling"].second) == {"÷3", "×3"}
+  assert by_row["softmax"].second == {}
+
+
+def test_a_best_row_that_a_second_chance_overtakes_gets_its_own(monkeypatch):
+  monkeypatch.setitem(ROWS, "linear", (0.99, 3e-3))
+  monkeypatch.setitem(ROWS, "softmax", (0.95, 1e-3))
+  ran = finish(Rules(), waves.Journal(), cells(rows=("softmax", "linear")))
+  assert purposes(ran)[1:] == [[("linear", "×3"), ("linear", "÷3")], [("softmax", "×3"), ("softmax", "÷3")]]
+
+
+def test_a_tie_and_a_single_seed_get_no_second_chance(monkeypatch):
+  monkeypatch.setitem(ROWS, "linear", ROWS["softmax"])
+  assert len(finish(Rules(), waves.Journal(), cells(rows=("softmax", "linear")))) == 1
+  assert len(finish(Rules(), waves.Journal(), cells(seeds=(0,)))) == 1
+
+
+def test_a_row_that_diverges_is_rescued_by_a_lower_rate_and_not_run_again():
+  journal = waves.Journal()
+  ran = finish(Rules(), journal, broken={("linear", 1e-3)})
+  assert sum(job.purpose == "seeds" and job.attention == "linear" for wave in ran for job in wave) == 1
+  (cell,) = cells(rows=("linear",))
+  assert waves.choose(Rules(), cell, journal, DRAWS).purpose == "×3"
+
+
+def test_a_failure_that_may_pass_is_run_again_unless_it_is_skipped():
+  journal = waves.Journal()
+  finish(Rules(chances=False), journal, cells(rows=("softmax",)))
+  broken = {"task": "recall", "attention": "linear", "purpose": "seeds", "status": "failed", "reason": "OSError: disk"}
+  for seed in (0, 1, 2):
+    journal.add(broken | {"seed": seed})
+  two = cells(rows=("softmax", "linear"))
+  (job,) = waves.following(Rules(chances=False), two, journal, DRAWS, EVERYTHING)
+  assert (job.attention, job.seeds) == ("linear", (0, 1, 2))
+  assert waves.following(Rules(), two, journal, DRAWS, lambda one: one == job) == []
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_being_killed_anywhere_changes_no_line_and_no_choice(number):
+  draw = random.Random(number)
+  whole, pieces = waves.Journal(), waves.Journal()
+  finish(Rules(trials=3), whole)
+  while wave := waves.following(Rules(trials=3), cells(), pieces, DRAWS, EVERYTHING):
+    done = [line for job in draw.sample(wave, len(wave)) for line in lines(job)]
+    for line in done[: draw.randint(0, len(done))]:
+      pieces.add(line)
+  scores = lambda journal: {
+    run: {seed: row["metrics"] for seed, row in own.items()} for run, own in journal.runs.items()
+  }
+  assert scores(pieces) == scores(whole)
+  for cell in cells():
+    assert waves.choose(Rules(trials=3), cell, pieces, DRAWS) == waves.choose(Rules(trials=3), cell, whole, DRAWS)
+
+
+def test_a_tested_row_keeps_its_setting_and_gets_no_chance_when_a_better_rival_comes():
+  journal = waves.Journal()
+  old = cells(rows=("linear", "pooling"))
+  finish(Rules(chances=False), journal, old)
+  for cell in old:
+    tuning = {"tuning": {"taken": ""}, "status": "done"}
+    journal = waves.Journal(
+      [row for own in journal.runs.values() for row in own.values()],
+      [{"task": "recall", "attention": row.attention, **tuning} for row in old if row.attention <= cell.attention],
+    )
+  ran = finish(Rules(), journal, cells())
+  assert purposes(ran) == [[("softmax", "seeds")]]
+
+
+def test_seeds_that_are_added_take_the_setting_that_was_tested():
+  journal = waves.Journal()
+  finish(Rules(), journal)
+  rows = [row for own in journal.runs.values() for row in own.values()]
+  tested = [{"task": "recall", "attention": "linear", "status": "done", "tuning": {"taken": "×3"}}]
+  journal = waves.Journal(rows, tested)
+  more = cells(seeds=(0, 1, 2, 3, 4), rows=("linear",))
+  ran = finish(Rules(), journal, more)
+  assert [(job.purpose, job.seeds) for wave in ran for job in wave] == [("×3", (3, 4))]
+  assert waves.choose(Rules(), more[0], journal, DRAWS).purpose == "×3"
+
+
+def test_auto_adds_seeds_to_all_rows_until_the_interval_is_narrow_or_the_cap_is_met():
+  narrow = {"a": {0: 0.9, 1: 0.9, 2: 0.9}, "b": {0: 0.5, 1: 0.501, 2: 0.499}}
+  wide = {"a": {0: 0.9, 1: 0.7, 2: 0.8}, "b": {0: 0.5, 1: 0.65, 2: 0.3}}
+  auto = Rules(seeds=AUTO, half_width=0.01, most=15)
+  assert auto.more_seeds(narrow, True) == 3
+  assert auto.more_seeds(wide, True) == 6
+  assert dataclasses.replace(auto, most=4).more_seeds(wide, True) == 4
+  assert Rules(seeds="3").more_seeds(wide, True) == 3
+
+
+def test_nine_seeds_where_a_run_takes_seconds_and_three_where_it_does_not():
+  assert Rules().first_seeds(1e11) == 9
+  assert Rules().first_seeds(1e13) == Rules().first_seeds(None) == 3
+  assert Rules(seeds="5").first_seeds(1e13) == 5
+
+
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [
+    ({"match": "flop"}, "did you mean 'flops'"),
+    ({"trials": -1}, "--trials=-1"),
+    ({"seeds": "0"}, "--seeds=0"),
+    ({"seeds": "many"}, "--seeds=many"),
+    ({"half_width": 0.0}, "--half_width=0.0"),
+    ({"most": 2}, "--most_seeds=2"),
+  ],
+)
+def test_rules_that_make_no_sense_are_refused_by_their_flag(words, told):
+  with pytest.raises(ValueError, match=told):
+    Rules(**words)
