@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer
 
+from attention_lab.data import distinct
 from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
 
 OPERATORS = ("MIN", "MAX", "MED", "SM")
@@ -27,7 +28,7 @@ DIGIT, OPERATOR, CLOSE, VOCABULARY = 1, 11, 15, 16  # ids: the digit 0, MIN, the
 CLASSES = 10
 NESTED = 0.25  # probability that a node is an operator
 _ROOTS = 1 << 13  # trees begun at a time
-_ROUNDS = 20  # without a new tree, before a split is given up
+_IDLE = 20  # rounds without a new tree, before a split is given up
 
 
 class Expressions(Arrays):
@@ -148,32 +149,11 @@ def _split(
   rng: np.random.Generator, shape: _Shape, name: str, size: int, taken: np.ndarray
 ) -> tuple[Expressions, np.ndarray]:
   """`size` trees whose fingerprints are not among `taken`, and `taken` with theirs."""
-  parts: list[dict[str, np.ndarray]] = []
-  missing, idle = size, 0
-  while missing and idle < _ROUNDS:
-    trees = _trees(rng, shape)
-    prints = _fingerprints(trees["tokens"])
-    _, first = np.unique(prints, return_index=True)
-    new = np.sort(first[~np.isin(prints[first], taken)])[:missing]
-    parts.append({field: array[new] for field, array in trees.items()})
-    taken = np.concatenate([taken, prints[new]])
-    missing -= len(new)
-    idle = 0 if len(new) else idle + 1
-  if missing:
-    raise ValueError(
-      f"--config.data.{name}={size} is more than there are different trees of {shape.shortest} to {shape.length} "
-      "tokens; give fewer, or a larger length, depth or number of arguments"
-    )
-  return Expressions({field: np.concatenate([part[field] for part in parts]) for field in parts[0]}), taken
-
-
-def _fingerprints(tokens: np.ndarray) -> np.ndarray:
-  """64 bits a row: equal rows have equal ones, and two different rows that collide only cost one example."""
-  factors = 2 * np.random.default_rng(0).integers(1 << 63, size=tokens.shape[1], dtype=np.uint64) + 1
-  prints = np.zeros(len(tokens), np.uint64)
-  for column, factor in enumerate(factors):
-    prints += tokens[:, column].astype(np.uint64) * factor
-  return prints
+  trees = f"different trees of {shape.shortest} to {shape.length} tokens"
+  fix = "give fewer, or a larger length, depth or number of arguments"
+  problem = f"--config.data.{name}={size} is more than there are {trees}; {fix}"
+  arrays, taken = distinct.fill(lambda _: _trees(rng, shape), size, taken, idle=_IDLE, problem=problem)
+  return Expressions(arrays), taken
 
 
 @dataclasses.dataclass

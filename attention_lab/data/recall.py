@@ -19,12 +19,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
+from attention_lab.data import distinct
 from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
 
 RECALLS = ("recall",)
+FIELDS = ("tokens", "targets")
 FILLERS = ("random", "blank")
 _ROWS = 1 << 15  # examples made at a time
-_ROUNDS = 20  # before a split is given up that cannot be filled with new examples
+_IDLE = 20  # rounds without a new example, before a split is given up
 
 
 def generate(
@@ -105,29 +107,11 @@ def _check(vocabulary: int, length: int, pairs: int, *, power: float, filler: st
 def _split(make: Callable, size: int, seed: int, number: int, taken: np.ndarray) -> tuple[Arrays, np.ndarray]:
   """`size` examples whose fingerprints are not among `taken`, and `taken` with theirs."""
   rng = np.random.default_rng((seed, number))
-  parts: list[tuple[np.ndarray, np.ndarray]] = []
-  missing = size
-  for _ in range(_ROUNDS + size // _ROWS):
-    tokens, targets = make(rng, min(_ROWS, max(missing, 256)))
-    prints = _fingerprints(tokens)
-    _, first = np.unique(prints, return_index=True)
-    new = np.sort(first[~np.isin(prints[first], taken)])[:missing]
-    parts.append((tokens[new], targets[new]))
-    taken = np.concatenate([taken, prints[new]])
-    missing -= len(new)
-    if not missing:
-      tokens, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-      return Arrays({"tokens": tokens, "targets": targets}), taken
-  raise ValueError(
-    f"--config.data.{SPLITS[number]}={size} is more than there are different examples; "
-    "give fewer, or a larger vocabulary, length or number of pairs"
-  )
-
-
-def _fingerprints(tokens: np.ndarray) -> np.ndarray:
-  """64 bits a row: equal rows have equal ones, and two different rows that collide only cost one example."""
-  factors = np.random.default_rng(0).integers(1 << 63, size=tokens.shape[1], dtype=np.uint64)
-  return tokens.astype(np.uint64) @ (2 * factors + 1)
+  some = lambda missing: dict(zip(FIELDS, make(rng, min(_ROWS, max(missing, 256))), strict=True))
+  problem = f"--config.data.{SPLITS[number]}={size} is more than there are different examples"
+  fix = "give fewer, or a larger vocabulary, length or number of pairs"
+  arrays, taken = distinct.fill(some, size, taken, idle=_IDLE, problem=f"{problem}; {fix}")
+  return Arrays(arrays), taken
 
 
 def _examples(

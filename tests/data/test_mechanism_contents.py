@@ -101,13 +101,13 @@ def test_a_chain_is_as_long_as_said_and_its_assignments_stand_in_order(hops):
     assert len(marks) == 2 * (hops + 1)
     given = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in marks}
     for name in tokens[room + 1 :]:
-      last, looked_up = room, 0
-      while name in given:
-        mark, name = given[name]
+      last, looked_up, at = room, 0, name
+      while at in given:
+        mark, at = given[at]
         assert mark < last
         last, looked_up = mark, looked_up + 1
       assert looked_up == hops + 1
-      answers.append(name)
+      answers.append(at)
     assert targets == [-1] * (room + 1) + answers
     assert len(set(answers)) == 2
 

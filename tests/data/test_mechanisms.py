@@ -22,7 +22,7 @@ OTHERS = {
   "multi_key": {"length": 40, "vocabulary": 17, "items": 7, "span": 2},
   "multi_value": {"length": 41, "vocabulary": 20, "items": 3, "span": 3},
   "multi_query": {"length": 43, "vocabulary": 22, "items": 5, "span": 2},
-  "variable_tracking": {"length": 40, "vocabulary": 40, "items": 3, "hops": 3},
+  "variable_tracking": {"length": 44, "vocabulary": 40, "items": 3, "hops": 3},
   "frequency": {"length": 12, "vocabulary": 6},
 }
 CELLS = [(name, knobs) for name, others in OTHERS.items() for knobs in ({}, others)]

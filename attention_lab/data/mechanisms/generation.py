@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Int
 
+from attention_lab.data import distinct
 from attention_lab.data.mechanisms import fuzzy, needles, recalls, sequences
 from attention_lab.data.mechanisms.families import PAD, Examples, Mechanism, Shape
 from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
@@ -33,7 +34,7 @@ MECHANISMS: dict[str, Mechanism] = {
   "frequency": sequences.FREQUENCY,
 }
 _ROWS = 1 << 14  # examples made at a time
-_ROUNDS = 20  # before a split is given up that cannot be filled with new examples
+_IDLE = 20  # rounds without a new example, before a split is given up
 
 
 def shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
@@ -176,25 +177,11 @@ def _split(
   make: Callable[..., Examples], rng: np.random.Generator, name: str, size: int, taken: np.ndarray
 ) -> tuple[Arrays, np.ndarray]:
   """`size` examples whose fingerprints are not among `taken`, and `taken` with theirs."""
-  found: list[tuple[np.ndarray, np.ndarray]] = []
-  missing = size
-  for _ in range(_ROUNDS + 2 * size // _ROWS):
-    tokens, targets = (array.astype(np.int32) for array in make(rng, min(_ROWS, max(missing, 256))))
-    prints = _fingerprints(tokens)
-    _, first = np.unique(prints, return_index=True)
-    new = np.sort(first[~np.isin(prints[first], taken)])[:missing]
-    found.append((tokens[new], targets[new]))
-    taken = np.concatenate([taken, prints[new]])
-    missing -= len(new)
-    if not missing:
-      tokens, targets = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-      return Arrays({"tokens": tokens, "targets": targets}), taken
-  raise ValueError(
-    f"--config.data.{name}={size} is more than there are different examples; give fewer, or a larger length"
-  )
 
+  def some(missing: int) -> dict[str, np.ndarray]:
+    arrays = make(rng, min(_ROWS, max(missing, 256)))
+    return {field: array.astype(np.int32) for field, array in zip(("tokens", "targets"), arrays, strict=True)}
 
-def _fingerprints(tokens: np.ndarray) -> np.ndarray:
-  """64 bits a row: equal rows have equal ones, and two different rows that collide only cost one example."""
-  factors = np.random.default_rng(0).integers(1 << 63, size=tokens.shape[1], dtype=np.uint64)
-  return tokens.astype(np.uint64) @ (2 * factors + 1)
+  problem = f"--config.data.{name}={size} is more than there are different examples; give fewer, or a larger length"
+  arrays, taken = distinct.fill(some, size, taken, idle=_IDLE, problem=problem)
+  return Arrays(arrays), taken
