@@ -69,6 +69,9 @@ GENERATED = (
   *("needle", "multi_key", "multi_value", "multi_query", "variable_tracking", "frequency"),
 )
 
+LONGER = dict.fromkeys(  # tests of the effective length
+  ("in_context", "noisy", "induction", "needle", "multi_key", "multi_query"), ("data.length=64", "data.longest=512")
+)
 SMALL = ("model.width=32", "steps=500", "batch=32", "data.train=20000", "data.validation=500", "data.test=1000")
 LISTOPS = ("data.train=20000", "data.validation=1000", "data.test=1000")
 SUITES: Mapping[str, Mapping[str, Suite]] = {
@@ -97,7 +100,8 @@ SUITES: Mapping[str, Mapping[str, Suite]] = {
     ),
     "gpu": Suite(
       {
-        f"mechanisms:{name}": ("model.width=128", "steps=10000", "batch=128", "data.longest=1024") for name in GENERATED
+        f"mechanisms:{name}": ("model.width=128", "steps=10000", "batch=128", *LONGER.get(name, ()))
+        for name in GENERATED
       },
       CAUSAL,
       {"seeds": "5", "trials": 4},

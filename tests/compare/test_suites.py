@@ -3,6 +3,7 @@ import pytest
 from attention_lab import config as configs
 from attention_lab.compare import rows, run, suites
 from attention_lab.compare.rules import Rules
+from attention_lab.data.mechanisms import generation
 
 NAMES = [(name, size) for name in suites.SUITES for size in suites.SIZES]
 
@@ -34,6 +35,15 @@ def test_small_suites_have_the_rows_and_seeds_that_their_claims_need():
     assert int(suite.flags["seeds"]) >= 3
   for name in ("language", "long_range"):
     assert len(suites.load(name, "cpu").rows) >= 6
+
+
+@pytest.mark.parametrize("size", suites.SIZES)
+def test_the_examples_of_every_mechanism_can_be_made(size):
+  suite = suites.load("mechanisms", size)
+  comparison = run.plan(",".join(suite.tasks), "softmax", 0, [], Rules(), suite.tasks)
+  for task, config in comparison.tasks.items():
+    own = generation.shape(task.partition(":")[2], {"length": config.data.length})
+    assert generation.lengths(config.data.name, own.length, config.data.longest)[0] == own.length
 
 
 def test_an_unknown_suite_or_size_is_refused_with_the_choices():

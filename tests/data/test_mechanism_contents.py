@@ -93,22 +93,22 @@ def test_all_values_of_the_one_key_are_asked_in_the_order_in_which_they_stand():
 
 
 @pytest.mark.parametrize("hops", [1, 3])
-def test_a_chain_is_as_long_as_said_and_its_assignments_stand_in_order(hops):
-  for tokens, targets in rows("variable_tracking", {"items": 2, "hops": hops, "vocabulary": 30}):
+def test_every_variable_of_chains_as_long_as_said_is_asked_and_their_assignments_stand_in_order(hops):
+  for tokens, targets in rows("variable_tracking", {"items": 2, "hops": hops, "vocabulary": 30, "length": 40}):
     room = tokens.index(families.ASK)
-    answers = []
-    marks = occurrences([families.FIRST], tokens)
-    assert len(marks) == 2 * (hops + 1)
-    given = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in marks}
-    for name in tokens[room + 1 :]:
-      last, looked_up, at = room, 0, name
-      while at in given:
-        mark, at = given[at]
+    given = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in occurrences([families.FIRST], tokens)}
+    assert sorted(tokens[room + 1 :]) == sorted(given)
+    answers, depths = [], []
+    for asked in tokens[room + 1 :]:
+      name, last, looked_up = asked, room, 0
+      while name in given:
+        mark, name = given[name]
         assert mark < last
         last, looked_up = mark, looked_up + 1
-      assert looked_up == hops + 1
-      answers.append(at)
+      depths.append(looked_up)
+      answers.append(name)
     assert targets == [-1] * (room + 1) + answers
+    assert sorted(depths) == sorted(2 * list(range(1, hops + 2)))
     assert len(set(answers)) == 2
 
 

@@ -22,7 +22,7 @@ OTHERS = {
   "multi_key": {"length": 40, "vocabulary": 17, "items": 7, "span": 2},
   "multi_value": {"length": 41, "vocabulary": 20, "items": 3, "span": 3},
   "multi_query": {"length": 43, "vocabulary": 22, "items": 5, "span": 2},
-  "variable_tracking": {"length": 44, "vocabulary": 40, "items": 3, "hops": 3},
+  "variable_tracking": {"length": 55, "vocabulary": 40, "items": 3, "hops": 3},
   "frequency": {"length": 12, "vocabulary": 6},
 }
 CELLS = [(name, knobs) for name, others in OTHERS.items() for knobs in ({}, others)]
@@ -174,11 +174,15 @@ def test_answers_of_different_numbers_of_questions_are_shuffled_over_the_split()
     ("parity", {"vocabulary": 5}, r"vocabulary=5 means nothing to parity: leave it at 0; it reads length$"),
     ("needle", {"items": 2}, r"items=2 means nothing to needle"),
     ("needle", {"length": 8}, r"length=8 cannot hold items=1 needles of span=2.*length >= 9"),
-    ("multi_key", {"items": 17, "length": 999}, r"items=17 are more than there are words of span=1 in alphabets of 16"),
+    (
+      "multi_key",
+      {"items": 257, "length": 9999},
+      r"items=257 are more than there are words of span=2",
+    ),
     ("multi_value", {"length": 10}, r"length=10 cannot hold items=3 .*length >= 11"),
     ("multi_query", {"hops": 1}, r"hops=1 means nothing to multi_query"),
-    ("variable_tracking", {"vocabulary": 26}, r"vocabulary=26 has too few variables for 8 assignments.*>= 27"),
-    ("variable_tracking", {"length": 29}, r"length=29 cannot hold 8 assignments.*>= 30"),
+    ("variable_tracking", {"vocabulary": 20}, r"vocabulary=20 has too few variables for 6 assignments.*>= 21"),
+    ("variable_tracking", {"length": 25}, r"length=25 cannot hold 6 assignments.*>= 26"),
     ("frequency", {"vocabulary": 3}, r"vocabulary=3 has no two tokens"),
   ],
 )
@@ -204,3 +208,26 @@ def test_lengths_that_cannot_be_tested_are_refused(name, longest, message):
 def test_a_split_of_no_examples_is_refused():
   with pytest.raises(ValueError, match=r"--config\.data\.validation=0 is less than 1"):
     generation.generate("parity", sizes=(10, 0, 10))
+
+
+DIGESTS = {
+  "in_context": "569e0745bf05133e",
+  "fuzzy": "ac90d4648488668d",
+  "noisy": "80158d98f2a3dfce",
+  "selective_copy": "500da393a7de4fbc",
+  "compression": "3655c40378493529",
+  "memorization": "d0f17777e116a117",
+  "induction": "0b404b710f4bab4e",
+  "parity": "0e13ca549a1ba1e5",
+  "needle": "9457a55f3911efa9",
+  "multi_key": "c4bdcd72a9c450ec",
+  "multi_value": "32f3d727b1a6fcda",
+  "multi_query": "1372239bbbedcdad",
+  "variable_tracking": "abdb9f33f2ac3544",
+  "frequency": "6504dac37ec673d7",
+}
+
+
+@pytest.mark.parametrize("name", generation.MECHANISMS)
+def test_the_usual_sizes_make_what_they_made_when_results_were_written(name):
+  assert generation.generate(name, sizes=SMALL).digests["test"] == DIGESTS[name]

@@ -42,7 +42,7 @@ TASKS = {"image_classification", "language_modeling", "long_range", "masked_lang
 
 
 def test_a_task_is_found_by_its_file_name():
-  assert set(base.names()) == TASKS | {"recall", "text_classification"}
+  assert set(base.names()) == TASKS | {"mechanisms", "recall", "text_classification"}
   assert all(base.load(name) is module for name, module in MODULES.items())
   for name in base.names():
     found = base.load(name)

@@ -11,11 +11,11 @@ last token is never given, so that a question is not answered by leaving out wha
   multi_query   `items` needles of different keys, all of them asked, in random order
 
   variable_tracking   `items` chains x₀ = 5, x₁ = x₀, … with `hops` assignments from variable to variable; those of one
-                      stand in order in the haystack, chains mixed at random; the value of each chain's end is asked
+                      stand in order in the haystack, chains mixed at random; every variable is asked for its value
 
-Departures: RULER writes English, takes several values in any order, and gives a value to ask for its variables; here
-each question has one answer. Keys, values and the haystack have alphabets of their own, as in MQAR: RULER's needles are
-told from its essays by their wording.
+Departures: RULER writes English, takes several values in any order, and gives a value to ask for all its variables;
+here each question has one answer. Keys, values and the haystack have alphabets of their own, as in MQAR, where RULER's
+needles are told from its essays by their wording.
 """
 
 import functools
@@ -59,7 +59,7 @@ def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> E
     asked = np.concatenate([key[:, 0], value.reshape(count, -1)], axis=1)
     is_value = np.arange(asked.shape[1]) >= S
   else:
-    order = rng.permuted(np.tile(np.arange(P), (count, 1)), axis=1)[:, : P if kind == "multi_query" else 1]
+    order = rng.permuted(np.tile(np.arange(P), (count, 1)), axis=1)[:, : _questions(kind, P)]
     asked = np.take_along_axis(needle, order[:, :, None], axis=1).reshape(count, -1)
     is_value = np.arange(asked.shape[1]) % (2 * S) >= S
   given = np.concatenate([np.full((count, 1), ASK), asked[:, :-1]], axis=1)
@@ -76,6 +76,10 @@ def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> E
 def _count(shape: Shape) -> int:
   """Needles."""
   return shape.items or 1
+
+
+def _questions(kind: str, needles: int) -> int:
+  return needles if kind == "multi_query" else 1
 
 
 def _found(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
@@ -104,7 +108,7 @@ def _rules(kind: str, shape: Shape) -> dict[str, bool]:
   if not all(rules.values()):
     return rules
   many = f"items={P} are more than there are words of span={S} in alphabets of {len(keys)}; give a larger vocabulary"
-  asked = {"multi_value": S * (P + 1), "multi_query": 2 * S * P - P + 1}.get(kind, 2 * S)
+  asked = S * (P + 1) if kind == "multi_value" else _questions(kind, P) * (2 * S - 1) + 1
   room = f"cannot hold items={P} needles of span={S}, their questions and a haystack"
   return (
     rules | countable(shape) | {many: len(keys) ** S >= P} | least("length", shape.length, 2 * S * P + asked + 1, room)
@@ -120,13 +124,13 @@ def _chains(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   lines = np.stack([variable, np.full_like(variable, _EQUALS), given], axis=3).reshape(count, P * links, 3)
   tokens = drawn(rng, hay, (count, shape.length))
   chain = rng.permuted(np.tile(np.repeat(np.arange(P), links), (count, 1)), axis=1)
-  room = shape.length - P - 1
+  room = shape.length - P * links - 1
   starts = places(rng, count, room, P * links, 3)
   put(tokens, np.take_along_axis(starts, np.argsort(chain, axis=1, kind="stable"), axis=1), lines)
-  order = rng.permuted(np.tile(np.arange(P), (count, 1)), axis=1)
-  tokens[:, room], tokens[:, room + 1 :] = ASK, np.take_along_axis(variable[:, :, -1], order, axis=1)
+  order = rng.permuted(np.tile(np.arange(P * links), (count, 1)), axis=1)
+  tokens[:, room], tokens[:, room + 1 :] = ASK, np.take_along_axis(variable.reshape(count, -1), order, axis=1)
   targets = unasked(tokens)
-  targets[:, room + 1 :] = np.take_along_axis(value, order, axis=1)
+  targets[:, room + 1 :] = np.take_along_axis(value, order // links, axis=1)
   return tokens, targets
 
 
@@ -155,7 +159,7 @@ def _chain_rules(shape: Shape) -> dict[str, bool]:
   return (
     rules
     | least("vocabulary", shape.vocabulary, _EQUALS + 1 + 3 * lines, f"has too few variables for {lines} assignments")
-    | least("length", shape.length, 3 * lines + P + 2, f"cannot hold {lines} assignments, questions and a haystack")
+    | least("length", shape.length, 4 * lines + 2, f"cannot hold {lines} assignments, questions and a haystack")
   )
 
 
@@ -171,11 +175,11 @@ def _mechanism(kind: str, usual: Shape, *more: str) -> Mechanism:
 
 
 NEEDLE = _mechanism("needle", Shape(length=32, vocabulary=26, span=2))
-MULTI_KEY = _mechanism("multi_key", Shape(length=32, vocabulary=50, items=4, span=1), "items")
+MULTI_KEY = _mechanism("multi_key", Shape(length=32, vocabulary=50, items=4, span=2), "items")
 MULTI_VALUE = _mechanism("multi_value", Shape(length=32, vocabulary=50, items=3, span=1), "items")
 MULTI_QUERY = _mechanism("multi_query", Shape(length=32, vocabulary=50, items=4, span=1), "items")
 VARIABLE_TRACKING = Mechanism(
-  Shape(length=32, vocabulary=39, items=4, hops=1),
+  Shape(length=32, vocabulary=30, items=3, hops=1),
   frozenset({"length", "vocabulary", "items", "hops"}),
   _chains,
   _tracked,
