@@ -72,21 +72,22 @@ class Session:
 
   def test(self, name: str, cells: Sequence[grid.Cell], hands: Crew) -> None:
     """Touches the test split, once, for what was chosen, and writes the rows of the table."""
-    jobs = []
+    jobs, choices = [], {cell.attention: self._choice(cell) for cell in cells}
     for cell in cells:
-      choice = self._choice(cell)
+      choice = choices[cell.attention]
       lines = self._journal.lines(cell, choice.purpose)
       left = [lines[seed] for seed in cell.seeds if seed in lines and (name, cell.attention, seed) not in self._done]
       for line in left:
         if line["status"] != "done" or line["sealed"] is not None:
-          self._write(self._row(cell, line, line.get("sealed")))
+          self._write(self._row(line, choice, line.get("sealed")))
       runs = dict.fromkeys(tuple(line["seeds"]) for line in left if line["status"] == "done" and line["sealed"] is None)
       jobs += [Job(name, cell.attention, seeds, cell.settings, choice.purpose, choice.changes) for seeds in runs]
     for job, rows in hands.outcomes(jobs, "test"):
       self._log(f"{job} · test")
       for row in rows:
         line = self._journal.lines(job, job.purpose)[row["seed"]]
-        self._write(self._row(job, line, row["metrics"]) if row["status"] == "done" else row)
+        if tuple(line["seeds"]) == job.seeds:  # else a kill cut the run's lines, and another run has this seed
+          self._write(self._row(line, choices[job.attention], row["metrics"]) if row["status"] == "done" else row)
       self.office.clear(job)
 
   def _planned(self) -> list[grid.Cell]:
@@ -152,9 +153,9 @@ class Session:
   def _choice(self, cell: grid.Cell) -> waves.Choice:
     return waves.choose(self._rules, cell, self._journal, self._grounds[cell.task].draws)
 
-  def _row(self, cell: grid.Cell, line: Mapping[str, Any], metrics: Mapping[str, float] | None) -> dict[str, Any]:
-    found = self._grounds[cell.task]
-    own = self.office.row(line, self._choice(cell), found.spaces[cell.attention])
+  def _row(self, line: Mapping[str, Any], choice: waves.Choice, metrics: Mapping[str, float] | None) -> dict[str, Any]:
+    found = self._grounds[line["task"]]
+    own = self.office.row(line, choice, found.spaces[line["attention"]])
     return own | ({"metrics": metrics, "controls": dict(found.controls)} if metrics is not None else {})
 
   def _write(self, row: Mapping[str, Any]) -> None:
