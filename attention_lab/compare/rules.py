@@ -10,7 +10,7 @@ from attention_lab.compare import statistics
 
 BUDGETS = ("none", "parameters", "flops", "state", "time")
 FEW, MANY = 3, 9  # seeds where none are asked for: of long runs, and of those that take seconds
-SHORT = 2e12  # FLOPs of one seed's training, up to which MANY seeds are run: some 20 s on two cores
+SHORT = 1e12  # FLOPs of one seed's training, up to which MANY seeds are run: some 10 s on two cores
 AUTO = "auto"
 
 
