@@ -6,6 +6,7 @@ import pytest
 
 from attention_lab import pages
 
+PAGES = 4096  # of one array of the program below
 PROGRAM = """
 import os, sys
 from attention_lab import pages
@@ -54,8 +55,8 @@ def test_a_program_that_restarts_keeps_its_arguments_and_faults_no_more():
     *begun, last = result.stdout.splitlines()
     assert begun == ["begins a b c"] * (2 if name == "restarted" else 1)
     faults[name] = int(last.split()[1])
-  assert faults["plain"] > 4 * 4096
-  assert faults["restarted"] < faults["plain"] / 8
+  assert faults["plain"] > PAGES  # how often a freed array's pages go back to the system is up to the threads
+  assert faults["restarted"] < PAGES / 8
 
 
 def test_an_old_c_library_is_refused_by_its_version(monkeypatch):

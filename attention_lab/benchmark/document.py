@@ -85,7 +85,7 @@ def standalone(figure: Figure) -> str:
 
 
 def _style() -> str:
-  return importlib.resources.files("attention_lab.compare").joinpath("report.css").read_text(encoding="utf-8")
+  return importlib.resources.files("attention_lab.compare.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
 def _markdown(block: Block) -> str:

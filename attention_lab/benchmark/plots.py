@@ -6,7 +6,7 @@ from typing import Any
 
 from attention_lab.benchmark import tables
 from attention_lab.benchmark.document import Figure
-from attention_lab.compare import numerals, svg
+from attention_lab.compare.report import numerals, svg
 
 WIDE = 7.3  # pixels of a letter in a label
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from attention_lab.benchmark import crossover
 from attention_lab.benchmark.document import Grid
-from attention_lab.compare import numerals
+from attention_lab.compare.report import numerals
 
 HEAD = (
   "T",

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.compare import capability, markup
+from attention_lab.compare.report import capability, markup
 
 COLUMNS = {"window": "window", "prefix": "prefix", "packing": "segments", "any mask": "explicit"}
 

@@ -4,7 +4,8 @@ import pytest
 
 from attention_lab.benchmark import record
 from attention_lab.benchmark import tables as benchmarks
-from attention_lab.compare import crossovers, ledger, report
+from attention_lab.compare import ledger, report
+from attention_lab.compare.report import crossovers
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 SETTINGS = {"batch": 1, "heads": 8, "head_width": 64, "dtype": "float32", "causal": True}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from attention_lab.compare import power, statistics, tables, verdict
+from attention_lab.compare import power, statistics, tables
+from attention_lab.compare.report import verdict
 
 COMPARISONS = 1000
 FALSE = 0.065

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from attention_lab.compare import families, locality
+from attention_lab.compare.report import families, locality
 
 LENGTH = 512
 CONFIG = {"config": {"config.data.length": LENGTH}}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attention_lab.compare import numerals, power, statistics
+from attention_lab.compare import power, statistics
+from attention_lab.compare.report import numerals
 
 
 def _points(value):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attention_lab.compare import curves, grid, ledger, report, tables
+from attention_lab.compare import grid, ledger, report, tables
+from attention_lab.compare.report import curves
 
 VOID = {"meta", "br", "line", "path", "rect", "wbr", "use"}
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attention_lab.compare import tables, verdict
+from attention_lab.compare import tables
+from attention_lab.compare.report import verdict
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import pytest
 
-from attention_lab.compare import protocol, tables, verdict
+from attention_lab.compare import tables
+from attention_lab.compare.report import protocol, verdict
 
 TUNING = {"trials": 0, "space": {}, "chosen": {}, "second": None, "taken": "", "chances": True}
 

@@ -8,7 +8,8 @@ from typing import Any
 from attention_lab.benchmark import document, load, record
 from attention_lab.benchmark.document import Block, Grid, Heading, Listing, Text
 from attention_lab.benchmark.tables import between, duration
-from attention_lab.compare import ledger, numerals
+from attention_lab.compare import ledger
+from attention_lab.compare.report import numerals
 
 FILE = "rows.jsonl"
 REPORT = "report.md"

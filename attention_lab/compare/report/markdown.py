@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from attention_lab.compare import (
+from attention_lab.compare.report import (
   capability,
   captions,
   columns,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attention_lab.compare import columns, numerals
+from attention_lab.compare.report import columns, numerals
 from attention_lab.compare.tables import Entry, Table
 
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "state": "bytes of decoding state", "time": "s a step"}

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from attention_lab.compare import columns, families, labels, pareto, plots, svg
+from attention_lab.compare.report import columns, families, labels, pareto, plots, svg
 from attention_lab.compare.tables import Table
 
 TITLE = "Quality against cost"

@@ -3,7 +3,8 @@
 import os
 import pathlib
 
-from attention_lab.compare import crossovers, grid, html, ledger, markdown, tables
+from attention_lab.compare import grid, ledger, tables
+from attention_lab.compare.report import crossovers, html, markdown
 
 RESULTS = "results.jsonl"
 

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from attention_lab.compare import columns, plots
+from attention_lab.compare.report import columns, plots
 
 YES, NO = "✓", "–"
 SPOKEN = {YES: "yes", NO: "no"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from attention_lab.compare import columns, numerals, verdict
+from attention_lab.compare.report import columns, numerals, verdict
 from attention_lab.compare.tables import Table
 
 FEWEST = 2  # tasks

@@ -4,7 +4,7 @@ import html
 import importlib.resources
 from collections.abc import Sequence
 
-from attention_lab.compare import (
+from attention_lab.compare.report import (
   capability,
   columns,
   crossovers,
@@ -26,7 +26,7 @@ def page(
 ) -> str:
   """The whole of report.html; `order` numbers the variants, so that each keeps its colour and mark."""
   numbers = families.numbers(order)
-  style = importlib.resources.files("attention_lab.compare").joinpath("report.css").read_text(encoding="utf-8")
+  style = importlib.resources.files("attention_lab.compare.report").joinpath("report.css").read_text(encoding="utf-8")
   parts = [
     _header(tables),
     markup.notes(notes),

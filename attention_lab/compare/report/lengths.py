@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping
 
-from attention_lab.compare import columns, numerals, plots, series, statistics, svg
+from attention_lab.compare import statistics
+from attention_lab.compare.report import columns, numerals, plots, series, svg
 from attention_lab.compare.tables import Entry, Table
 
 AT = re.compile(r"(.+)@(\d+)")

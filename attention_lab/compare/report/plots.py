@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from attention_lab.compare import labels, numerals, svg
+from attention_lab.compare.report import labels, numerals, svg
 from attention_lab.compare.tables import Entry, Table
 
 APART = 13.0  # pixels between the lines of two references that are named apart

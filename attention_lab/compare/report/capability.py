@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Claims
-from attention_lab.compare import columns, numerals, rows
+from attention_lab.compare import rows
+from attention_lab.compare.report import columns, numerals
 
 YES, NO = "✓", "–"
 MOST_LAYERS = 64

@@ -4,7 +4,8 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 
-from attention_lab.compare import numerals, power, statistics
+from attention_lab.compare import power, statistics
+from attention_lab.compare.report import numerals
 from attention_lab.compare.tables import SOLVED, Entry, Table
 
 SHOWN = 3

@@ -7,7 +7,8 @@ A row dominates another if it costs no more and has the better mean, or as good 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from attention_lab.compare import numerals, statistics
+from attention_lab.compare import statistics
+from attention_lab.compare.report import numerals
 from attention_lab.compare.tables import Entry, Table
 
 DIFFERENT = 1.05  # the largest cost over the smallest, below which a cost is no axis

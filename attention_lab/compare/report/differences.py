@@ -1,6 +1,6 @@
 """How far each row trails the best: thick the 95 % interval, thin the one corrected for all pairs of rows."""
 
-from attention_lab.compare import numerals, plots, svg, verdict
+from attention_lab.compare.report import numerals, plots, svg, verdict
 from attention_lab.compare.tables import Entry, Table
 
 CAPTION = "Paired by seed. Thick: 95 %; thin: corrected for all pairs of rows. A thin line that touches zero is a tie."

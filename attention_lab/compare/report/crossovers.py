@@ -9,7 +9,7 @@ from typing import Any
 
 from attention_lab.benchmark import crossover, record
 from attention_lab.benchmark import tables as benchmarks
-from attention_lab.compare import capability, columns, numerals
+from attention_lab.compare.report import capability, columns, numerals
 
 FILE = "benchmark.json"
 KEY = "folder"

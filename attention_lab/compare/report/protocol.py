@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attention_lab.compare import ledger, numerals
+from attention_lab.compare import ledger
+from attention_lab.compare.report import numerals
 from attention_lab.compare.tables import Table
 
 READING = (
@@ -111,4 +112,6 @@ def _all(values: Iterable[Any]) -> str:
 def _shown(value: Any) -> str:
   if isinstance(value, Mapping):
     return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+  if isinstance(value, float):
+    return f"{value:.6g}"
   return value if isinstance(value, str) else json.dumps(value)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from attention_lab.compare import plots, svg
+from attention_lab.compare.report import plots, svg
 from attention_lab.compare.tables import Table
 
 FEW = 6  # curves whose bands can be told apart in one plot

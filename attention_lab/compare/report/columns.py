@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from attention_lab.compare import numerals
+from attention_lab.compare.report import numerals
 from attention_lab.compare.tables import Entry, Table
 
 

@@ -7,7 +7,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from attention_lab.compare import rows, svg
+from attention_lab.compare import rows
+from attention_lab.compare.report import svg
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
 WIDTH = "width"

@@ -6,7 +6,8 @@ Of each receptive field the row with the best mean stands for what can be had wi
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from attention_lab.compare import families, frontiers, labels, numerals, pareto, plots, statistics, svg
+from attention_lab.compare import statistics
+from attention_lab.compare.report import families, frontiers, labels, numerals, pareto, plots, svg
 from attention_lab.compare.tables import Entry, Table
 
 FEWEST = 3  # receptive fields that make a picture

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from attention_lab.compare import numerals, plots, series, statistics, svg
+from attention_lab.compare import statistics
+from attention_lab.compare.report import numerals, plots, series, svg
 from attention_lab.compare.tables import Entry, Table
 
 CLIP = 0.12  # the part of training whose worse scores may leave the plot

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attention_lab.compare import (
+from attention_lab.compare.report import (
   captions,
   columns,
   curves,
