@@ -4,7 +4,8 @@ A journal line is one seed of one run that was judged on validation; `purpose` s
 
   trial 0, trial 1, …   a setting of the search space, with one seed that no table shows
   seeds                 the row's own seeds, at the setting that its trials chose
-  ÷3, ×3                the same seeds at a third and at three times that learning rate, where the row was behind
+  ÷3, ×3                the same seeds at a third and at three times that learning rate, where the row was behind:
+                        the first FEW, and all of them if these say that it is better
 
 Each wave waits for the one before. Nothing here reads a test score, and nothing depends on when a run was killed.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.compare import grid, space, statistics
-from attention_lab.compare.rules import Rules
+from attention_lab.compare.rules import FEW, Rules
 
 TUNING_SEED = 1_000_000  # of all trials; no table has it
 RATE = "config.optimizer.learning_rate"
@@ -44,7 +45,7 @@ class Choice:
   """The setting a row is tested at: `changes` of its configuration, and how they were found.
 
   second: validation means of the second chance by its name, None where that run failed; empty where it had none.
-  before: the mean without it, None where that run failed.
+  before: the mean without it, None where that run failed. Means are of the first FEW seeds.
   """
 
   changes: Mapping[str, Any]
@@ -97,11 +98,11 @@ def following(
     missing = (_missing(job, journal) for job in jobs)
     return [job for job in missing if job and not skipped(job)]
 
-  return (
-    left(_trials(rules, cells, draws))
-    or left(_own(rules, cells, journal, draws))
-    or left(_chances(rules, cells, journal, draws))
-  )
+  jobs = left(_trials(rules, cells, draws)) or left(_own(rules, cells, journal, draws))
+  if jobs or not rules.chances:
+    return jobs
+  first, rest = _chances(rules, cells, journal, draws)
+  return left(first) or left(rest)
 
 
 def tuned(rules: Rules, cell: grid.Cell, journal: Journal, draws: Draws) -> Mapping[str, Any]:
@@ -117,7 +118,7 @@ def choose(rules: Rules, cell: grid.Cell, journal: Journal, draws: Draws) -> Cho
   """What a row is tested at: its seeds' setting, unless a second chance had the better mean on validation."""
   base = tuned(rules, cell, journal, draws)
   had = [name for name in CHANCES if journal.lines(cell, name)]
-  means = {name: _mean(journal.scores(cell, name, cell.seeds)) for name in (SEEDS, *had)}
+  means = {name: _mean(cell, journal, name) for name in (SEEDS, *had)}
   second = {name: means[name] for name in had}
   higher = all(row.get("higher_is_better", True) for row in journal.lines(cell, SEEDS).values())
   ranked = {name: mean if higher else -mean for name, mean in means.items() if mean is not None}
@@ -126,10 +127,14 @@ def choose(rules: Rules, cell: grid.Cell, journal: Journal, draws: Draws) -> Cho
 
 
 def standing(rules: Rules, cells: Sequence[grid.Cell], journal: Journal, draws: Draws) -> dict[str, dict[int, float]]:
-  """Row -> seed -> validation score at the setting chosen so far; rows without a score on every seed are left out."""
+  """Row -> seed -> validation score at the setting chosen so far, or, while seeds of that are missing, at its first.
+
+  Rows without a score on every seed are left out.
+  """
   found = {}
   for cell in cells:
-    scores = journal.scores(cell, choose(rules, cell, journal, draws).purpose, cell.seeds)
+    purposes = (choose(rules, cell, journal, draws).purpose, SEEDS)
+    scores = next(filter(None, (journal.scores(cell, purpose, cell.seeds) for purpose in purposes)), None)
     if scores:
       found[cell.attention] = scores
   return found
@@ -155,16 +160,20 @@ def _own(rules: Rules, cells: Sequence[grid.Cell], journal: Journal, draws: Draw
       yield Job(**vars(cell), changes=tuned(rules, cell, journal, draws))
 
 
-def _chances(rules: Rules, cells: Sequence[grid.Cell], journal: Journal, draws: Draws) -> Iterable[Job]:
-  """Those of the rows that are behind the best or diverged, and of those that were tested at one."""
-  if not rules.chances:
-    return
+def _chances(rules: Rules, cells: Sequence[grid.Cell], journal: Journal, draws: Draws) -> tuple[list[Job], list[Job]]:
+  """Those of the rows that are behind the best or diverged, and of those that were tested at one: with their first
+  seeds, and with all where the first were better.
+  """
   scores = standing(rules, cells, journal, draws)
   found = statistics.compare(scores, higher_is_better(cells, journal)).differences if scores else {}
+  first, rest = [], []
   for cell in cells:
-    base = tuned(rules, cell, journal, draws)
+    base, chosen = tuned(rules, cell, journal, draws), choose(rules, cell, journal, draws).purpose
     for name in _deserved(cell, journal, cell.attention in scores, found.get(cell.attention)):
-      yield Job(**vars(cell), purpose=name, changes=_scaled(cell, base, CHANCES[name]))
+      job = Job(**vars(cell), purpose=name, changes=_scaled(cell, base, CHANCES[name]))
+      first.append(dataclasses.replace(job, seeds=cell.seeds[:FEW]))
+      rest += [job] * (name == chosen)
+  return first, rest
 
 
 def _deserved(
@@ -194,7 +203,10 @@ def _score(row: Row | None) -> float | None:
   return row["metrics"][row["primary"]] if row and row["status"] == "done" else None
 
 
-def _mean(scores: Mapping[int, float] | None) -> float | None:
+def _mean(cell: grid.Cell, journal: Journal, purpose: str) -> float | None:
+  """Over the first seeds; None while one of them is missing, and where any seed diverged."""
+  lost = any(_finished(row) and _score(row) is None for row in journal.lines(cell, purpose).values())
+  scores = None if lost else journal.scores(cell, purpose, cell.seeds[:FEW])
   return float(np.mean(list(scores.values()))) if scores else None
 
 

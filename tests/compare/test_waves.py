@@ -73,6 +73,24 @@ def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
   assert by_row["softmax"].second == {}
 
 
+def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_the_others():
+  nine = cells(seeds=tuple(range(9)))
+  journal = waves.Journal()
+  ran = [(job.attention, job.purpose, job.seeds) for wave in finish(Rules(), journal, nine) for job in wave]
+  assert [row for row in ran if row[1] != "seeds"] == [
+    ("linear", "÷3", (0, 1, 2)),
+    ("linear", "×3", (0, 1, 2)),
+    ("pooling", "÷3", (0, 1, 2)),
+    ("pooling", "×3", (0, 1, 2)),
+    ("linear", "×3", (3, 4, 5, 6, 7, 8)),
+  ]
+  assert {cell.attention: waves.choose(Rules(), cell, journal, DRAWS).taken for cell in nine} == {
+    "softmax": "",
+    "linear": "×3",
+    "pooling": "",
+  }
+
+
 def test_a_best_row_that_a_second_chance_overtakes_gets_its_own(monkeypatch):
   monkeypatch.setitem(ROWS, "linear", (0.99, 3e-3))
   monkeypatch.setitem(ROWS, "softmax", (0.95, 1e-3))
@@ -106,12 +124,13 @@ def test_a_failure_that_may_pass_is_run_again_unless_it_is_skipped():
   assert waves.following(Rules(), two, journal, DRAWS, lambda one: one == job) == []
 
 
+@pytest.mark.parametrize("seeds", [3, 9])
 @pytest.mark.parametrize("number", range(20))
-def test_being_killed_anywhere_changes_no_line_and_no_choice(number):
-  draw = random.Random(number)
+def test_being_killed_anywhere_changes_no_line_and_no_choice(number, seeds):
+  draw, own = random.Random(number), cells(tuple(range(seeds)))
   whole, pieces = waves.Journal(), waves.Journal()
-  finish(Rules(trials=3), whole)
-  while wave := waves.following(Rules(trials=3), cells(), pieces, DRAWS, EVERYTHING):
+  finish(Rules(trials=3), whole, own)
+  while wave := waves.following(Rules(trials=3), own, pieces, DRAWS, EVERYTHING):
     done = [line for job in draw.sample(wave, len(wave)) for line in lines(job)]
     for line in done[: draw.randint(0, len(done))]:
       pieces.add(line)
@@ -119,7 +138,7 @@ def test_being_killed_anywhere_changes_no_line_and_no_choice(number):
     run: {seed: row["metrics"] for seed, row in own.items()} for run, own in journal.runs.items()
   }
   assert scores(pieces) == scores(whole)
-  for cell in cells():
+  for cell in own:
     assert waves.choose(Rules(trials=3), cell, pieces, DRAWS) == waves.choose(Rules(trials=3), cell, whole, DRAWS)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attention_lab.compare import rules
 from attention_lab.compare.report import columns, numerals
 from attention_lab.compare.tables import Entry, Table
 
@@ -77,7 +78,8 @@ def _chances(table: Table) -> str:
   taken = [f"`{entry.attention}` ({entry.tuning['taken']})" for entry in had if entry.tuning.get("taken")]
   kept = f"a better one was kept by {numerals.joined(taken)}" if taken else "none was better"
   many = f"{len(had)} of {len(rows)} rows were behind on validation and"
-  return f"Second chances: {many} ran again at a third and at three times their learning rate; {kept}."
+  few = f", judged with {rules.FEW} seeds" if len(table.seeds) > rules.FEW else ""
+  return f"Second chances: {many} ran again at a third and at three times their learning rate{few}; {kept}."
 
 
 def _positive(table: Table) -> list[str]:
