@@ -57,8 +57,9 @@ def generate(
   """Different trees of `shortest` (0 = length/4, as published) to T=`length` tokens; the counts are examples.
 
   A split depends on `seed` and on the held-out sizes, not on the size of train. Controls, in accuracy on the test
-  split: the oracle, which evaluates each expression, the largest class, and the most frequent answer of train to each
-  operator at the root, which needs no more than the first token. Raises ValueError for what does not fit, by flag.
+  split: the oracle, which evaluates each expression, that on shuffled answers, the largest class, and the most frequent
+  answer of train to each operator at the root, which needs no more than the first token. Raises ValueError for what
+  does not fit, by flag.
   """
   shape = _Shape(length, shortest or -(-length // 4), depth, arguments)
   sizes = dict(zip(SPLITS, (train, validation, test), strict=True))
@@ -76,12 +77,7 @@ def generate(
     "truncated": dict.fromkeys(SPLITS, 0),
     "chance": 1 / CLASSES,
   }
-  controls = {
-    "oracle": lambda: oracle(splits["test"]),
-    "largest class": lambda: _largest(splits["train"], splits["test"]),
-    "operator at the root": lambda: _by_root(splits["train"], splits["test"]),
-  }
-  return Source("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
+  return Source("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(splits))
 
 
 def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
@@ -109,9 +105,26 @@ def oracle(split: Arrays) -> float:
   return float((solved == split.arrays["label"]).mean())
 
 
+def shuffled(split: Arrays, seed: int = 0) -> Arrays:
+  """The control: the same expressions, all answers of the split mixed; nothing beyond chance can be learnt."""
+  return Arrays(split.arrays | {"label": np.random.default_rng(seed).permutation(split.arrays["label"])})
+
+
 def _median(values: list[int]) -> int:
   ordered = sorted(values)
   return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2
+
+
+def _controls(splits: Mapping[str, Arrays]) -> Lazy:
+  train, test = splits["train"], splits["test"]
+  return Lazy(
+    {
+      "oracle": lambda: oracle(test),
+      "oracle on shuffled answers": lambda: oracle(shuffled(test)),
+      "largest class": lambda: _largest(train, test),
+      "operator at the root": lambda: _by_root(train, test),
+    }
+  )
 
 
 def _largest(train: Arrays, test: Arrays) -> float:

@@ -57,8 +57,10 @@ def generate(
     "context_chance": 1 / pairs,
   }
   test = splits["test"].arrays
+  answers = lambda split: accuracy(oracle(test["tokens"], pairs), split.arrays["targets"])
   controls = {
-    "oracle": lambda: accuracy(oracle(test["tokens"], pairs), test["targets"]),
+    "oracle": lambda: answers(splits["test"]),
+    "oracle on shuffled answers": lambda: answers(shuffled(splits["test"])),
     "a value of the context": lambda: facts["context_chance"],
   }
   return Source("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))

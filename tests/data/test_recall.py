@@ -37,6 +37,8 @@ def test_the_shuffled_control_leaves_the_solver_at_chance(cell):
   chance = source.facts["chance"]
   assert abs(recall.accuracy(answers, control.arrays["targets"]) - chance) < 5 * (chance / asked) ** 0.5
   np.testing.assert_array_equal(control.arrays["targets"] >= 0, train.arrays["targets"] >= 0)
+  held_out = source.facts["sizes"]["test"] * parameters["pairs"]
+  assert abs(source.controls["oracle on shuffled answers"] - chance) < 5 * (chance / held_out) ** 0.5
 
 
 def test_each_query_is_answered_by_exactly_one_pair_that_stands_before_it(cell):
