@@ -77,7 +77,7 @@ LISTOPS = ("data.train=20000", "data.validation=1000", "data.test=1000")
 SUITES: Mapping[str, Mapping[str, Suite]] = {
   "recall": {
     "cpu": Suite(
-      {"recall": ("data.length=64", "data.vocabulary=64", "data.pairs=8", "steps=600", "batch=32", "model.heads=1")},
+      {"recall": ()},
       _widths(RECALL, (16, 32, 64)),
       {"positive": "softmax@width=64", "seeds": "3"},
     ),
