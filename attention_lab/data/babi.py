@@ -8,16 +8,20 @@ story that does not fit loses its oldest sentences. Supporting facts are not use
   types int32 [B, T]     0 in the question, k in the k-th most recent sentence, at most TYPES-1
   length int32 [B]       label int32 [B], an answer; a list such as `apple,football` is one     group int32 [B], 1 … 20
 
+By sentences, as memory networks read it (Sukhbaatar et al. 2015), T counts the question, which is in front, and the
+sentences: tokens int32 [B, T, W] are their words, padded with 0, without class and separator.
+
 Validation is 100 of the 1,000 training questions of each task: whole stories, in order of a hash of their text, until
 there are as many; `data.folds` deals the stories of each task instead. A few questions on equal beginnings of different
 stories remain in both (`facts["repeated"]`), as in the published test.
 """
 
 import collections
+import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +55,10 @@ class Stories(Arrays):
     return self._texts[index]
 
 
-def load(data: DataConfig, task: int = 0) -> Source:
+def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Source:
   """Task 1 … 20, or all of them jointly (0), from the TFDS dataset `babi` in `data.dir`; T = `data.length`.
+
+  sentences: an example is of sentences in place of words.
 
   The test split is the published one. Answers of any split are classes, so that an answer that train lacks
   (`facts["unseen"]`) counts as wrong. Control, in accuracy: the most frequent answer of train to each task. Raises
@@ -63,7 +69,7 @@ def load(data: DataConfig, task: int = 0) -> Source:
   if not chosen(data, ("babi",)):
     raise ValueError(f"--config.data.path={data.path}: bAbI is read from --config.data.dir; leave the path out")
   published = {split: prepared.columns("babi", split, data.dir, COLUMNS) for split in ("train", "test")}
-  rows = {split: _rows(columns, task) for split, columns in published.items()}
+  rows = {split: _rows(columns, task, sentences) for split, columns in published.items()}
   held_out = _held_out(rows["train"], data.folds, data.fold)
   parts = {
     "train": [row for row, held in zip(rows["train"], held_out, strict=True) if not held],
@@ -72,7 +78,9 @@ def load(data: DataConfig, task: int = 0) -> Source:
   }
   words = _vocabulary(row["words"] for row in parts["train"])
   answers = sorted({row["answer"] for part in parts.values() for row in part})
-  splits = {split: _split(part, data.length, words, answers) for split, part in parts.items()}
+  width = max(len(text) for part in parts.values() for row in part for text in (row["asked"], *row["sentences"]))
+  encode = functools.partial(_encoded, words, width if sentences else 0)
+  splits = {split: _split(part, data.length, encode, answers) for split, part in parts.items()}
   facts = _facts(parts, data.length, words) | {"classes": len(answers), "names": answers, "chance": 1 / len(answers)}
   facts |= {"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {}
   control = {"most frequent answer per task": lambda: _most_frequent(splits["train"], splits["test"])}
@@ -80,13 +88,16 @@ def load(data: DataConfig, task: int = 0) -> Source:
   return Source(f"babi/{task}" if task else "babi", splits, digests, facts, Lazy(control))
 
 
-def _rows(columns: Mapping[str, Any], task: int) -> list[dict[str, Any]]:
+def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[str, Any]]:
+  """The questions of a task, in words, and what they take of T: `front` the question, `sizes` each sentence."""
   rows = []
   for answer, question, story, number in zip(*(columns[name] for name in COLUMNS), strict=True):
     if task in (0, int(number)):
-      asked, sentences = _words(question), [_words(sentence) for sentence in story]
+      asked, told = _words(question), [_words(sentence) for sentence in story]
       text = {"answer": answer, "question": question, "story": tuple(story), "group": int(number)}
-      rows.append(text | {"asked": asked, "sentences": sentences, "words": [*itertools.chain(asked, *sentences)]})
+      text |= {"asked": asked, "sentences": told, "words": [*itertools.chain(asked, *told)]}
+      sizes = [1] * len(told) if sentences else [len(sentence) for sentence in told]
+      rows.append(text | {"front": 1 if sentences else len(asked) + 2, "sizes": sizes})
   return rows
 
 
@@ -124,17 +135,31 @@ def _vocabulary(texts: Iterable[Sequence[str]]) -> dict[str, int]:
   return {word: number for number, word in enumerate(ordered, start=1 + max(SPECIAL.values()))}
 
 
-def _split(rows: Sequence[Mapping[str, Any]], length: int, words: Mapping[str, int], answers: Sequence[str]) -> Stories:
-  tokens, types = np.zeros((2, len(rows), length), np.int32)
-  lengths, texts = np.zeros(len(rows), np.int32), []
+def _encoded(words: Mapping[str, int], width: int, row: Mapping[str, Any], kept: Sequence[Sequence[str]]) -> np.ndarray:
+  """The ids of the question and the sentences kept: [t], or, by sentences of at most `width` words, [t, width]."""
+  code = lambda text: [words.get(word, SPECIAL["unknown"]) for word in text]
+  if width:
+    return np.array([code(text) + [0] * (width - len(text)) for text in (row["asked"], *kept)])
+  asked = [SPECIAL["class"], *code(row["asked"]), SPECIAL["separator"]]
+  return np.array([*asked, *code(itertools.chain(*kept))])
+
+
+def _split(
+  rows: Sequence[Mapping[str, Any]], length: int, encode: Callable[..., np.ndarray], answers: Sequence[str]
+) -> Stories:
+  found, types = [], np.zeros((len(rows), length), np.int32)
+  texts = []
   for number, row in enumerate(rows):
-    kept = row["sentences"][_dropped(row, length) :]
-    asked = [SPECIAL["class"], *(words.get(word, SPECIAL["unknown"]) for word in row["asked"]), SPECIAL["separator"]]
-    ids = asked + [words.get(word, SPECIAL["unknown"]) for sentence in kept for word in sentence]
+    dropped = _dropped(row, length)
+    kept, sizes = row["sentences"][dropped:], row["sizes"][dropped:]
+    found.append(encode(row, kept))
     ages = np.minimum(np.arange(len(kept), 0, -1), TYPES - 1)
-    tokens[number, : len(ids)], lengths[number] = ids, len(ids)
-    types[number, len(asked) : len(ids)] = np.repeat(ages, [len(sentence) for sentence in kept])
-    texts.append(" ".join([*row["story"][len(row["story"]) - len(kept) :], row["question"]]))
+    types[number, row["front"] : len(found[-1])] = np.repeat(ages, sizes)
+    texts.append(" ".join([*row["story"][dropped:], row["question"]]))
+  tokens = np.zeros((len(rows), length, *found[0].shape[1:]), np.int32)
+  for number, ids in enumerate(found):
+    tokens[number, : len(ids)] = ids
+  lengths = np.array([len(ids) for ids in found], np.int32)
   number_of = {answer: number for number, answer in enumerate(answers)}
   label = np.array([number_of[row["answer"]] for row in rows], np.int32)
   group = np.array([row["group"] for row in rows], np.int32)
@@ -142,12 +167,12 @@ def _split(rows: Sequence[Mapping[str, Any]], length: int, words: Mapping[str, i
 
 
 def _dropped(row: Mapping[str, Any], length: int) -> int:
-  """How many of the oldest sentences do not fit beside class, question and separator."""
-  room = length - len(row["asked"]) - 2
+  """How many of the oldest sentences do not fit beside the question."""
+  room = length - row["front"]
   if room < 0:
-    asked = f"the question {row['question']!r} takes {length - room} tokens"
-    raise ValueError(f"--config.data.length={length} is too short: {asked}; give at least as many")
-  sizes = np.cumsum([len(sentence) for sentence in row["sentences"][::-1]])
+    asked = f"the question {row['question']!r} takes {row['front']}"
+    raise ValueError(f"--config.data.length={length} is too short: {asked} tokens; give at least as many")
+  sizes = np.cumsum(row["sizes"][::-1])
   return len(sizes) - int(np.searchsorted(sizes, room, side="right"))
 
 
@@ -155,7 +180,7 @@ def _facts(parts: Mapping[str, list], length: int, words: Mapping[str, int]) -> 
   known = {(row["group"], row["story"], row["question"]) for row in parts["train"]}
   answers = {row["answer"] for row in parts["train"]}
   twice = {s: sum((row["group"], row["story"], row["question"]) in known for row in parts[s]) for s in SPLITS[1:]}
-  longest = max(len(row["words"]) + 2 for part in parts.values() for row in part)
+  longest = max(row["front"] + sum(row["sizes"]) for part in parts.values() for row in part)
   return {
     "vocabulary": 1 + max(SPECIAL.values()) + len(words),
     "special": dict(SPECIAL),

@@ -38,8 +38,8 @@ def inspect(model: Functional, params: Params, forward: Callable[[Any], Output])
 
 
 def shortened(batch: Mapping[str, Array], length: int = LENGTH) -> dict[str, Array]:
-  """The batch with its rows of tokens (arrays of two axes) cut to `length`, and `length` [B] to at most that."""
-  cut = {name: array[:, :length] if array.ndim == 2 else array for name, array in batch.items()}
+  """The batch with its tokens or sentences (arrays of two or three axes) cut to `length`, and `length` [B] likewise."""
+  cut = {name: array[:, :length] if array.ndim in (2, 3) else array for name, array in batch.items()}
   return cut | ({"length": jnp.minimum(batch["length"], length)} if "length" in batch else {})
 
 

@@ -1,7 +1,8 @@
 """Answer a question: by one of the answers seen (bAbI, judged by accuracy), or by a span of the context.
 
 Batches of bAbI: those of `parts.sequences` with types, a sentence's number counted back from the question, and group
-int32 [B], the task. Batches of spans: tokens and types int32 [B, T], length, start, end and example int32 [B].
+int32 [B], the task; by sentences, tokens int32 [B, T, W]. Batches of spans: tokens and types int32 [B, T], length,
+start, end and example int32 [B].
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ class DataConfig(sequences.DataConfig):
   name: str = ""  # babi (the default), squad, xquad/en, or any dataset of TFDS with question, context and answers
   path: str = ""  # stays empty: questions are read from `dir`
   task: int = 0  # of bAbI: 1 to 20, or 0 for all jointly
+  sentences: bool = False  # of bAbI: a vector for each sentence, as memory networks read it, in place of its words
   length: int = 256  # T, tokens per example; a story loses its oldest sentences, a context is cut into windows
   tokenizer: str = ""  # of spans: byte, char, word, bpe or wordpiece; "" = wordpiece; bAbI is read by words
   vocabulary: int = 0  # of spans: ids of the tokenizer, at most; 0 = 8000
@@ -67,7 +69,7 @@ def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: Read =
   del workdir
   _idle(config, ("data.tokenizer", "data.vocabulary", "pretrained"), "bAbI, whose words are a vocabulary of its own")
   codes = sequences.positions(config.model, NAME)
-  source = read(babi.load, config.data, config.data.task)
+  source = read(babi.load, config.data, config.data.task, config.data.sentences)
   settings = dataclasses.replace(config, model=segments.typed(config.model, source.facts, "bAbI"))
   task = sequences.task(NAME, settings, source, codes, mesh=mesh)
   return dataclasses.replace(task, judge=lambda predictions, split: judge(source, predictions, split))
@@ -76,7 +78,7 @@ def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: Read =
 def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
   """Questions whose answers are spans of their contexts, by two pointers on an encoder."""
   data = config.data
-  _idle(config, ("data.task",), "spans, which are one task")
+  _idle(config, ("data.task", "data.sentences"), "spans, which are one task, and read by words")
   settings = dataclasses.replace(config, model=segments.typed(config.model, span_answers.FACTS, "a row of spans"))
   codes = span_answers.positions(settings.model, NAME)
   if not data.path:

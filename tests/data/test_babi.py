@@ -39,8 +39,8 @@ def tables(monkeypatch):
   return published
 
 
-def load(task=0, **fields):
-  return babi.load(DataConfig(length=80) if not fields else DataConfig(**fields), task)
+def load(task=0, sentences=False, **fields):
+  return babi.load(DataConfig(length=80) if not fields else DataConfig(**fields), task, sentences)
 
 
 def words_of(source):
@@ -63,6 +63,31 @@ def test_an_example_is_class_question_separator_and_the_story_in_its_order(table
   unknown = named.pop(babi.SPECIAL["unknown"], None)
   assert len(set(named.values())) == len(named) == source.facts["vocabulary"] - 4
   assert unknown is None or unknown not in named.values()
+
+
+def test_by_sentences_an_example_is_the_question_and_then_each_sentence_with_the_same_words(tables):
+  words, sentences = load(), load(sentences=True)
+  assert sentences.facts["vocabulary"] == words.facts["vocabulary"]
+  for split in SPLITS:
+    for index in range(len(words.splits[split])):
+      plain, stacked = (source.splits[split].arrays for source in (words, sentences))
+      flat = plain["tokens"][index][3 : plain["length"][index]]
+      flat = np.concatenate([plain["tokens"][index][1:5], flat[3:]])  # without class and separator
+      rows = stacked["tokens"][index]
+      np.testing.assert_array_equal(rows[rows > 0], flat)
+      told = stacked["length"][index]
+      assert (rows[:told, 0] > 0).all()
+      assert not rows[told:].any()
+      np.testing.assert_array_equal(stacked["types"][index][:told], [0, *range(told - 1, 0, -1)])
+      assert sentences.splits[split].describe(index) == words.splits[split].describe(index)
+
+
+def test_by_sentences_a_long_story_loses_its_oldest_and_is_counted(tables):
+  source = load(sentences=True, length=4)
+  whole = load(sentences=True).splits["test"].arrays
+  assert source.facts["longest"] == whole["length"].max() == 12
+  assert source.facts["truncated"]["test"] == (whole["length"] > 4).sum()
+  np.testing.assert_array_equal(source.splits["test"].arrays["tokens"][2, 1:4], whole["tokens"][2, 5:8])
 
 
 def test_ids_go_by_frequency_then_alphabet_of_train_and_new_words_of_test_are_unknown(tables):

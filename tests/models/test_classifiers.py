@@ -10,6 +10,7 @@ from attention_lab.attention.base import Refused
 from attention_lab.config import ModelConfig
 from attention_lab.models import classifiers
 from attention_lab.models.classifier import ClassifierConfig
+from attention_lab.models.embedding import summed
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.pooling import AttentionPooling, last, mean
@@ -108,6 +109,32 @@ def test_types_are_vectors_that_are_added_and_0_where_none_are_given(filled):
     "encoder/embedding_norm/scale",
     "encoder/embedding_norm/bias",
   }
+
+
+def test_a_sentence_is_the_sum_of_its_words_weighed_by_place_and_dimension():
+  x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+  words = np.array([[4, 1, 0], [2, 3, 4]])
+  expected = np.zeros((2, 3, 5))
+  for b in range(2):
+    for t in range(3):
+      J = words[b, t]
+      for j in range(1, J + 1):
+        for d in range(1, 6):
+          expected[b, t, d - 1] += ((1 - j / J) - d / 5 * (1 - 2 * j / J)) * x[b, t, j - 1, d - 1]
+  present = jnp.arange(4)[None, None, :] < words[..., None]
+  chex.assert_trees_all_close(summed(jnp.asarray(x), present), np.float32(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", list(classifiers.ARCHITECTURES))
+def test_every_model_reads_sentences_whose_padding_does_not_matter_and_whose_order_does(filled, architecture):
+  fields = SMALL if architecture in ("encoder", "decoder") else {"width": 16}
+  config = ClassifierConfig(architecture=architecture, **fields)
+  model = functional(lambda key: classifiers.build(config, 11, 12, 3, key=key))
+  params = filled(model)
+  sentences = TOKENS.reshape(2, 3, 2)
+  plain = logits(model, params, sentences)
+  chex.assert_trees_all_close(plain, logits(model, params, jnp.pad(sentences, ((0, 0), (0, 0), (0, 2)))), atol=1e-5)
+  assert not np.allclose(plain, logits(model, params, sentences[:, :, ::-1]), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])

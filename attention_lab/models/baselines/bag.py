@@ -37,7 +37,7 @@ class BagOfWords(nnx.Module):
 
   def __call__(
     self,
-    tokens: Int[Array, "B T"],
+    tokens: Int[Array, "B T *W"],
     *,
     valid: Bool[Array, "B T"] | None = None,
     types: Int[Array, "B T"] | None = None,

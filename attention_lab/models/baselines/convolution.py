@@ -113,7 +113,7 @@ class TextCnn(nnx.Module):
 
   def __call__(
     self,
-    tokens: Int[Array, "B T"],
+    tokens: Int[Array, "B T *W"],
     *,
     valid: Bool[Array, "B T"] | None = None,
     types: Int[Array, "B T"] | None = None,

@@ -106,14 +106,14 @@ class Lstm(nnx.Module):
 
   def __call__(
     self,
-    tokens: Int[Array, "B T"],
+    tokens: Int[Array, "B T *W"],
     *,
     valid: Bool[Array, "B T"] | None = None,
     types: Int[Array, "B T"] | None = None,
     key: PRNGKeyArray | None = None,
   ) -> Output:
     """Logits `B C` in float32. valid: False on padding, which nobody reads. types: below `config.types`."""
-    real = jnp.ones(tokens.shape, bool) if valid is None else valid
+    real = jnp.ones(tokens.shape[:2], bool) if valid is None else valid
     states = drop(embedded(self.tokens, self.types, tokens, types, self.dtype), self.dropout, keys.child(key, "tokens"))
     last = states[:, 0]
     for i, layer in enumerate(self.layers):

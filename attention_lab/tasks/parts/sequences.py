@@ -1,6 +1,7 @@
 """Tasks that name the class of a sequence of tokens: which model, what it may read, batches by length.
 
 Batches: tokens int32 [B, T], length int32 [B] (those that are valid), label int32 [B], optional types int32 [B, T].
+Of whole sentences, tokens int32 [B, T, W], and T counts sentences.
 """
 
 import dataclasses
