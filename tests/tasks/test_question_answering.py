@@ -76,8 +76,9 @@ def trained(config, folder):
   return task, result["metrics"], [row for row in errors if row["split"] == "test"], tables["test"]
 
 
-def test_stories_are_judged_task_by_task(datasets, tmp_path):
-  task, metrics, errors, tables = trained(small(), tmp_path)
+@pytest.mark.parametrize("sentences", [False, True])
+def test_stories_are_judged_task_by_task(datasets, tmp_path, sentences):
+  task, metrics, errors, tables = trained(small(sentences=sentences), tmp_path)
   assert set(metrics["test"]) == {"accuracy", "loss", "tasks_solved"}
   assert task.primary == "accuracy"
   assert (task.higher_is_better, task.chance) == (True, 1 / 4)
@@ -206,6 +207,7 @@ def test_folds_are_cut_by_the_loader(datasets, name):
     ("", "data", {"path": "x"}, "--config.data.path=x: "),
     ("", "model", {"types": 3}, "--config.model.types=3: bAbI tells 64 types of tokens apart; give 64, or 0"),
     ("tiny", "data", {"task": 2}, "--config.data.task=2 means nothing to spans"),
+    ("tiny", "data", {"sentences": True}, "--config.data.sentences=True means nothing to spans"),
     ("tiny", "data", {"path": "x"}, "--config.data.path=x: questions are read"),
     ("tiny", "data", {"tokenizer": "piece"}, "--config.data.tokenizer=piece is no tokenizer"),
     ("tiny", "model", {"types": 3}, "--config.model.types=3: a row of spans tells 2 types of tokens apart"),
