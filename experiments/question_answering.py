@@ -1,9 +1,10 @@
 r"""Question answering: trains an encoder on the 20 tasks of bAbI at once, or to point at spans of a context.
 
 On a laptop, bAbI with 1,000 questions a task (`python -m attention_lab.data.builders --name=babi --dir=DIR` makes it;
-40 minutes of processor time, mean accuracy 0.598 over the 20 tasks):
-  python -m experiments.question_answering --config.data.dir=DIR --config.model.pooling=first \
-    --config.evaluate_every=1000 --config.checkpoint.select=best --workdir=runs/babi
+8 minutes of processor time, mean accuracy 0.84 over the 20 tasks):
+  python -m experiments.question_answering --config.data.dir=DIR --config.data.sentences --config.model.pooling=first \
+    --config.optimizer.weight_decay=0.1 --config.steps=5000 --config.evaluate_every=500 \
+    --config.checkpoint.select=best --workdir=runs/babi
 One GPU, SQuAD, from an encoder that masked_language_modeling has trained with 12 layers of 768 and 12 heads:
   python -m experiments.question_answering --config.data.name=squad --config.data.length=384 \
     --config.pretrained=runs/bert --config.data.tokenizer=wordpiece --config.data.vocabulary=30000 \
