@@ -104,6 +104,17 @@ def test_rows_of_one_spec_and_several_widths_are_joined(table_of):
   assert ">64<" in figure.picture
 
 
+def test_among_many_rows_a_family_is_named_once_and_without_its_number(table_of):
+  variants = ["linear", "relu", "softmax", "ssd", "taylor"]
+  names = [f"{variant}@width={width}" for variant in variants for width in (4, 8, 16)]
+  points = {name: (0.3 + 0.01 * place, 10.0 + place) for place, name in enumerate(names)}
+  (figure,) = frontiers.figures(table_of(_rows(points)), families.numbers(list(points)))
+  texts = re.findall(r"<text[^>]*>([^<]*)</text>", figure.picture)
+  assert sorted(text for text in texts if text in variants) == variants
+  assert not any("width" in text for text in texts)
+  assert frontiers.words(table_of(_rows(points))).endswith(frontiers.CROWDED)
+
+
 @pytest.mark.parametrize(
   ("names", "found"),
   [

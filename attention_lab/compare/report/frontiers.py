@@ -12,6 +12,8 @@ WORDS = (
   "the test score; costs have none."
 )
 JOINED = "Thin lines join rows that differ in the number written beside them."
+CROWDED = "Thin lines join rows that differ in one number alone; the largest bears their name."
+MANY = 15  # rows of a picture, from which on a family is named once
 MARK = 5.0
 
 
@@ -31,8 +33,9 @@ def figures(table: Table, numbers: plots.Numbers) -> list[plots.Figure]:
 
 def words(table: Table) -> str:
   """How to read the pictures of a table."""
-  joined = any(_joined(front) for front in pareto.fronts(table))
-  return f"{WORDS} {JOINED}" if joined else WORDS
+  joined = [front for front in pareto.fronts(table) if _joined(front)]
+  crowded = any(len(front.points) >= MANY for front in joined)
+  return f"{WORDS} {CROWDED if crowded else JOINED}" if joined else WORDS
 
 
 def _joined(front: pareto.Front) -> list[tuple[families.Family, list[pareto.Point]]]:
@@ -95,13 +98,17 @@ def occupied(plot: svg.Frame, point: pareto.Point, table: Table) -> list[labels.
 
 
 def _renamed(named: list[labels.Label], joined) -> list[labels.Label]:
-  """In a family the last row has the family's name with its number, the others their number alone."""
-  short = {}
+  """In a family the last row has the family's name with its number, the others their number alone; among MANY rows the
+  last has the name without a number, and the others none.
+  """
+  content = {label.content: label.content for label in named}
   for family, members in joined:
-    for point in members[:-1]:
-      name = point.entry.attention
-      short[name] = family.numbers[name] or name
-  return [dataclasses.replace(label, content=short.get(label.content, label.content)) for label in named]
+    *others, last = [point.entry.attention for point in members]
+    if len(named) < MANY:
+      content |= {name: family.numbers[name] or name for name in others}
+    else:
+      content |= dict.fromkeys(others, "") | {last: family.name.removesuffix(f"@{families.WIDTH}=…")}
+  return [dataclasses.replace(label, content=content[label.content]) for label in named if content[label.content]]
 
 
 def _stairs(plot: svg.Frame, front: pareto.Front, higher: bool) -> list[svg.Point]:
