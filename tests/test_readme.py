@@ -14,6 +14,7 @@ from flax import nnx
 
 from attention_lab.attention import spec
 from attention_lab.certify import battery, report
+from attention_lab.compare import ledger, statistics
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -31,6 +32,33 @@ def commands(text):
 def run(words, folder):
   env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
   return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=folder, env=env)
+
+
+def recall_table(done):
+  """Variants by their best mean, a column for each width, and the decoding state at the largest."""
+  found = {}
+  for row in done:
+    variant, _, width = row["attention"].rpartition("@width=")
+    scores, states = found.setdefault(variant, {}).setdefault(int(width), ([], set()))
+    scores.append(row["metrics"]["accuracy"])
+    states.add(row["state_bytes"])
+  widths = sorted({width for cells in found.values() for width in cells})
+  seeds = {len(scores) for cells in found.values() for scores, _ in cells.values()}
+  assert len(seeds) == 1
+  lines = [f"| variant | {' | '.join(f'width {width}' for width in widths)} | state at {widths[-1]}, KiB |"]
+  lines.append("|---" * (len(widths) + 2) + "|")
+  best = lambda cells: -max(statistics.interval(scores).mean for scores, _ in cells.values())
+  for variant, cells in sorted(found.items(), key=lambda item: best(item[1])):
+    shown = [statistics.interval(cells[width][0]) for width in widths]
+    (state,) = cells[widths[-1]][1]
+    words = " | ".join(f"{one.mean:.3f} ± {one.half:.3f}" for one in shown)
+    lines.append(f"| `{variant}` | {words} | {state / 1024:.3g} |".replace("|taylor", r"\|taylor"))
+  return "\n".join(lines)
+
+
+def test_the_table_at_its_head_is_what_the_kept_rows_say():
+  kept = ledger.read(ROOT / "experiments" / "results" / "recall" / "results.jsonl").rows
+  assert recall_table([row for row in kept if row["status"] == "done"]) in README
 
 
 def test_the_one_command_compares_with_no_flag_at_all(tmp_path):

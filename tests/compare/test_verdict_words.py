@@ -92,6 +92,14 @@ def test_second_chances_say_who_took_which_and_who_kept_their_rate(rows):
   assert "local(window=16): ÷3 failed, ×3 0.1000" in dict(protocol.facts(table))["second chance"]
 
 
+def test_of_many_second_chances_the_first_are_told_and_the_others_counted(rows, monkeypatch):
+  monkeypatch.setattr(verdict, "SHOWN", 1)
+  taken = {"tuning": TUNING | {"second": {"÷3": 0.75, "×3": 0.1}, "taken": "÷3"}}
+  told = _said(_table(rows, dict.fromkeys(("linear", "pooling", "local(window=16)"), taken), tuning=TUNING))
+  assert told.count("had its second chance") == 1
+  assert "So had 2 more, which the caption of the table names." in told
+
+
 def test_second_chance_without_a_recorded_start_says_where_it_ended(rows):
   own = {"linear": {"tuning": TUNING | {"second": {"÷3": 0.75, "×3": 0.1}, "taken": "÷3"}}}
   told = verdict.sentences(_table(rows, own, tuning=TUNING))

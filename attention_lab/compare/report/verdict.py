@@ -167,7 +167,10 @@ def _chances(table: Table) -> list[str]:
   had = [entry for entry in table.entries if entry.tuning.get("second")]
   if not had:
     return ["No row was behind on validation, so none had a second chance."]
-  found = [_taken(entry, numerals.decimals(one.interval for one in table.scored)) for entry in had if _took(entry)]
+  taken, digits = [entry for entry in had if _took(entry)], numerals.decimals(one.interval for one in table.scored)
+  found = [_taken(entry, digits) for entry in taken[:SHOWN]]
+  if len(taken) > SHOWN:
+    found.append(f"So had {len(taken) - SHOWN} more, which the caption of the table names.")
   kept = _names(entry for entry in had if not _took(entry))
   if kept:
     found.append(f"{kept} had a second chance: neither a third nor three times the learning rate did better.")
