@@ -137,7 +137,7 @@ SUITES: Mapping[str, Mapping[str, Suite]] = {
       {
         "language_modeling:python_docs": (),
         "language_modeling:tiny_shakespeare": ("data.tokenizer=char", "data.vocabulary=0"),
-        "language_modeling:wikitext2": ("data.vocabulary=4096",),
+        "language_modeling:wikitext2": ("data.vocabulary=2048",),
       },
       LANGUAGE,
       {"seeds": "3"},
@@ -156,10 +156,10 @@ SUITES: Mapping[str, Mapping[str, Suite]] = {
   "long_range": {
     "cpu": Suite(
       {
-        "long_range:listops": ("data.length=256", "steps=500", "model.dropout=0", *LISTOPS),
-        "long_range:imdb_bytes": ("data.length=512", "steps=300", "model.dropout=0"),
-        "long_range:pixels": ("data.side=14", "steps=600", "model.dropout=0"),
-        "long_range:same_article": ("data.length=256", "steps=300", "model.dropout=0"),
+        "long_range:listops": ("data.length=256", "steps=400", "model.dropout=0", *LISTOPS),
+        "long_range:imdb_bytes": ("data.length=512", "steps=250", "model.dropout=0"),
+        "long_range:pixels": ("data.side=14", "steps=500", "model.dropout=0"),
+        "long_range:same_article": ("data.length=256", "steps=250", "model.dropout=0"),
       },
       (*LONG, *PROBE),
       {"seeds": "3", "second_chance": False},
