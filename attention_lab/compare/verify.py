@@ -26,7 +26,8 @@ def row(workdir: str | os.PathLike[str], name: str, log: Callable[[str], None]) 
   done = [one for one in ledger.distinct(ledger.read(path).rows) if one["status"] == "done"]
   found = [one for one in done if _name(one) == name.strip()]
   if not found:
-    raise ValueError(f"--verify={name} is no finished row of {path}{nearest.hint(name, map(_name, done))}")
+    form = f"; give TASK ATTENTION SEED, as in {_name(done[0])!r}" if done else ", which has none"
+    raise ValueError(f"--verify={name} is no finished row of {path}{nearest.hint(name, map(_name, done)) or form}")
   kept = found[-1]
   module = tasks.load(kept["task"].partition(":")[0])
   config = configs.unflatten(module.Config, kept["config"])
