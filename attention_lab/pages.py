@@ -45,10 +45,11 @@ def enable() -> None:
   libc.free(block)
 
 
-def restart() -> None:
+def restart(*, required: bool = True) -> None:
   """Puts this program in place of itself, with the allocator set by the environment; returns where it is set already.
 
-  ValueError, saying why, where that cannot be done. Nothing that the process has begun survives: call it first.
+  Where that cannot be done: ValueError, saying why, if it is `required`, else nothing. Nothing that the process has
+  begun survives: call it first.
   """
   before = os.environ.get("GLIBC_TUNABLES", "")
   if TUNABLES in before:
@@ -59,8 +60,10 @@ def restart() -> None:
     problem = "and --coordinator exclude each other"
   if not problem and tuple(map(int, version.split(".")[:2])) < OLDEST:
     problem = f"needs glibc {'.'.join(map(str, OLDEST))}, and this is {version}"
-  if problem:
+  if problem and required:
     raise ValueError(f"--huge_pages {problem}: leave it out")
+  if problem:
+    return
   os.environ["GLIBC_TUNABLES"] = f"{before}:{TUNABLES}" if before else TUNABLES
   sys.stdout.flush()
   os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -56,22 +56,26 @@ SECOND_CHANCE = flags.DEFINE_bool(
 POSITIVE = flags.DEFINE_string(
   "positive", "", "The row that must solve the task on every seed, else nothing is decided."
 )
-WORKERS = flags.DEFINE_integer("workers", 1, "Processes of this machine that share the runs.", lower_bound=1)
+WORKERS = flags.DEFINE_integer(
+  "workers", 0, "Processes of this machine that share the runs; 0 = two on a CPU, else one.", lower_bound=0
+)
 CELL = flags.DEFINE_integer("cell", 0, "Run only this cell of the grid, from 1, up to its second chance; 0 = all.")
 LIST = flags.DEFINE_bool("list", False, "Only print the cells of the grid, a line each.")
 COLLECT = flags.DEFINE_bool("collect", False, "Gather what --cell runs left, and finish.")
 VERIFY = flags.DEFINE_string("verify", "", "Run a row of results.jsonl again, 'TASK ATTENTION SEED': does it hold?")
-HUGE_PAGES = flags.DEFINE_bool("huge_pages", False, "Memory in huge pages that stay (Linux with glibc, on a CPU).")
+HUGE_PAGES = flags.DEFINE_bool(
+  "huge_pages", None, "Memory in huge pages that stay: yes, no, or, if not given, where it can be (Linux with glibc)."
+)
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Folder of grid, results and report.")
 OVERRIDES: list[str] = []
 
 
 def main() -> int:
+  if HUGE_PAGES.value is not False and not LIST.value:
+    pages.restart(required=bool(HUGE_PAGES.value))
   from attention_lab import mesh as meshes
-  from attention_lab.compare import rules, run, verify
+  from attention_lab.compare import crew, rules, run, verify
 
-  if HUGE_PAGES.value:
-    pages.restart()
   if VERIFY.value:
     return verify.row(WORKDIR.value, VERIFY.value, say)
   suite = _suite()
@@ -90,7 +94,8 @@ def main() -> int:
     print("\n".join(f"{number} {task} · {row}" for number, (task, row) in enumerate(comparison.places(), 1)))
     return 0
   mesh = meshes.make_mesh(next(iter(comparison.tasks.values())).mesh)
-  ways = {"workers": WORKERS.value, "only": CELL.value, "collect": COLLECT.value}
+  workers = WORKERS.value or (1 if CELL.value else crew.usual(mesh))
+  ways = {"workers": workers, "only": CELL.value, "collect": COLLECT.value}
   failed = run.execute(comparison, WORKDIR.value, mesh, say, **ways)
   if not CELL.value:
     print(f"report: {WORKDIR.value}/report.html")

@@ -65,3 +65,5 @@ def test_an_old_c_library_is_refused_by_its_version(monkeypatch):
   monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.31"))
   with pytest.raises(ValueError, match=r"--huge_pages needs glibc 2.35, and this is 2.31"):
     pages.restart()
+  pages.restart(required=False)
+  assert "GLIBC_TUNABLES" not in os.environ

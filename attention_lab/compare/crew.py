@@ -4,10 +4,15 @@ import concurrent.futures
 import dataclasses
 import functools
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import jax
+from jax.sharding import Mesh
 
 from attention_lab import mesh as meshes
 from attention_lab.compare import grid
@@ -16,6 +21,13 @@ from attention_lab.compare.waves import Job
 from attention_lab.compare.work import Comparison, Office
 
 FAILURES = "failures"
+
+
+def usual(mesh: Mesh) -> int:
+  """The number of workers where none is asked for: two on a CPU of two cores or more, one on anything else."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  single = mesh.size == jax.process_count() == 1 and mesh.devices.flat[0].platform == "cpu"
+  return 2 if single and cores > 1 else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +85,8 @@ class _Worker:
 
 
 def _begin(charge: Charge, workers: int, counter: Any) -> None:
-  """Takes an equal share of the cores, before JAX counts them, and opens an office."""
+  """Takes an equal share of the cores, before JAX counts them, and opens an office; ends when its parent does."""
+  threading.Thread(target=_outlive_nobody, daemon=True).start()
   with counter.get_lock():
     number, counter.value = counter.value, counter.value + 1
   if hasattr(os, "sched_setaffinity"):
@@ -82,6 +95,14 @@ def _begin(charge: Charge, workers: int, counter: Any) -> None:
   config = next(iter(charge.comparison.tasks.values()))
   _Worker.office = Office(charge.comparison, charge.folder, meshes.make_mesh(config.mesh), _say_nothing)
   _Worker.office.budgets.update(charge.budgets)
+
+
+def _outlive_nobody() -> None:
+  """Ends this process with its parent, however that ends: two crews must not write one run's checkpoints."""
+  parent = multiprocessing.parent_process()
+  if parent:
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _say_nothing(line: str) -> None:

@@ -76,7 +76,7 @@ def test_a_comparison_that_was_killed_goes_on_to_the_same_numbers_alone_or_by_tw
   killed.kill()
   assert killed.wait() == -signal.SIGKILL
   assert not any(row["status"] == "done" for row in table(tmp_path / "out").values())
-  again = run("compare", *words, "--workdir=out")
+  again = run("compare", *words, "--workdir=out", "--workers=1")
   assert again.returncode == 0, again.stderr
   rows = table(tmp_path / "out")
   assert sorted(row["status"] for row in rows.values()) == ["done"] * 6 + ["refused"] * 2
