@@ -54,7 +54,7 @@ VISION = (
     "cosine",
     "local(window=8)",
     "axial",
-    "swin",
+    "swin(window=2)|swin(window=2, shift=1)",
     "neighbourhood",
     "linear",
     "linformer(rank=8)",
