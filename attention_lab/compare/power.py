@@ -1,6 +1,7 @@
 """How large a difference is in units of its noise, and how many seeds it takes to see one.
 
 All of it is about the paired t test of `statistics`, two-sided, at its worst Holm step: alpha over the number of pairs.
+`prior` are the degrees of freedom that a table's other pairs add to the n − 1 of the seeds (`noise`).
 """
 
 import functools
@@ -24,19 +25,26 @@ def cohen(mean: float, deviation: float) -> float:
   return mean / deviation if deviation else math.copysign(math.inf, mean) if mean else 0.0
 
 
-def hedges(mean: float, deviation: float, n: int) -> float | None:
-  """g: `cohen` times J(n − 1), which takes out its excess on few seeds; this is the one that reports show.
+def hedges(mean: float, deviation: float, n: int, prior: float = 0.0) -> float | None:
+  """g: `cohen` times J(n − 1 + prior), which takes out its excess on few seeds; this is the one that reports show.
 
   J(m) = Γ(m / 2) / (√(m / 2) Γ((m − 1) / 2)), Hedges 1981 (Journal of Educational Statistics 6), equation 6e. None with
   fewer than three seeds, where the expectation of d_z does not exist.
   """
   if n < 3:
     return None
-  half = (n - 1) / 2
+  half = (n - 1 + prior) / 2
   return cohen(mean, deviation) * math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
 
 
-def probability(deviation: float, difference: float, n: int, alpha: float = statistics.ALPHA, tests: int = 1) -> float:
+def probability(
+  deviation: float,
+  difference: float,
+  n: int,
+  alpha: float = statistics.ALPHA,
+  tests: int = 1,
+  prior: float = 0.0,
+) -> float:
   """The power: the probability that a true difference of this size is significant (noncentral t distribution).
 
   deviation: standard deviation of the paired differences, in the metric's unit as is `difference`. n: seeds, at least
@@ -53,38 +61,43 @@ def probability(deviation: float, difference: float, n: int, alpha: float = stat
   if deviation == 0:
     return 1.0
   shift = difference * math.sqrt(n) / deviation
-  reach = statistics.critical(alpha / tests, n) * _deviations(n)
+  reach = statistics.critical(alpha / tests, n - 1 + prior) * _deviations(n - 1 + prior)
   return float(np.mean(special.ndtr(shift - reach) + special.ndtr(-shift - reach)))
 
 
 @functools.cache
-def _deviations(n: int) -> np.ndarray:
-  """Quantiles of the standard deviation of `n` values whose true one is 1."""
+def _deviations(freedom: float) -> np.ndarray:
+  """Quantiles of a standard deviation of these degrees of freedom whose true one is 1."""
   from scipy import special
 
-  return np.sqrt(2 * special.gammaincinv((n - 1) / 2, (np.arange(QUANTILES) + 0.5) / QUANTILES) / (n - 1))
+  return np.sqrt(2 * special.gammaincinv(freedom / 2, (np.arange(QUANTILES) + 0.5) / QUANTILES) / freedom)
 
 
 def seeds_needed(
-  deviation: float, difference: float, power: float = POWER, alpha: float = statistics.ALPHA, tests: int = 1
+  deviation: float,
+  difference: float,
+  power: float = POWER,
+  alpha: float = statistics.ALPHA,
+  tests: int = 1,
+  prior: float = 0.0,
 ) -> int | None:
   """The fewest seeds with which a true difference is significant with probability `power`; None above `MOST`.
 
   Arguments as of `probability`; ValueError for a number out of range.
   """
   _check(power, alpha)
-  if probability(deviation, difference, MOST, alpha, tests) < power:
+  if probability(deviation, difference, MOST, alpha, tests, prior) < power:
     return None
   low, high = 1, MOST
   while high - low > 1:
     middle = (low + high) // 2
-    enough = probability(deviation, difference, middle, alpha, tests) >= power
+    enough = probability(deviation, difference, middle, alpha, tests, prior) >= power
     low, high = (low, middle) if enough else (middle, high)
   return high
 
 
 def detectable(
-  deviation: float, n: int, power: float = POWER, alpha: float = statistics.ALPHA, tests: int = 1
+  deviation: float, n: int, power: float = POWER, alpha: float = statistics.ALPHA, tests: int = 1, prior: float = 0.0
 ) -> float | None:
   """The smallest true difference that `n` seeds show with probability `power`; None with one seed, which has no test.
 
@@ -99,7 +112,7 @@ def detectable(
     return 0.0
 
   def lacking(shift: float) -> float:
-    return probability(1.0, shift, n, alpha, tests) - power
+    return probability(1.0, shift, n, alpha, tests, prior) - power
 
   most = 1.0
   while lacking(most) < 0:
@@ -107,9 +120,11 @@ def detectable(
   return deviation * optimize.brentq(lacking, 1e-9, most)
 
 
-def threshold(deviation: float, n: int, alpha: float = statistics.ALPHA, tests: int = 1) -> float | None:
+def threshold(
+  deviation: float, n: int, alpha: float = statistics.ALPHA, tests: int = 1, prior: float = 0.0
+) -> float | None:
   """The observed mean difference above which `n` seeds call it significant; None with one seed, which has no test."""
-  return None if n < 2 else statistics.critical(alpha / tests, n) * deviation / math.sqrt(n)
+  return None if n < 2 else statistics.critical(alpha / tests, n - 1 + prior) * deviation / math.sqrt(n)
 
 
 def pooled(deviations: Sequence[float]) -> float:
@@ -118,7 +133,13 @@ def pooled(deviations: Sequence[float]) -> float:
 
 
 def line(
-  deviation: float, n: int, tests: int, noise: str, amount: Callable[[float], str], largest: float = math.inf
+  deviation: float,
+  n: int,
+  tests: int,
+  noise: str,
+  amount: Callable[[float], str],
+  largest: float = math.inf,
+  prior: float = 0.0,
 ) -> str:
   """What these seeds can show, in two sentences: the least significant difference, and the seeds for a smaller one.
 
@@ -130,7 +151,7 @@ def line(
     return "Power: no difference can be significant with 1 seed."
   if deviation == 0:
     return ""
-  least, seen = threshold(deviation, n, tests=tests), detectable(deviation, n, tests=tests)
+  least, seen = (found(deviation, n, tests=tests, prior=prior) for found in (threshold, detectable))
   if least > largest:
     said = f"no difference can be significant with these {n} seeds: it would have to exceed {amount(largest)}"
   elif seen > largest:
@@ -138,7 +159,7 @@ def line(
   else:
     said = f"with {n} seeds nothing under {amount(least)} can be significant; {amount(seen)} are found with 80 % power"
   goal = _round(min(deviation, seen / 2, largest / 2))
-  needed = seeds_needed(deviation, goal, tests=tests) or f"more than {MOST}"
+  needed = seeds_needed(deviation, goal, tests=tests, prior=prior) or f"more than {MOST}"
   return f"Power: at the noise of {noise}, {said}. To see {amount(goal)} you need {needed} seeds."
 
 

@@ -1,9 +1,10 @@
 """Intervals over seeds, paired differences, and which rows are tied with the best.
 
 Fewer than ten seeds are the rule here, so everything rests on Student's t: a percentile bootstrap over three seeds
-covers at most 75 %. The best row is picked from the same numbers that then judge it; Holm's correction therefore counts
-all pairs of rows, not only the pairs with the best (with eight equal rows the latter finds a false difference in one
-table of ten instead of one of twenty).
+covers at most 75 %. In a table of three rows or more the noise of a pair is judged by all pairs (`noise`). The best row
+is picked from the same numbers that then judge it; Holm's correction therefore counts all pairs of rows, not only the
+pairs with the best (with eight equal rows the latter finds a false difference in one table of ten instead of one of
+twenty).
 
 A share of 100 examples moves in steps of 0.01, and on three seeds all differences are easily equal: a standard
 deviation of zero, and a certainty that is not there (a false difference in up to six of ten tables of eight equal
@@ -16,6 +17,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from attention_lab.compare import noise
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -43,10 +46,11 @@ class Interval:
 class Difference:
   """How far a row lies from the best one, over the seeds that both have.
 
-  `interval` is the plain 95 % interval of best minus row, positive when the best is ahead whatever the direction of the
-  metric. `p` is two-sided; `p_holm` is corrected over all pairs of rows; `adjusted` is the half-width that excludes 0
-  exactly when `p_holm` < 0.05; `deviation` is the standard deviation of the differences that `p` rests on. The last
-  four are None when fewer than two seeds are shared.
+  `interval` is the 95 % interval of best minus row, not corrected, positive when the best is ahead whatever the
+  direction of the metric. `p` is two-sided; `p_holm` is corrected over all pairs of rows; `adjusted` is the half-width
+  that excludes 0 exactly when `p_holm` < 0.05; `deviation` is the standard deviation of the differences that `p` rests
+  on, and `prior` the degrees of freedom that other pairs add to its seeds' n − 1. From `p` to `deviation` all are
+  None when fewer than two seeds are shared.
   """
 
   interval: Interval
@@ -54,6 +58,7 @@ class Difference:
   p_holm: float | None = None
   adjusted: float | None = None
   deviation: float | None = None
+  prior: float = 0.0
 
   @property
   def standing(self) -> str:
@@ -76,7 +81,7 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
   sample = np.asarray(values, np.float64)
   if not sample.size or not np.isfinite(sample).all():
     raise ValueError(f"an interval needs finite values, got {list(values)}: leave diverged seeds out and say so")
-  return _student(float(sample.mean()), _deviation(sample), sample.size, level)
+  return _student(float(sample.mean()), _deviation(sample), sample.size, 0.0, level)
 
 
 def paired(
@@ -98,10 +103,7 @@ def paired(
   mean = float(sample.mean())
   if abs(mean) <= _rounding(ours, theirs):
     mean = 0.0
-  result = _student(mean, deviation, len(seeds), LEVEL)
-  if len(seeds) < 2:
-    return Difference(result, None)
-  return Difference(result, _p_value(mean, deviation, len(seeds)), deviation=deviation)
+  return _judged(mean, deviation, len(seeds), 0.0)
 
 
 def step(values: Sequence[float]) -> float:
@@ -139,6 +141,7 @@ def compare(rows: Mapping[str, Mapping[int, float]], higher_is_better: bool) -> 
       one, other = (second, first) if second == best else (first, second)
       if rows[one].keys() & rows[other].keys():
         pairs[one, other] = paired(rows[one], rows[other], higher_is_better, least)
+  pairs = _moderated(pairs)
   tested = [key for key, difference in pairs.items() if difference.p is not None]
   corrected = dict(zip(tested, holm([pairs[key].p for key in tested]), strict=True))
   differences = {
@@ -158,33 +161,52 @@ def smallest_p(seeds: int) -> float:
   return 2.0 ** (1 - seeds)
 
 
-def critical(alpha: float, n: int) -> float:
-  """Student's t that a mean of `n` values exceeds in size with probability `alpha`."""
+def critical(alpha: float, freedom: float) -> float:
+  """What Student's t of these degrees of freedom exceeds in size with probability `alpha`."""
   from scipy import special
 
-  return float(special.stdtrit(n - 1, 1 - alpha / 2))
+  return float(special.stdtrit(freedom, 1 - alpha / 2))
 
 
-def _student(mean: float, deviation: float, n: int, level: float) -> Interval:
+def _moderated(pairs: Mapping[tuple[str, str], Difference]) -> dict[tuple[str, str], Difference]:
+  """The pairs, each judged by the noise of all that share as many seeds."""
+  result = dict(pairs)
+  for n in {pair.interval.n for pair in pairs.values() if pair.deviation is not None}:
+    alike = [key for key, pair in pairs.items() if pair.interval.n == n]
+    own = [pairs[key].deviation or 0.0 for key in alike]
+    deviations, prior = noise.moderated(own, n - 1, len({name for key in alike for name in key}))
+    for key, deviation in zip(alike, deviations, strict=True):
+      result[key] = _judged(pairs[key].interval.mean, deviation, n, prior)
+  return result
+
+
+def _judged(mean: float, deviation: float, n: int, prior: float) -> Difference:
+  found = _student(mean, deviation, n, prior, LEVEL)
+  if n < 2:
+    return Difference(found, None)
+  return Difference(found, _p_value(mean, deviation, n, prior), deviation=deviation, prior=prior)
+
+
+def _student(mean: float, deviation: float, n: int, prior: float, level: float) -> Interval:
   if n < 2:
     return Interval(mean, None, n)
-  return Interval(mean, critical(1 - level, n) * deviation / math.sqrt(n), n)
+  return Interval(mean, critical(1 - level, n - 1 + prior) * deviation / math.sqrt(n), n)
 
 
-def _p_value(mean: float, deviation: float, n: int) -> float:
+def _p_value(mean: float, deviation: float, n: int, prior: float) -> float:
   from scipy import special
 
   if mean == 0:
     return 1.0
-  return 0.0 if deviation == 0 else float(2 * special.stdtr(n - 1, -abs(mean) * math.sqrt(n) / deviation))
+  return 0.0 if deviation == 0 else float(2 * special.stdtr(n - 1 + prior, -abs(mean) * math.sqrt(n) / deviation))
 
 
 def _adjust(difference: Difference, corrected: float | None) -> Difference:
   if corrected is None:
     return difference
-  half, n = difference.interval.half, difference.interval.n
+  half, freedom = difference.interval.half, difference.interval.n - 1 + difference.prior
   if difference.p:
-    half *= critical(ALPHA * difference.p / corrected, n) / critical(ALPHA, n)
+    half *= critical(ALPHA * difference.p / corrected, freedom) / critical(ALPHA, freedom)
   return dataclasses.replace(difference, p_holm=min(corrected, 1.0), adjusted=half)
 
 

@@ -56,7 +56,9 @@ class Entry:
   def effect(self) -> float | None:
     """Hedges' g of the difference to the best row; None without one, and with fewer than three shared seeds."""
     gap = self.difference
-    return power.hedges(gap.interval.mean, gap.deviation, gap.interval.n) if gap and gap.deviation is not None else None
+    if gap is None or gap.deviation is None:
+      return None
+    return power.hedges(gap.interval.mean, gap.deviation, gap.interval.n, gap.prior)
 
   @property
   def tuning(self) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from attention_lab.compare import tables
 from attention_lab.compare.report import verdict
@@ -101,7 +101,7 @@ def test_different_devices_are_noted(rows):
 def test_verdict_names_best_ties_rivals_controls_and_refusals(built):
   recall = " ".join(verdict.sentences(built["recall"]))
   assert recall.startswith("`softmax` and `linear` are tied for best; the highest mean is 0.999 ± 0.005 accuracy.")
-  assert "ahead of `local(window=16)` by 0.771 [0.748, 0.793] (Holm p < 0.001, g = 48.0)" in recall
+  assert "ahead of `local(window=16)` by 0.771 [0.750, 0.791] (Holm p < 0.001, g = 52.0)" in recall
   assert "Solved (≥ 0.99) by `softmax` on 3 of 3 seeds." in recall
   assert "`linformer(rank=16)` is refused: linformer is not causal" in recall
   language = " ".join(verdict.sentences(built["language_modeling"]))
@@ -174,7 +174,9 @@ def test_effect_of_a_row_is_hedges_g_of_its_paired_differences(built):
   assert best.effect is None
   for entry in others:
     gaps = np.array([entry.scores[seed] - best.scores[seed] for seed in table.seeds])
-    assert entry.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1) / np.sqrt(np.pi))  # J(2) = 1/√π
+    noise, half = entry.difference.deviation, (2 + entry.difference.prior) / 2
+    assert noise >= gaps.std(ddof=1) * (1 - 1e-12)
+    assert entry.effect == pytest.approx(gaps.mean() / noise * special.poch(half - 0.5, 0.5) / np.sqrt(half))
 
 
 def test_effect_needs_three_seeds(rows):

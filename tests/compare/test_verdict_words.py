@@ -56,8 +56,8 @@ def test_power_line_follows_the_order_of_the_rows(rows):
   sentences = verdict.sentences(_table(rows, task="image_classification"))
   number = next(i for i, one in enumerate(sentences) if one.startswith("Power"))
   assert "is ahead of" in sentences[number - 1]
-  assert "with 3 seeds nothing under 3.5 points can be significant" in sentences[number]
-  assert "you need 65 seeds" in sentences[number]
+  assert "with 3 seeds nothing under 1.7 points can be significant" in sentences[number]
+  assert "you need 25 seeds" in sentences[number]
 
 
 def test_power_line_of_a_loss_is_in_its_own_unit(rows):
@@ -90,6 +90,12 @@ def test_second_chances_say_who_took_which_and_who_kept_their_rate(rows):
   kept = "had a second chance: neither a third nor three times the learning rate did better."
   assert f"`local(window=16)` and `pooling` {kept}" in told
   assert "local(window=16): ÷3 failed, ×3 0.1000" in dict(protocol.facts(table))["second chance"]
+
+
+def test_rows_that_are_behind_on_test_alone_are_said_to_have_had_no_second_chance(rows):
+  own = {"linear": {"tuning": TUNING | {"second": {"÷3": 0.2, "×3": 0.1}, "taken": ""}}}
+  told = verdict.sentences(_table(rows, own, tuning=TUNING))
+  assert "`local(window=16)` and `pooling` had none: validation did not tell them behind." in told
 
 
 def test_of_many_second_chances_the_first_are_told_and_the_others_counted(rows, monkeypatch):

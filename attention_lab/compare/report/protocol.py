@@ -15,6 +15,9 @@ READING = (
   "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all "
   "pairs of rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
   "order among them is claimed. A tie says that these seeds do not tell rows apart, not that the rows are equal.",
+  "With a few seeds the noise of one pair of rows is hardly known. Where a table has three rows or more, a pair's "
+  "variance is therefore no less than the table's pairs suggest (Smyth 2004, at half its weight), and a difference has "
+  "more degrees of freedom than its seeds, the more the more alike the pairs vary.",
   "g is the mean of the paired differences in units of their standard deviation, corrected for few seeds (Hedges). The "
   "power line speaks of a two-sided paired t test at the strictest step of Holm's method, and of noise such as these "
   "seeds showed, which few seeds show only roughly.",

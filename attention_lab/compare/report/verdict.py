@@ -37,9 +37,11 @@ def caution(table: Table) -> str:
     return "No finished run, so nothing is shown."
   if seeds == 1:
     return "1 seed: no interval and no test. The order of the rows is not evidence; run with --seeds=3 or more."
+  prior = max((entry.difference.prior for entry in table.scored if entry.difference), default=0.0)
+  more = f", of a difference with {seeds - 1 + prior:.3g}, as the noise of all pairs is weighed in" if prior else ""
   return (
-    f"{seeds} seeds; a permutation test could at best reach p = {statistics.smallest_p(seeds):.2g}. The intervals "
-    f"and p-values are Student's t with {seeds - 1} degree{'s' * (seeds > 2)} of freedom and rest on noise that is "
+    f"{seeds} seeds; a permutation test could at best reach p = {statistics.smallest_p(seeds):.2g}. The interval of a "
+    f"mean is Student's t with {seeds - 1} degree{'s' * (seeds > 2)} of freedom{more}; they rest on noise that is "
     "roughly normal."
   )
 
@@ -111,11 +113,12 @@ def _power(table: Table) -> list[str]:
     return []
   tied = [entry for entry in gaps if entry.standing == "tied"]
   n = min(entry.difference.interval.n for entry in tied or gaps)
+  prior = min(entry.difference.prior for entry in tied or gaps)
   deviations = [entry.difference.deviation or 0.0 for entry in tied or gaps]
   share = table.higher_is_better and all(0 <= (score or 0) <= 1 for row in gaps for score in row.scores.values())
   amount = functools.partial(numerals.amount, unit="" if share else numerals.metric(table.primary))
   noise = "the tied rows" if tied else "these rows"
-  said = power.line(power.pooled(deviations), n, table.tests, noise, amount, 1.0 if share else math.inf)
+  said = power.line(power.pooled(deviations), n, table.tests, noise, amount, 1.0 if share else math.inf, prior)
   return [said] if said else []
 
 
@@ -174,6 +177,9 @@ def _chances(table: Table) -> list[str]:
   kept = _names(entry for entry in had if not _took(entry))
   if kept:
     found.append(f"{kept} had a second chance: neither a third nor three times the learning rate did better.")
+  none = _names(entry for entry in table.entries if entry.standing == "behind" and entry not in had)
+  if none:
+    found.append(f"{none} had none: validation did not tell them behind.")
   return found
 
 
