@@ -80,6 +80,7 @@ EASIER = {  # than the dataset's own sizes, so that small models learn it in min
   "multi_query": ("data.items=3",),
   **dict.fromkeys(("in_context", "induction", "needle"), ("data.longest=128",)),
 }
+BRIEF = ("evaluate_every=100", "model.dropout=0")  # validation is as long as training there
 LISTOPS = ("data.train=20000", "data.validation=1000", "data.test=1000")
 SUITES: Mapping[str, Mapping[str, Suite]] = {
   "recall": {
@@ -157,9 +158,9 @@ SUITES: Mapping[str, Mapping[str, Suite]] = {
     "cpu": Suite(
       {
         "long_range:listops": ("data.length=256", "steps=400", "model.dropout=0", *LISTOPS),
-        "long_range:imdb_bytes": ("data.length=512", "steps=250", "model.dropout=0"),
-        "long_range:pixels": ("data.side=14", "steps=500", "model.dropout=0"),
-        "long_range:same_article": ("data.length=256", "steps=250", "model.dropout=0"),
+        "long_range:imdb_bytes": ("data.length=256", "steps=300", *BRIEF),
+        "long_range:pixels": ("data.side=14", "steps=300", *BRIEF),
+        "long_range:same_article": ("data.length=256", "steps=300", *BRIEF),
       },
       (*LONG, *PROBE),
       {"seeds": "3", "second_chance": False},
