@@ -8,7 +8,9 @@ import ast
 import dataclasses
 import inspect
 import logging
+import os
 import pathlib
+import select
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +22,7 @@ from ml_collections import config_flags
 from attention_lab import compile_cache, nearest
 from attention_lab import config as configs
 
+READER_LEFT = 141  # the exit code that shells give a program whose output nobody reads any more
 _OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
 _COMPILE_CACHE = flags.DEFINE_string(
@@ -57,12 +60,29 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
   try:
     compile_cache.enable(_COMPILE_CACHE.value)
     _join_processes()
-    return main()
+    code = main()
+    sys.stdout.flush()
+    return code
+  except BrokenPipeError:
+    if not _reader_left():
+      raise
+    return READER_LEFT
   except (ValueError, FileNotFoundError) as error:
     if _TRACEBACK.value or not _is_ours(error):
       raise
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return getattr(error, "exit_code", 2)
+
+
+def _reader_left() -> bool:
+  """True if nobody reads what is printed any more, as behind `| head`; what is left of it is then thrown away."""
+  output = sys.stdout.fileno()
+  poll = select.poll()
+  poll.register(output, 0)
+  left = any(event & select.POLLERR for _, event in poll.poll(0))
+  if left:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+  return left
 
 
 def _join_processes() -> None:

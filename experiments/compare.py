@@ -23,14 +23,12 @@ from absl import flags
 from attention_lab import cli, pages
 
 SUITE = flags.DEFINE_string(
-  "suite", "", "Tasks, rows and rules by name: recall, mechanisms, vision, language, long_range; flags beside it win."
+  "suite",
+  "first",
+  "Tasks, rows and rules by name: first, recall, mechanisms, vision, language, long_range; flags beside it win.",
 )
 SIZE = flags.DEFINE_string("size", "cpu", "Of --suite: cpu, for two cores, or gpu.")
-TASK = flags.DEFINE_string(
-  "task",
-  "recall,image_classification:digits,language_modeling:python_docs",
-  "Tasks, BINARY[:DATASET], separated by commas.",
-)
+TASK = flags.DEFINE_string("task", "", "Tasks, BINARY[:DATASET], separated by commas; '' = those of --suite.")
 ATTENTION = flags.DEFINE_string(
   "attention",
   "softmax;local(window=4);linear;pooling",
@@ -106,12 +104,14 @@ def _suite() -> Any:
   """The suite that is asked for, its flags set where none was given; None without one."""
   from attention_lab.compare import suites
 
-  if not SUITE.value:
-    if SIZE.present:
-      raise ValueError(f"--size={SIZE.value} is of a suite: give --suite, one of {', '.join(suites.SUITES)}")
+  if SIZE.present and not SUITE.present:
+    raise ValueError(f"--size={SIZE.value} is of a suite: give --suite, one of {', '.join(suites.SUITES)}")
+  if TASK.present and not SUITE.present:
     return None
   suite = suites.load(SUITE.value, SIZE.value)
-  wanted = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows), "workdir": f"runs/{SUITE.value}"}
+  wanted = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows)}
+  if SUITE.present:
+    wanted["workdir"] = f"runs/{SUITE.value}"
   for name, value in (wanted | dict(suite.flags)).items():
     if not flags.FLAGS[name].present:
       flags.FLAGS[name].value = value

@@ -1,10 +1,13 @@
 """Every binary answers a mistake with one line and exit code 2, and `--help` with every field."""
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from attention_lab import cli
 
 BINARY = '''
 """A binary for this test."""
@@ -16,6 +19,8 @@ def main():
     config.override(CONFIG.value, "--config.no_such=1")
   if CONFIG.value.steps == 14:
     raise KeyError("a bug")
+  if CONFIG.value.steps == 15:
+    raise BrokenPipeError("a worker is gone")
   print("ran", CONFIG.value.model.attention, CONFIG.value.model.shared_layers)
 if __name__ == "__main__":
   cli.run(main, CONFIG)
@@ -27,8 +32,9 @@ def binary(tmp_path_factory):
   path = tmp_path_factory.mktemp("cli") / "binary.py"
   path.write_text(textwrap.dedent(BINARY))
 
-  def run(*words):
-    return subprocess.run([sys.executable, str(path), *words], capture_output=True, text=True, check=False)
+  def run(*words, stdout=subprocess.PIPE):
+    command = [sys.executable, str(path), *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
 
   return run
 
@@ -64,6 +70,18 @@ def test_a_bug_keeps_its_traceback(binary):
   result = binary("--config.steps=14")
   assert result.returncode not in (0, 2)
   assert "Traceback" in result.stderr
+
+
+def test_output_that_nobody_reads_any_more_ends_the_program_without_a_word(binary):
+  reader, writer = os.pipe()
+  os.close(reader)
+  result = binary(stdout=writer)
+  os.close(writer)
+  assert (result.returncode, result.stderr) == (cli.READER_LEFT, "")
+
+
+def test_another_broken_pipe_keeps_its_traceback(binary):
+  assert "a worker is gone" in binary("--config.steps=15").stderr
 
 
 def test_help_lists_every_field_with_its_default_and_comment(binary):

@@ -5,7 +5,7 @@ from attention_lab.compare import rows, run, suites
 from attention_lab.compare.rules import Rules
 from attention_lab.data.mechanisms import generation
 
-NAMES = [(name, size) for name in suites.SUITES for size in suites.SIZES]
+NAMES = [(name, size) for name, sizes in suites.SUITES.items() for size in sizes]
 
 
 @pytest.mark.parametrize(("name", "size"), NAMES)
@@ -37,7 +37,7 @@ def test_small_suites_have_the_rows_and_seeds_that_their_claims_need():
     assert len(suites.load(name, "cpu").rows) >= 6
 
 
-@pytest.mark.parametrize("size", suites.SIZES)
+@pytest.mark.parametrize("size", suites.SUITES["mechanisms"])
 def test_the_examples_of_every_mechanism_can_be_made(size):
   suite = suites.load("mechanisms", size)
   comparison = run.plan(",".join(suite.tasks), "softmax", 0, [], Rules(), suite.tasks)
@@ -47,7 +47,9 @@ def test_the_examples_of_every_mechanism_can_be_made(size):
 
 
 def test_an_unknown_suite_or_size_is_refused_with_the_choices():
-  with pytest.raises(ValueError, match=r"--suite=visio is unknown, did you mean 'vision'\?; choices: recall"):
+  with pytest.raises(ValueError, match=r"--suite=visio is unknown, did you mean 'vision'\?; choices: first, recall"):
     suites.load("visio", "cpu")
-  with pytest.raises(ValueError, match="--size=tpu is unknown"):
+  with pytest.raises(ValueError, match=r"--size=tpu is unknown.*; choices: cpu, gpu"):
     suites.load("vision", "tpu")
+  with pytest.raises(ValueError, match=r"--size=gpu is unknown.*; choices: cpu$"):
+    suites.load("first", "gpu")
