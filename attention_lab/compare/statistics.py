@@ -61,6 +61,11 @@ class Difference:
   prior: float = 0.0
 
   @property
+  def corrected(self) -> Interval:
+    """The interval that excludes 0 exactly when the row is behind; `interval` where nothing was tested."""
+    return self.interval if self.adjusted is None else dataclasses.replace(self.interval, half=self.adjusted)
+
+  @property
   def standing(self) -> str:
     """'behind', 'tied', or 'undecided' when there are too few shared seeds to tell."""
     if self.p_holm is None:

@@ -113,7 +113,12 @@ SUITES: Mapping[str, Mapping[str, Suite]] = {
   "vision": {
     "cpu": Suite(
       {
-        "image_classification:fashion_mnist": ("model.patch=4", "steps=600", "evaluate_every=200"),
+        "image_classification:fashion_mnist": (
+          "model.patch=4",
+          "steps=600",
+          "evaluate_every=200",
+          "optimizer.weight_decay=0.1",
+        ),
         DIGITS: (),
       },
       VISION,

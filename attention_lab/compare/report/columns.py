@@ -57,7 +57,7 @@ def _columns(table: Table) -> list[Column]:
   places = digits(table)
   always = [
     Column(f"{numerals.metric(table.primary)}\nmean ± 95 %", lambda one: numerals.plus_minus(one.interval, places)),
-    Column("behind the best\n[95 %]", lambda one: _gap(one, places)),
+    Column("behind the best\n[95 %, Holm]", lambda one: _gap(one, places)),
     Column("p\n(Holm)", _p_value),
     *([Column("g", _effect)] if any(entry.effect is not None for entry in table.scored) else []),
     Column("seeds\n≥ 0.99" if table.jumps else "seeds", lambda one: _seeds(one, table.jumps)),
@@ -77,7 +77,7 @@ def _cost(name: str, shown: Callable[[float | None], str]) -> Callable[[Entry], 
 
 
 def _gap(entry: Entry, places: int) -> str:
-  return numerals.between(entry.difference.interval, places) if entry.difference else ""
+  return numerals.between(entry.difference.corrected, places) if entry.difference else ""
 
 
 def _p_value(entry: Entry) -> str:

@@ -13,7 +13,8 @@ def figure(table: Table, numbers: plots.Numbers) -> plots.Figure | None:
     return None
   plain = [edge for one in others for edge in (one.difference.interval.low, one.difference.interval.high)]
   reach = 0.5 * (max(*plain, 0) - min(*plain, 0))
-  wide = [max(min(edge, max(plain) + reach), min(plain) - reach) for one in others for edge in _adjusted(one)]
+  whole = [edge for one in others for edge in (one.difference.corrected.low, one.difference.corrected.high)]
+  wide = [max(min(edge, max(plain) + reach), min(plain) - reach) for edge in whole]
   rows = [table.scored[0], *others]
   frame = svg.Frame(
     svg.padded([*plain, *wide, 0.0]),
@@ -38,12 +39,7 @@ def _row(frame: svg.Frame, entry: Entry, rank: int, number: int, table: Table) -
   if not entry.difference:
     return "".join([*parts, svg.marker((frame.column(0.0), at), number, 5.0)])
   edge, gap = frame.width - frame.right, entry.difference.interval
-  for kind, ends in (("whisker", _adjusted(entry)), ("interval", (gap.low, gap.high))):
-    low, high = (min(max(frame.column(end), frame.left), edge) for end in ends)
+  for kind, shown in (("whisker", entry.difference.corrected), ("interval", gap)):
+    low, high = (min(max(frame.column(end), frame.left), edge) for end in (shown.low, shown.high))
     parts.append(svg.line((low, at), (high, at), kind, number))
   return "".join([*parts, svg.marker((frame.column(gap.mean), at), number, 5.0)])
-
-
-def _adjusted(entry: Entry) -> tuple[float, float]:
-  half = entry.difference.adjusted or 0.0
-  return entry.difference.interval.mean - half, entry.difference.interval.mean + half

@@ -13,7 +13,8 @@ READING = (
   "value. All rows of a table share data, data order and configuration, seed by seed, but for what the protocol names "
   "as tuned, matched or taken at a second chance; rows are compared by the differences of equal seeds.",
   "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all "
-  "pairs of rows of a table. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
+  "pairs of rows of a table, and so are the intervals of differences (in the picture the thin lines): they leave out 0 "
+  "exactly where p < 0.05. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
   "order among them is claimed. A tie says that these seeds do not tell rows apart, not that the rows are equal.",
   "With a few seeds the noise of one pair of rows is hardly known. Where a table has three rows or more, a pair's "
   "variance is therefore no less than the table's pairs suggest (Smyth 2004, at half its weight), and a difference has "

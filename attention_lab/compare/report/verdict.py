@@ -95,7 +95,7 @@ def _order(table: Table) -> list[str]:
 
 def _gaps(entries: Sequence[Entry], digits: int, verb: str) -> str:
   shown = [
-    f"`{entry.attention}`{verb} {numerals.between(entry.difference.interval, digits)} ({_sure(entry)})"
+    f"`{entry.attention}`{verb} {numerals.between(entry.difference.corrected, digits)} ({_sure(entry)})"
     for entry in entries[:SHOWN]
   ]
   return numerals.joined([*shown, *([f"{len(entries) - SHOWN} more"] if len(entries) > SHOWN else [])])
