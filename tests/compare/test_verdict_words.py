@@ -106,6 +106,16 @@ def test_of_many_second_chances_the_first_are_told_and_the_others_counted(rows, 
   assert "So had 2 more, which the caption of the table names." in told
 
 
+@pytest.mark.parametrize(("rate", "side"), [("÷3", "high"), ("×3", "low")])
+def test_a_rate_that_most_rows_left_for_the_last_one_tried_is_called_too_high_or_low(rows, rate, side):
+  taken = {"tuning": TUNING | {"second": {"÷3": 0.75, "×3": 0.75}, "taken": rate}}
+  edge = f"rows were better at {verdict.RATES[rate]}, the last that was tried: this table's learning rate is too {side}"
+  most = _said(_table(rows, dict.fromkeys(("linear", "pooling", "local(window=16)"), taken), tuning=TUNING))
+  assert f"3 of 4 {edge}" in most
+  half = _said(_table(rows, dict.fromkeys(("linear", "pooling"), taken), tuning=TUNING))
+  assert edge not in half
+
+
 def test_second_chance_without_a_recorded_start_says_where_it_ended(rows):
   own = {"linear": {"tuning": TUNING | {"second": {"÷3": 0.75, "×3": 0.1}, "taken": "÷3"}}}
   told = verdict.sentences(_table(rows, own, tuning=TUNING))

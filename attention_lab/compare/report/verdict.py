@@ -174,6 +174,7 @@ def _chances(table: Table) -> list[str]:
   found = [_taken(entry, digits) for entry in taken[:SHOWN]]
   if len(taken) > SHOWN:
     found.append(f"So had {len(taken) - SHOWN} more, which the caption of the table names.")
+  found += _edge(table)
   kept = _names(entry for entry in had if not _took(entry))
   if kept:
     found.append(f"{kept} had a second chance: neither a third nor three times the learning rate did better.")
@@ -181,6 +182,16 @@ def _chances(table: Table) -> list[str]:
   if none:
     found.append(f"{none} had none: validation did not tell them behind.")
   return found
+
+
+def _edge(table: Table) -> list[str]:
+  """That most rows took the same rate, which is the last that was tried on its side."""
+  for rate, side in (("÷3", "high"), ("×3", "low")):
+    many = sum(_took(entry) == rate for entry in table.scored)
+    if 2 * many > len(table.scored) > 1:
+      rows = f"{many} of {len(table.scored)} rows were better at {RATES[rate]}, the last that was tried"
+      return [f"{rows}: this table's learning rate is too {side}, and the best one may lie beyond."]
+  return []
 
 
 def _took(entry: Entry) -> str:
