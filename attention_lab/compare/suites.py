@@ -157,7 +157,7 @@ SUITES: Mapping[str, Mapping[str, Suite]] = {
   "long_range": {
     "cpu": Suite(
       {
-        "long_range:listops": ("data.length=256", "steps=400", "model.dropout=0", *LISTOPS),
+        "long_range:listops": ("data.length=256", "steps=400", *BRIEF, *LISTOPS),
         "long_range:imdb_bytes": ("data.length=256", "steps=300", *BRIEF),
         "long_range:pixels": ("data.side=14", "steps=300", *BRIEF),
         "long_range:same_article": ("data.length=256", "steps=300", *BRIEF),
