@@ -61,6 +61,23 @@ def test_the_table_at_its_head_is_what_the_kept_rows_say():
   assert recall_table([row for row in kept if row["status"] == "done"]) in README
 
 
+def suites():
+  """The cells of the README's table of suites, by name."""
+  table = re.search(r"\| suite \|.*?\n\|[-|]+\n(.*?)\n\n", README, re.DOTALL)[1]
+  return {cells[0].strip("` "): cells[1:] for line in table.splitlines() for cells in [line.strip("| ").split(" | ")]}
+
+
+@pytest.mark.parametrize("name", suites())
+def test_what_is_said_of_a_suite_is_what_its_kept_rows_say(name):
+  folder = ROOT / "experiments" / "results" / name
+  done = [row for row in ledger.read(folder / "results.jsonl").rows if row["status"] == "done"]
+  rows = len({row["attention"] for row in done})
+  assert suites()[name][1] == f"{rows} × {len({row['seed'] for row in done})}"
+  means = re.findall(r"-?\d\.\d{3,}", (folder / "report.md").read_text())
+  said = re.findall(r"\d\.\d{3}", suites()[name][-1])
+  assert [number for number in said if not any(abs(float(mean) - float(number)) <= 5.1e-4 for mean in means)] == []
+
+
 def test_the_one_command_compares_with_no_flag_at_all(tmp_path):
   (line,) = commands(block("compare").partition("&& ")[2].partition("&& ")[2])
   assert line == ["python", "-m", "experiments.compare"]
