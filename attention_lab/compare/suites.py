@@ -1,6 +1,6 @@
 """Comparisons that are asked for by name: tasks with their settings, rows that span the families, and the rules.
 
-  first        a look at three small tasks in ten minutes: what is run when nothing is named
+  first        a look at three small tasks: what is run when nothing is named
   recall       multi-query associative recall over widths: accuracy against decoding state (Arora et al. 2023)
   mechanisms   one mechanism at a time, after MAD and RULER, with the length up to which each variant is effective
   vision       Fashion-MNIST and digits
@@ -73,7 +73,7 @@ BRIEF = ("evaluate_every=100", "model.dropout=0")  # validation is as long as tr
 LISTOPS = ("data.train=20000", "data.validation=1000", "data.test=1000")
 DIGITS, DOCS = "image_classification:digits", "language_modeling:python_docs"
 FIRST = Suite(
-  {"recall": ("steps=400",), DIGITS: ("steps=500",), DOCS: ("steps=400", "optimizer.learning_rate=0.01")},
+  {"recall": (), DIGITS: (), DOCS: ()},
   ("softmax", "local(window=4)", "linear", "pooling"),
 )
 SUITES: Mapping[str, Mapping[str, Suite]] = {
