@@ -88,12 +88,12 @@ def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
   ones shuffles of their choices, one stream a flag. More trials begin with the same ones. ValueError for a negative
   number.
   """
-  from scipy.stats import qmc
-
   if trials < 0:
     raise ValueError(f"--trials={trials} must be at least 0, which tunes nothing")
   if trials < 2:
     return [{}] * trials
+  from scipy.stats import qmc  # takes seconds
+
   common = sorted(flag for flag in space if not flag.startswith(OWN))
   shares = qmc.Halton(max(1, len(common)), scramble=True, seed=seed).random(trials - 1)
   settings = [{flag: _value(space[flag], u) for flag, u in zip(common, row, strict=False)} for row in shares.tolist()]
