@@ -73,7 +73,7 @@ BRIEF = ("evaluate_every=100", "model.dropout=0")  # validation is as long as tr
 LISTOPS = ("data.train=20000", "data.validation=1000", "data.test=1000")
 DIGITS, DOCS = "image_classification:digits", "language_modeling:python_docs"
 FIRST = Suite(
-  {"recall": (), DIGITS: (), DOCS: ()},
+  {"recall": (), DIGITS: ("steps=500",), DOCS: ("steps=500", "optimizer.learning_rate=0.01")},
   ("softmax", "local(window=4)", "linear", "pooling"),
 )
 SUITES: Mapping[str, Mapping[str, Suite]] = {
