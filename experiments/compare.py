@@ -16,7 +16,7 @@ again, it goes on where it was. A variant that cannot do a task becomes a row th
 to all rows.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -30,18 +30,16 @@ SUITE = flags.DEFINE_string(
 SIZE = flags.DEFINE_string("size", "cpu", "Of --suite: cpu, for two cores, or gpu.")
 TASK = flags.DEFINE_string("task", "", "Tasks, BINARY[:DATASET], separated by commas; '' = those of --suite.")
 ATTENTION = flags.DEFINE_string(
-  "attention",
-  "softmax;local(window=4);linear;pooling",
-  "Rows, separated by ';': SPEC, or SPEC@FIELD=VALUE,… of config.model.",
+  "attention", "", "Rows, separated by ';': SPEC, or SPEC@FIELD=VALUE,… of config.model; '' = those of --suite."
 )
 SEEDS = flags.DEFINE_string(
   "seeds", "", "Runs of each row, paired over rows: a number, auto, or '' = 9 where one takes seconds, else 3."
 )
 HALF_WIDTH = flags.DEFINE_float(
-  "half_width", 0.01, "--seeds=auto: half of the interval of a difference to the best, in the metric's unit."
+  "half_width", 0.01, "--seeds=auto: half of the corrected interval of a difference to the best, in the metric's unit."
 )
 MOST_SEEDS = flags.DEFINE_integer("most_seeds", 15, "--seeds=auto: seeds at which it stops.")
-STEPS = flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = the default of each task.")
+STEPS = flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = those of --suite, or else of each task.")
 MATCH = flags.DEFINE_string(
   "match", "none", "What rows share with the first within 1 %: parameters, flops, state, time or none."
 )
@@ -76,7 +74,7 @@ def main() -> int:
 
   if VERIFY.value:
     return verify.row(WORKDIR.value, VERIFY.value, say)
-  suite = _suite()
+  own = _suite()
   footing = rules.Rules(
     match=MATCH.value,
     trials=TRIALS.value,
@@ -86,7 +84,6 @@ def main() -> int:
     half_width=HALF_WIDTH.value,
     most=MOST_SEEDS.value,
   )
-  own = suite.tasks if suite else {}
   comparison = run.plan(TASK.value, ATTENTION.value, STEPS.value, OVERRIDES, footing, own)
   if LIST.value:
     print("\n".join(f"{number} {task} · {row}" for number, (task, row) in enumerate(comparison.places(), 1)))
@@ -100,14 +97,12 @@ def main() -> int:
   return 1 if failed else 0
 
 
-def _suite() -> Any:
-  """The suite that is asked for, its flags set where none was given; None without one."""
+def _suite() -> Mapping[str, Sequence[str]]:
+  """Sets the flags of the suite where none was given; the settings of its tasks, none if --task alone names others."""
   from attention_lab.compare import suites
 
   if SIZE.present and not SUITE.present:
     raise ValueError(f"--size={SIZE.value} is of a suite: give --suite, one of {', '.join(suites.SUITES)}")
-  if TASK.present and not SUITE.present:
-    return None
   suite = suites.load(SUITE.value, SIZE.value)
   wanted = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows)}
   if SUITE.present:
@@ -115,7 +110,7 @@ def _suite() -> Any:
   for name, value in (wanted | dict(suite.flags)).items():
     if not flags.FLAGS[name].present:
       flags.FLAGS[name].value = value
-  return suite
+  return {} if TASK.present and not SUITE.present else suite.tasks
 
 
 def say(line: str) -> None:

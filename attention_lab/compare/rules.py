@@ -58,14 +58,14 @@ class Rules:
   def more_seeds(self, scores: Mapping[str, Mapping[int, float]], higher_is_better: bool) -> int:
     """How many seeds each row of a table should have, from the validation scores so far (row -> seed -> score).
 
-    As many as now unless `seeds` is "auto" and the interval of some row's difference to the best is wider than
+    As many as now unless `seeds` is "auto" and the corrected interval of some difference to the best is wider than
     `half_width`: then as many as its deviation asks for, at most twice as many as now and at most `most`.
     """
     now = max((len(values) for values in scores.values()), default=0)
     if self.seeds != AUTO or len(scores) < 2 or now >= self.most:
       return now
     found = statistics.compare(scores, higher_is_better)
-    widest = max((one.interval.half or 0.0 for one in found.differences.values()), default=0.0)
+    widest = max((one.corrected.half or 0.0 for one in found.differences.values()), default=0.0)
     if widest <= self.half_width:
       return now
     wanted = math.ceil(now * (widest / self.half_width) ** 2)
