@@ -61,7 +61,8 @@ class Choice:
 class Journal:
   """The lines of a journal, by run and seed; a run that succeeded hides that it failed before.
 
-  `tested` are the rows of the table itself: what one of them was tested at is not chosen again.
+  `tested` are the rows of the table itself: what one of them was tested at is not chosen again, and each stands for the
+  line that it came from, so that a table that was kept without its journal is not run again.
   """
 
   def __init__(self, rows: Iterable[Row] = (), tested: Iterable[Row] = ()) -> None:
@@ -71,7 +72,9 @@ class Journal:
       self.add(row)
     for row in tested:
       if row["status"] == "done" and row.get("tuning"):
-        self.taken[row["task"], row["attention"]] = row["tuning"]["taken"] or SEEDS
+        purpose = row["tuning"]["taken"] or SEEDS
+        self.taken[row["task"], row["attention"]] = purpose
+        self.add({**row, "purpose": purpose, "metrics": row["validation"]})
 
   def add(self, row: Row) -> None:
     """One more line."""
@@ -82,6 +85,11 @@ class Journal:
   def lines(self, cell: grid.Cell, purpose: str) -> dict[int, Row]:
     """Seed -> line."""
     return self.runs.get((cell.task, cell.attention, purpose), {})
+
+  def complete(self, cell: grid.Cell) -> bool:
+    """Whether every seed of the cell was run at what it was tested at."""
+    taken = self.taken.get((cell.task, cell.attention))
+    return taken is not None and self.scores(cell, taken, cell.seeds) is not None
 
   def scores(self, cell: grid.Cell, purpose: str, seeds: Collection[int]) -> dict[int, float] | None:
     """Seed -> finite validation score; None unless every one of the seeds has one."""
@@ -98,7 +106,7 @@ def following(
     missing = (_missing(job, journal) for job in jobs)
     return [job for job in missing if job and not skipped(job)]
 
-  jobs = left(_trials(rules, cells, draws)) or left(_own(rules, cells, journal, draws))
+  jobs = left(_trials(rules, cells, journal, draws)) or left(_own(rules, cells, journal, draws))
   if jobs or not rules.chances:
     return jobs
   first, rest = _chances(rules, cells, journal, draws)
@@ -146,9 +154,9 @@ def higher_is_better(cells: Sequence[grid.Cell], journal: Journal) -> bool:
   return rows[0]["higher_is_better"] if rows else True
 
 
-def _trials(rules: Rules, cells: Sequence[grid.Cell], draws: Draws) -> Iterable[Job]:
+def _trials(rules: Rules, cells: Sequence[grid.Cell], journal: Journal, draws: Draws) -> Iterable[Job]:
   for cell in cells:
-    for number in range(rules.trials):
+    for number in range(0 if journal.complete(cell) else rules.trials):
       changes = draws[cell.attention][number]
       yield Job(cell.task, cell.attention, (TUNING_SEED,), cell.settings, f"trial {number}", changes)
 

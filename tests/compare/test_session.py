@@ -145,6 +145,17 @@ def test_a_users_variant_costs_only_its_own_runs(runs, tmp_path, monkeypatch):
   assert runs.calls == []
 
 
+def test_a_table_that_was_kept_without_its_journal_is_not_run_again(runs, tmp_path):
+  for name in ("whole", "kept"):
+    compare(tmp_path / name, "softmax;linear", trials=2)
+  (tmp_path / "kept" / "journal.jsonl").unlink()
+  runs.calls = []
+  compare(tmp_path / "kept", "softmax;linear;pooling", trials=2)
+  assert {call[0] for call in runs.calls} == {"pooling"}
+  compare(tmp_path / "whole", "softmax;linear;pooling", trials=2)
+  assert rows(tmp_path / "kept") == rows(tmp_path / "whole")
+
+
 def test_cells_that_are_run_alone_and_collected_give_the_same_rows(runs, tmp_path):
   compare(tmp_path / "whole", trials=2)
   for number in (3, 1):

@@ -43,6 +43,11 @@ def finish(rules, journal, own=None, *, skipped=EVERYTHING, **options):
   return ran
 
 
+def in_table(line, taken):
+  """The row of the table that a journal's line became."""
+  return line | {"tuning": {"taken": taken}, "validation": line["metrics"], "metrics": {"accuracy": 0.5}}
+
+
 def purposes(ran):
   return [sorted({(job.attention, job.purpose) for job in wave}) for wave in ran]
 
@@ -146,12 +151,8 @@ def test_a_tested_row_keeps_its_setting_and_gets_no_chance_when_a_better_rival_c
   journal = waves.Journal()
   old = cells(rows=("linear", "pooling"))
   finish(Rules(chances=False), journal, old)
-  for cell in old:
-    tuning = {"tuning": {"taken": ""}, "status": "done"}
-    journal = waves.Journal(
-      [row for own in journal.runs.values() for row in own.values()],
-      [{"task": "recall", "attention": row.attention, **tuning} for row in old if row.attention <= cell.attention],
-    )
+  lines = [row for own in journal.runs.values() for row in own.values()]
+  journal = waves.Journal(lines, [in_table(line, "") for line in lines])
   ran = finish(Rules(), journal, cells())
   assert purposes(ran) == [[("softmax", "seeds")]]
 
@@ -160,8 +161,7 @@ def test_seeds_that_are_added_take_the_setting_that_was_tested():
   journal = waves.Journal()
   finish(Rules(), journal)
   rows = [row for own in journal.runs.values() for row in own.values()]
-  tested = [{"task": "recall", "attention": "linear", "status": "done", "tuning": {"taken": "×3"}}]
-  journal = waves.Journal(rows, tested)
+  journal = waves.Journal(rows, [in_table(row, "×3") for row in journal.runs["recall", "linear", "×3"].values()])
   more = cells(seeds=(0, 1, 2, 3, 4), rows=("linear",))
   ran = finish(Rules(), journal, more)
   assert [(job.purpose, job.seeds) for wave in ran for job in wave] == [("×3", (3, 4))]
