@@ -61,8 +61,12 @@ class Office:
     return config
 
   def build(self, name: str, config: configs.Config) -> tasks.Task:
-    """The task named `name` with the variant of `config` in it; Refused where it cannot be."""
-    return tasks.load(name.partition(":")[0]).build(config, "", self.mesh, self._library)
+    """The task named `name` with the variant of `config` in it, whose layers are not inspected: no row shows that.
+
+    Refused where it cannot be.
+    """
+    task = tasks.load(name.partition(":")[0]).build(config, "", self.mesh, self._library)
+    return dataclasses.replace(task, inspect=None)
 
   def train(self, job: Job, *, tested: bool = False) -> Iterator[dict[str, Any]]:
     """One journal line a seed, judged on validation; with `tested` also on test, where nothing is left to choose."""

@@ -8,6 +8,7 @@ state that is not finite is written.
 """
 
 import contextlib
+import functools
 import logging
 import pathlib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.config import CheckpointConfig
-from attention_lab.train.state import State
+from attention_lab.train.state import FAST, State
 from attention_lab.train.step import Diverged
 
 FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
@@ -187,7 +188,7 @@ def _is_array(leaf: Any) -> bool:
   return hasattr(leaf, "dtype")
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=FAST)
 def _all_finite(tree: Any) -> jax.Array:
   floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
   return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))

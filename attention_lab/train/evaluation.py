@@ -14,7 +14,7 @@ from attention_lab import mesh as meshes
 from attention_lab.data import pipeline
 from attention_lab.data.source import Split
 from attention_lab.tasks.base import Judgement, Task
-from attention_lab.train.state import lifted, platform, stacked
+from attention_lab.train.state import compiler_options, lifted, platform, stacked
 
 Outputs = dict[str, np.ndarray]
 INSPECTED = 2  # examples
@@ -80,7 +80,7 @@ class Evaluator:
       each = lifted(lambda params: function(params, batch), stacked(self._seeds), platform(self._mesh))
       return jax.lax.with_sharding_constraint(each(params), meshes.replicated(self._mesh))
 
-    return jax.jit(program)
+    return jax.jit(program, compiler_options=compiler_options(self._mesh))
 
 
 def evaluate(task: Task, params: Any, split: Split, mesh: Mesh, batch: int) -> dict[str, float]:

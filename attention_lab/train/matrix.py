@@ -20,12 +20,12 @@ from attention_lab.attention.base import Attention
 from attention_lab.models.functional import Functional, Params
 from attention_lab.tasks.base import Batch
 from attention_lab.train import optimizer as optimizers
+from attention_lab.train.state import FAST
 
 STEPS = 3
 LEARNING_RATE = 1e-2
 STATUSES = RAN, REFUSED, FAILED = "ran", "refused", "failed"
 OWN = "/own/"  # in the path of a parameter that a variant made
-FAST = {"xla_backend_optimization_level": 0}  # three steps are nothing beside compiling them
 FAST_ON_CPU = FAST | {"xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile
 
 

@@ -15,7 +15,7 @@ from attention_lab.config import Config
 from attention_lab.data.source import Split
 from attention_lab.train import optimizer
 from attention_lab.train.cost import Costs, flops_per_token, peak_bytes
-from attention_lab.train.state import State
+from attention_lab.train.state import State, compiler_options
 from attention_lab.train.step import Metrics
 
 Batch = dict[str, jax.Array]
@@ -49,7 +49,7 @@ class Programs:
     begun = time.perf_counter()
     with compile_cache.watched() as traffic:
       lowered = self._step.lower(state, batch)
-      program = lowered.compile()
+      program = lowered.compile(compiler_options=compiler_options(self._mesh))
     spent, costs, known = time.perf_counter() - begun, self.costs, len(self._programs)
     costs.program = costs.program or compiled.fingerprint(lowered)
     costs.compile_time = (costs.compile_time or 0.0) + spent
