@@ -32,6 +32,25 @@ def test_task_that_only_the_largest_field_solves_needs_long_range(table_of):
   assert said[1] == "Every smaller receptive field is told from the largest one, 512 positions."
 
 
+def test_a_task_is_not_long_range_because_another_mechanism_is_better(table_of):
+  rows = _rows({3: 0.3, 33: 0.6, 257: 0.605}) | {"softmax": ([0.61] * 4, {"receptive_field": 512} | CONFIG)}
+  rows["linformer(rank=64)"] = ([0.95, 0.94, 0.96, 0.95], {"receptive_field": 512} | CONFIG)
+  (said, *_) = locality.sentences(table_of(rows))
+  assert "at 512 of 512 positions, but softmax and its windows alone" in said
+  assert said.endswith(
+    "reach theirs at 33. What is gained beyond is another mechanism's, and the task is not shown to need long range."
+  )
+
+
+def test_a_task_is_long_range_where_softmax_and_its_windows_say_so_too(table_of):
+  rows = _rows({3: 0.12, 33: 0.2, 257: 0.5}) | {"softmax": ([0.9] * 4, {"receptive_field": 512} | CONFIG)}
+  rows["linformer(rank=64)"] = ([0.95, 0.94, 0.96, 0.95], {"receptive_field": 512} | CONFIG)
+  (said, *_) = locality.sentences(table_of(rows))
+  assert said.endswith(
+    "needs long range, and softmax and its windows alone, which differ in nothing but their range, say so too."
+  )
+
+
 def test_task_whose_last_gain_needs_more_is_not_called_local_without_saying_so(table_of):
   said = locality.sentences(table_of(_rows({3: 0.5, 33: 0.88, 512: 0.9}, noise=0.0005)))
   assert said[0].endswith("at 33 of 512 positions: the task is mostly local, and the rest of the gain needs more.")

@@ -1,18 +1,21 @@
 """Score against receptive field: whether a task asks for more than its neighbourhood.
 
-Of each receptive field the row with the best mean stands for what can be had within it.
+Of each receptive field the row with the best mean stands for what can be had within it. Rows of several mechanisms
+differ in more than their range, so that softmax and its windows, which do not, are asked alone too.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attention_lab.compare import statistics
 from attention_lab.compare.report import families, frontiers, labels, numerals, pareto, plots, svg
 from attention_lab.compare.tables import Entry, Table
 
+LONGER = "the task needs long range"
 FEWEST = 3  # receptive fields that make a picture
 SHARE = 0.95  # of the gain over chance
 LOCAL, LONG = 1 / 8, 1 / 2  # of the length: up to the first a task is local, beyond the second it needs long range
+WINDOWS = ("softmax", "local(window=#)")  # one mechanism, by its range alone; # is a number
 CAPTION = (
   "Test score with its 95 % interval; the receptive field is how many positions the output at one position can depend "
   "on through all layers."
@@ -36,7 +39,11 @@ class Probe:
 
 def probe(table: Table) -> Probe | None:
   """What a table tells about its task's range; None with fewer than three receptive fields."""
-  known = [(int(field), entry) for entry in table.scored if (field := entry.cost("receptive_field"))]
+  return _probe(table, table.scored)
+
+
+def _probe(table: Table, entries: Iterable[Entry]) -> Probe | None:
+  known = [(int(field), entry) for entry in entries if (field := entry.cost("receptive_field"))]
   known = sorted(known, key=lambda one: one[0])
   sizes = sorted({field for field, _ in known})
   if len(sizes) < FEWEST:
@@ -62,9 +69,8 @@ def sentences(table: Table) -> list[str]:
     return [f"No row with the largest receptive field ({largest} positions) is told from chance: nothing can be said."]
   said = []
   if found.enough is not None:
-    said.append(
-      f"{SHARE:.0%} of the gain over chance is reached at {found.enough} of {found.length} positions: {_called(found)}."
-    )
+    reached = f"{SHARE:.0%} of the gain over chance is reached at {found.enough} of {found.length} positions"
+    said.append(f"{reached}{_judged(found, table)}.")
   if found.like == largest:
     said.append(f"Every smaller receptive field is told from the largest one, {largest} positions.")
   elif found.like == found.fields[0][0]:
@@ -191,10 +197,24 @@ def _length(table: Table, largest: int) -> int:
   return max([largest, *known])
 
 
+def _judged(found: Probe, table: Table) -> str:
+  """What the task is called; long-range only if rows that differ in nothing but their range do not deny it."""
+  called = _called(found)
+  alone = _probe(table, [entry for entry in table.scored if families.NUMBER.sub("#", entry.attention) in WINDOWS])
+  if called != LONGER or alone in (None, found) or alone.enough is None:
+    return f": {called}"
+  if _called(alone) == LONGER:
+    return f": {called}, and softmax and its windows alone, which differ in nothing but their range, say so too"
+  return (
+    f", but softmax and its windows alone, which differ in nothing but their range, reach theirs at {alone.enough}. "
+    "What is gained beyond is another mechanism's, and the task is not shown to need long range"
+  )
+
+
 def _called(found: Probe) -> str:
   share = found.enough / found.length
   if share > LONG:
-    return "the task needs long range"
+    return LONGER
   kind = "local" if share <= LOCAL else "of middle range"
   if found.like is not None and found.like > found.enough:
     return f"the task is mostly {kind}, and the rest of the gain needs more"
