@@ -99,6 +99,7 @@ def main() -> int:
 
 def _suite() -> Mapping[str, Sequence[str]]:
   """Sets the flags of the suite where none was given; the settings of its tasks, none if --task alone names others."""
+  from attention_lab.attention import spec
   from attention_lab.compare import suites
 
   if SIZE.present and not SUITE.present:
@@ -107,7 +108,10 @@ def _suite() -> Mapping[str, Sequence[str]]:
   wanted = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows)}
   if SUITE.present:
     wanted["workdir"] = f"runs/{SUITE.value}"
-  for name, value in (wanted | dict(suite.flags)).items():
+  own = wanted | dict(suite.flags)
+  if ATTENTION.present and own.get("positive") not in spec.rows(ATTENTION.value):
+    own.pop("positive", None)  # such rows join a workdir, where the control is marked
+  for name, value in own.items():
     if not flags.FLAGS[name].present:
       flags.FLAGS[name].value = value
   return {} if TASK.present and not SUITE.present else suite.tasks

@@ -95,3 +95,12 @@ def test_a_comparison_that_was_killed_goes_on_to_the_same_numbers_alone_or_by_tw
   other = run("compare", *words, "--workdir=out")
   assert other.returncode == 2
   assert "config.steps" in other.stderr
+
+
+def test_a_row_joins_a_suite_without_its_positive_control_which_must_be_named_to_be_asked_of(run):
+  joined = run("compare", "--suite=recall", "--attention=cosformer@width=32", "--list")
+  assert (joined.returncode, joined.stdout) == (0, "1 recall · cosformer@width=32\n")
+  beside = run("compare", "--suite=recall", "--attention=softmax@width=64;cosformer", "--list")
+  assert beside.returncode == 0
+  asked = run("compare", "--suite=recall", "--attention=cosformer", "--positive=softmax@width=64", "--list")
+  assert (asked.returncode, asked.stderr.count("--positive=softmax@width=64 is no row")) == (2, 1)
