@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab.attention.base import Attention
+from attention_lab.attention.families.gridded import OnGrid
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives.grid import OnGrid
 from attention_lab.config import ModelConfig
-from attention_lab.models import classifiers, dimensions, vision, vocabulary
+from attention_lab.models import chunked_cross_entropy, config_checks, registry, vision
 from attention_lab.models.bert import Bert
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.functional import Functional, Params, functional
@@ -80,7 +80,7 @@ def _bert(attention: str) -> Functional:
 
 def _classifier(fields: dict[str, Any], attention: str) -> Functional:
   config = ClassifierConfig(attention=attention, **SMALL | fields)
-  return functional(lambda key: classifiers.build(config, WORDS, LENGTH, CLASSES, key=key))
+  return functional(lambda key: registry.build(config, WORDS, LENGTH, CLASSES, key=key))
 
 
 def _vision(fields: dict[str, Any], attention: str) -> Functional:
@@ -93,7 +93,7 @@ def _told(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) ->
   module, tokens, prefix = model.bind(params), batch["tokens"], batch["prefix"]
   hidden = module.hidden(tokens[:, :-1], mask=Mask(causal=True, prefix=prefix), key=key)
   after = (jnp.arange(LENGTH, dtype=jnp.int32)[None] >= prefix[:, None] - 1).astype(jnp.float32)
-  nll = vocabulary.nats(module.output_head(), hidden.logits, tokens[:, 1:], after)
+  nll = chunked_cross_entropy.nats(module.output_head(), hidden.logits, tokens[:, 1:], after)
   return objective(nll / jnp.sum(after), hidden)
 
 
@@ -139,7 +139,7 @@ def _unread(variant: Attention) -> tuple[str, ...]:
   if isinstance(variant, OnGrid):
     return ()  # tokens before a grid read everything
   first, tokens = 1 + REGISTERS, 1 + REGISTERS + (IMAGE[0] // PATCH) * (IMAGE[1] // PATCH)
-  dims = dimensions.dims(VisionConfig(**SMALL), tokens)
+  dims = config_checks.dims(VisionConfig(**SMALL), tokens)
   params = variant.init(jax.random.key(0), dims)
   seen = variant.pattern(params, jnp.zeros((1,), jnp.int32), jnp.arange(tokens, dtype=jnp.int32))
   seen = np.broadcast_to(np.asarray(seen), tokens)

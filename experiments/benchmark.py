@@ -17,7 +17,8 @@ import os
 
 from absl import flags
 
-from attention_lab import cli, pages
+from attention_lab import cli
+from attention_lab import huge_pages as pages
 
 ATTENTION = flags.DEFINE_string("attention", "softmax;local(window=256);linear", "Variants, separated by ';'.")
 LENGTHS = flags.DEFINE_string("lengths", "256,512,1024,2048,4096", "Lengths T = S, separated by commas.")

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from attention_lab import cli, pages
+from attention_lab import cli, huge_pages
 
 SUITE = flags.DEFINE_string(
   "suite",
@@ -68,14 +68,16 @@ OVERRIDES: list[str] = []
 
 def main() -> int:
   if HUGE_PAGES.value is not False and not LIST.value:
-    pages.restart(required=bool(HUGE_PAGES.value))
+    huge_pages.restart(required=bool(HUGE_PAGES.value))
   from attention_lab import mesh as meshes
-  from attention_lab.compare import crew, rules, run, verify
+  from attention_lab.compare import run
+  from attention_lab.compare.execute import verify, worker_pool
+  from attention_lab.compare.schedule import protocol
 
   if VERIFY.value:
     return verify.row(WORKDIR.value, VERIFY.value, say)
   own = _suite()
-  footing = rules.Rules(
+  footing = protocol.Protocol(
     match=MATCH.value,
     trials=TRIALS.value,
     chances=SECOND_CHANCE.value,
@@ -89,7 +91,7 @@ def main() -> int:
     print("\n".join(f"{number} {task} · {row}" for number, (task, row) in enumerate(comparison.places(), 1)))
     return 0
   mesh = meshes.make_mesh(next(iter(comparison.tasks.values())).mesh)
-  workers = WORKERS.value or (1 if CELL.value else crew.usual(mesh))
+  workers = WORKERS.value or (1 if CELL.value else worker_pool.usual(mesh))
   ways = {"workers": workers, "only": CELL.value, "collect": COLLECT.value}
   failed = run.execute(comparison, WORKDIR.value, mesh, say, **ways)
   if not CELL.value:
@@ -100,7 +102,7 @@ def main() -> int:
 def _suite() -> Mapping[str, Sequence[str]]:
   """Sets the flags of the suite where none was given; the settings of its tasks, none if --task alone names others."""
   from attention_lab.attention import spec
-  from attention_lab.compare import suites
+  from attention_lab.compare.schedule import suites
 
   if SIZE.present and not SUITE.present:
     raise ValueError(f"--size={SIZE.value} is of a suite: give --suite, one of {', '.join(suites.SUITES)}")

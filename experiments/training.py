@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from attention_lab import config as configs
-from attention_lab import pages
+from attention_lab import huge_pages
 
 DATA_REPORT = flags.DEFINE_bool(
   "data_report", False, "Only report on the data: duplicates, overlap of splits, lengths, label counts."
@@ -27,7 +27,7 @@ HUGE_PAGES = flags.DEFINE_bool(
 def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
   """Does what the flags say with `task`, a module of `attention_lab.tasks`."""
   if HUGE_PAGES.value:
-    pages.restart()
+    huge_pages.restart()
   if DATA_REPORT.value and CROSS_VALIDATE.value:
     raise ValueError("--data_report trains nothing and --cross_validate trains: give one of them")
   if DATA_REPORT.value:
@@ -64,7 +64,7 @@ def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str)
   The interval is Student's t over folds, which share most of their training data: it is narrower than it would be over
   new data.
   """
-  from attention_lab.compare import statistics
+  from attention_lab.results import statistics
 
   folds = config.data.folds
   if folds < 2 or config.data.fold:
@@ -93,11 +93,11 @@ def _trained(
 ) -> tuple[Any, dict[str, Any]]:
   """(the task, its results). What does not fit is refused before data are read or anything is written."""
   from attention_lab import mesh as meshes
-  from attention_lab.train import limits, loop, pretrained
+  from attention_lab.train import checks, loop, pretrained
   from attention_lab.train import workdir as workdirs
 
   mesh, initial = meshes.make_mesh(config.mesh), None
-  limits.check(config, mesh, (config.seed,))
+  checks.check(config, mesh, (config.seed,))
   source = getattr(config, "pretrained", "")
   fresh = source and pretrained.is_needed(workdir)
   if source:

@@ -6,26 +6,32 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-FLOORS = [
+FLOORS = [  # from the top; where a package and a part of it both stand here, the longer name counts
   ("experiments", "launch"),
-  ("attention_lab.compare", "attention_lab.benchmark", "attention_lab.plan"),
+  ("attention_lab.compare",),
+  ("attention_lab.compare.report", "attention_lab.compare.execute"),
+  ("attention_lab.compare.schedule", "attention_lab.compare.budget"),
+  ("attention_lab.benchmark",),
+  ("attention_lab.results",),
   ("attention_lab.train", "attention_lab.certify"),
   ("attention_lab.tasks",),
   ("attention_lab.models", "attention_lab.data"),
-  ("attention_lab.attention.sharded", "attention_lab.attention.spec", "attention_lab.attention.probe"),
-  ("attention_lab.attention.variants", "attention_lab.attention.heads"),
-  ("attention_lab.attention.primitives",),
-  (
-    "attention_lab.attention",
-    "attention_lab.mesh",
-    "attention_lab.compiled",
-    "attention_lab.cli",
-    "attention_lab.config",
-  ),
-  ("attention_lab",),
+  ("attention_lab.attention.sharded", "attention_lab.attention.spec", "attention_lab.attention.attention_maps"),
+  ("attention_lab.attention.variants", "attention_lab.attention.head_mixture"),
+  ("attention_lab.attention.families",),
+  ("attention_lab.attention.engines",),
+  ("attention_lab.attention",),
+  ("attention_lab",),  # mesh, compiled, config, cli and the other single files
 ]
 HEIGHTS = {package: len(FLOORS) - height for height, packages in enumerate(FLOORS) for package in packages}
-SAME_FLOOR_APART = {"attention_lab.models": "attention_lab.data", "attention_lab.data": "attention_lab.models"}
+APART = [  # packages that know nothing of each other
+  ("attention_lab.compare", "attention_lab.benchmark"),
+  ("attention_lab.compare.report", "attention_lab.compare.execute"),
+  ("attention_lab.compare.schedule", "attention_lab.compare.budget"),
+  ("attention_lab.results", "attention_lab.train"),
+  ("attention_lab.train", "attention_lab.certify"),
+  ("attention_lab.models", "attention_lab.data"),
+]
 FILES = sorted(path for folder in ("attention_lab", "experiments") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -38,26 +44,46 @@ def package_of(module):
   return max((package for package in HEIGHTS if f"{module}.".startswith(f"{package}.")), key=len)
 
 
+def is_module(name):
+  path = ROOT / name.replace(".", "/")
+  return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
 def imports(path):
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     if isinstance(node, ast.ImportFrom) and node.module:
       children = [f"{node.module}.{alias.name}" for alias in node.names]
-      yield from (
-        child if (ROOT / child.replace(".", "/")).with_suffix(".py").exists() else node.module for child in children
-      )
+      yield from (child if is_module(child) else node.module for child in children)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_only_go_down(path):
-  own = package_of(module_of(path))
+  module = module_of(path)
+  package = package_of(module)
   for name in imports(path):
-    if not name.startswith(("attention_lab", "experiments")) or package_of(name) == own:
-      continue
-    other = package_of(name)
-    assert HEIGHTS[other] <= HEIGHTS[own], f"{own} imports {name}, which lies above it"
-    assert SAME_FLOOR_APART.get(own) != other, f"{own} and {other} know nothing of each other"
+    if name.startswith(("attention_lab", "experiments")):
+      assert HEIGHTS[package_of(name)] <= HEIGHTS[package], f"{package} imports {name}, which lies above it"
+      for pair in APART:
+        sides = {side for side in pair for end in (module, name) if f"{end}.".startswith(f"{side}.")}
+        assert len(sides) < 2, f"{module} imports {name}: {pair[0]} and {pair[1]} know nothing of each other"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+  graph = {module_of(path): set(imports(path)) for path in FILES}
+  finished, trail = set(), []
+
+  def visit(module):
+    assert module not in trail, f"circle: {' → '.join([*trail[trail.index(module) :], module])}"
+    if module in graph and module not in finished:
+      trail.append(module)
+      for name in graph[module]:
+        visit(name)
+      finished.add(trail.pop())
+
+  for module in graph:
+    visit(module)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

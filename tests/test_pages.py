@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from attention_lab import pages
+from attention_lab import huge_pages
 
 PAGES = 4096  # of one array of the program below
 PROGRAM = """
@@ -26,22 +26,22 @@ print("faults", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_huge_pages_are_refused_once_jax_is_there_and_elsewhere_than_on_linux(monkeypatch):
   with pytest.raises(ValueError, match=r"--huge_pages (must be set before jax|needs)"):
-    pages.enable()
-  monkeypatch.setattr(pages.platform, "system", lambda: "Darwin")
+    huge_pages.enable()
+  monkeypatch.setattr(huge_pages.platform, "system", lambda: "Darwin")
   with pytest.raises(ValueError, match="needs Linux with glibc, and this is Darwin"):
-    pages.enable()
+    huge_pages.enable()
 
 
 def test_huge_pages_are_refused_where_they_are_off(monkeypatch, tmp_path):
-  monkeypatch.setattr(pages, "ADVICE", tmp_path / "enabled")
-  monkeypatch.setattr(pages.platform, "system", lambda: "Linux")
-  monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.36"))
+  monkeypatch.setattr(huge_pages, "ADVICE", tmp_path / "enabled")
+  monkeypatch.setattr(huge_pages.platform, "system", lambda: "Linux")
+  monkeypatch.setattr(huge_pages.platform, "libc_ver", lambda: ("glibc", "2.36"))
   with pytest.raises(ValueError, match="transparent huge pages, which are off"):
-    pages.enable()
+    huge_pages.enable()
 
 
 def fit():
-  return not pages._unfit()
+  return not huge_pages._unfit()
 
 
 @pytest.mark.skipif(not fit(), reason="needs Linux with glibc and transparent huge pages")
@@ -61,9 +61,9 @@ def test_a_program_that_restarts_keeps_its_arguments_and_faults_no_more():
 
 def test_an_old_c_library_is_refused_by_its_version(monkeypatch):
   monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-  monkeypatch.setattr(pages, "_unfit", lambda: "")
-  monkeypatch.setattr(pages.platform, "libc_ver", lambda: ("glibc", "2.31"))
+  monkeypatch.setattr(huge_pages, "_unfit", lambda: "")
+  monkeypatch.setattr(huge_pages.platform, "libc_ver", lambda: ("glibc", "2.31"))
   with pytest.raises(ValueError, match=r"--huge_pages needs glibc 2.35, and this is 2.31"):
-    pages.restart()
-  pages.restart(required=False)
+    huge_pages.restart()
+  huge_pages.restart(required=False)
   assert "GLIBC_TUNABLES" not in os.environ

@@ -14,7 +14,7 @@ from flax import nnx
 
 from attention_lab.attention import spec
 from attention_lab.certify import battery, report
-from attention_lab.compare import ledger, statistics
+from attention_lab.results import records, statistics
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,7 +57,7 @@ def recall_table(done):
 
 
 def test_the_table_at_its_head_is_what_the_kept_rows_say():
-  kept = ledger.read(ROOT / "experiments" / "results" / "recall" / "results.jsonl").rows
+  kept = records.read(ROOT / "experiments" / "results" / "recall" / "results.jsonl").rows
   assert recall_table([row for row in kept if row["status"] == "done"]) in README
 
 
@@ -70,7 +70,7 @@ def suites():
 @pytest.mark.parametrize("name", suites())
 def test_what_is_said_of_a_suite_is_what_its_kept_rows_say(name):
   folder = ROOT / "experiments" / "results" / name
-  done = [row for row in ledger.read(folder / "results.jsonl").rows if row["status"] == "done"]
+  done = [row for row in records.read(folder / "results.jsonl").rows if row["status"] == "done"]
   rows = len({row["attention"] for row in done})
   assert suites()[name][1] == f"{rows} × {len({row['seed'] for row in done})}"
   means = re.findall(r"-?\d\.\d{3,}", (folder / "report.md").read_text())

@@ -1,4 +1,4 @@
-"""The bars of the house: files of 250 lines, functions of 40, arguments 8; an exception says why in its docstring."""
+"""The bars of the house: files of 400 lines, functions of 60, arguments 8; an exception says why in its docstring."""
 
 import ast
 import pathlib
@@ -23,9 +23,9 @@ def functions(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_are_short(path):
-  assert len(path.read_text().splitlines()) <= 250
+  assert len(path.read_text().splitlines()) <= 400
   for node in functions(path):
-    assert node.end_lineno - node.lineno < 40, f"{node.name} is longer than 40 lines"
+    assert node.end_lineno - node.lineno < 60, f"{node.name} is longer than 60 lines"
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -33,8 +33,8 @@ def test_signatures_are_short_or_say_why(path):
   for node in functions(path):
     arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
     count = len([argument for argument in arguments if argument.arg not in ("self", "cls")])
-    said = "arguments" in (ast.get_docstring(node) or "")
-    assert count <= 8 or said, f"{node.name} takes {count} arguments and its docstring does not say why"
+    explained = "arguments" in (ast.get_docstring(node) or "")
+    assert count <= 8 or explained, f"{node.name} takes {count} arguments and its docstring does not say why"
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))

@@ -23,7 +23,7 @@ EVERY_MASK = frozenset(NAMES)
 HEADS = "tensor"  # the mesh axis that splits heads
 
 
-class Refused(ValueError):
+class Unsupported(ValueError):
   """A variant was asked for something that it does not claim; the message names it and the fix."""
 
 
@@ -38,7 +38,7 @@ class Dims(NamedTuple):
   max_len: int  # longest sequence
 
 
-class Attended(NamedTuple):
+class AttentionOutput(NamedTuple):
   """What a variant gives back: the output, auxiliary losses to add (scalars), statistics to log (scalars)."""
 
   out: Float[Array, "B T *_"]
@@ -55,18 +55,18 @@ class Claims:
   bias: bool = False  # an additive bias on the logits is honoured
   cross: bool = True  # queries and keys may come from different sequences (T ≠ S)
   decode: bool = True  # `extend` gives what one causal call gives
-  grouped: bool = True  # K < N
+  supports_gqa: bool = True  # K < N
   per_query: bool = True  # a row depends on its own query alone
   mixes_heads: bool = False  # a head reads the other heads' logits
   values: str = "linear"  # the output as a function of v: linear, affine or nonlinear
   head_multiple: int = 1  # the width of a head is a multiple of this
-  own_positions: bool = False  # tells positions apart by itself
+  encodes_positions: bool = False  # tells positions apart by itself
   random: bool = False  # uses the key that it is offered
   straight_through: bool = False  # its gradient is not that of its output, but of a smooth stand-in
   exactness: str = "exact"  # exact: softmax over all readable keys; approximate: tends to it; other: another map
-  time: int = 2  # work grows as T to this power
-  memory: int = 1  # temporaries grow as T to this power
-  state: int = 1  # decoding state grows as T to this power
+  time_exponent: int = 2  # work grows as T to this power
+  memory_exponent: int = 1  # temporaries grow as T to this power
+  state_exponent: int = 1  # decoding state grows as T to this power
 
 
 class Call(NamedTuple):
@@ -93,7 +93,7 @@ class Attention(abc.ABC):
     """What this instance promises."""
 
   @abc.abstractmethod
-  def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Array | Attended:
+  def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Array | AttentionOutput:
     """The equation: out `B T N V` from q `B T N H`, k `B S K H`, v `B S K V`. Demands are checked before."""
 
   def init(self, key: PRNGKeyArray, dims: Dims) -> Params:
@@ -105,11 +105,11 @@ class Attention(abc.ABC):
     """Checks, then attends. Keywords: mask, positions, bias, x, y, key, as in `Call`."""
     return self.with_aux(params, q, k, v, Call(**demands)).out
 
-  def with_aux(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Attended:
+  def with_aux(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> AttentionOutput:
     """As a call, with auxiliary losses and statistics: what models use."""
     check(self, q, k, v, call)
     result = self.attend(params, q, k, v, call)
-    attended = result if isinstance(result, Attended) else Attended(result)
+    attended = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
     return attended if v is None else attended._replace(out=attended.out.astype(v.dtype))
 
   def pattern(self, params: Params, i: Array, j: Array) -> Array | bool:
@@ -148,11 +148,11 @@ class Attention(abc.ABC):
     silently a window.
     """
     check_extend(self, mask, lengths)
-    piece = cache.append(state, v[..., :0] if k is None else k, v, lengths, ring=self.claims().state == 0)
+    piece = cache.append(state, v[..., :0] if k is None else k, v, lengths, ring=self.claims().state_exponent == 0)
     mask = mask & Mask(q_valid=None if lengths is None else piece.real)
     keys = None if k is None else piece.k
     attended = self.attend(params, q, keys, piece.v, Call(mask, piece.positions, x=x))
-    out = (attended.out if isinstance(attended, Attended) else attended).astype(v.dtype)
+    out = (attended.out if isinstance(attended, AttentionOutput) else attended).astype(v.dtype)
     return piece.state, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
 
 
@@ -160,11 +160,11 @@ def check(variant: Attention, q: Any, k: Any, v: Any, call: Call) -> None:
   """Refuses by name what the variant does not claim, and shapes that do not fit."""
   name, claims = type(variant).__name__, variant.claims()
   for demand in sorted(call.mask.names() - claims.masks):
-    raise Refused(f"{name} does not honour the mask constraint '{demand}'; it honours {_listed(claims.masks)}")
+    raise Unsupported(f"{name} does not honour the mask constraint '{demand}'; it honours {_listed(claims.masks)}")
   if claims.requires_causal and not call.mask.causal:
-    raise Refused(f"{name} is causal by construction: call it with mask=Mask(causal=True)")
+    raise Unsupported(f"{name} is causal by construction: call it with mask=Mask(causal=True)")
   if call.bias is not None and not claims.bias:
-    raise Refused(f"{name} has no logits to add a bias to: leave bias out or take an exact variant such as softmax")
+    raise Unsupported(f"{name} has no logits to add a bias to: leave bias out or take an exact variant such as softmax")
   for letter, array in zip("qkv", (q, k, v), strict=True):
     if (letter in variant.projections) != (array is not None):
       raise ValueError(
@@ -181,11 +181,11 @@ def check_extend(variant: Attention, mask: Mask, lengths: Any) -> None:
   name, claims = type(variant).__name__, variant.claims()
   if not claims.decode:
     why = "" if claims.per_query else ": each of its rows depends on the other queries"
-    raise Refused(f"{name} cannot decode step by step{why}")
+    raise Unsupported(f"{name} cannot decode step by step{why}")
   if not mask.causal:
-    raise Refused(f"{name}.extend is causal: pass a mask with causal=True")
+    raise Unsupported(f"{name}.extend is causal: pass a mask with causal=True")
   for demand in sorted(mask.names() - ({"causal", "window", "prefix"} & claims.masks)):
-    raise Refused(f"{name}.extend does not take the mask constraint '{demand}'; padding goes into lengths=")
+    raise Unsupported(f"{name}.extend does not take the mask constraint '{demand}'; padding goes into lengths=")
   if lengths is not None and lengths.ndim != 1:
     raise ValueError(f"lengths must have shape (B,), not {lengths.shape}")
 
@@ -200,14 +200,14 @@ def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
   if k is not None and v is not None and k.shape[1:3] != v.shape[1:3]:
     raise ValueError(f"k {k.shape} and v {v.shape} must agree in length and heads")
   if q is not None and q.shape[3] % claims.head_multiple:
-    raise Refused(f"{name} needs a head width that is a multiple of {claims.head_multiple}, not {q.shape[3]}")
+    raise Unsupported(f"{name} needs a head width that is a multiple of {claims.head_multiple}, not {q.shape[3]}")
   if q is not None and k is not None:
     if q.shape[3] != k.shape[3]:
       raise ValueError(f"q and k must have one width, not {q.shape[3]} and {k.shape[3]}")
     if q.shape[2] % k.shape[2]:
       raise ValueError(f"{q.shape[2]} query heads are not a multiple of {k.shape[2]} key and value heads")
-    if q.shape[2] != k.shape[2] and not claims.grouped:
-      raise Refused(
+    if q.shape[2] != k.shape[2] and not claims.supports_gqa:
+      raise Unsupported(
         f"{name} needs as many key and value heads as query heads, not {k.shape[2]} for {q.shape[2]}: set kv_heads=0"
       )
 
@@ -215,7 +215,7 @@ def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
 def _check_cross(name: str, claims: Claims, q: Any, k: Any, v: Any, call: Call) -> None:
   lengths = {array.shape[1] for array in (q, k, v, call.x, call.y) if array is not None}
   if not claims.cross and (len(lengths) > 1 or (call.y is not None and call.y is not call.x)):
-    raise Refused(f"{name} mixes one sequence with itself: cross-attention (y, or T ≠ S) is not claimed")
+    raise Unsupported(f"{name} mixes one sequence with itself: cross-attention (y, or T ≠ S) is not claimed")
 
 
 def _listed(names: frozenset[str]) -> str:

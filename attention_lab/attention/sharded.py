@@ -12,16 +12,16 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from attention_lab.attention.base import HEADS, Attended, Attention, Call, Params, State, check, check_extend
+from attention_lab.attention.base import HEADS, Attention, AttentionOutput, Call, Params, State, check, check_extend
+from attention_lab.attention.families import dropout_bits
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.primitives import noise
 
 BATCH = ("data", "fsdp")
 
 
 def attend(
   variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call, mesh: Mesh | None = None
-) -> Attended:
+) -> AttentionOutput:
   """`variant.with_aux`, its examples split over the axes data and fsdp and its heads over tensor."""
   if mesh is None or mesh.size == 1:
     return variant.with_aux(params, q, k, v, call)
@@ -29,7 +29,7 @@ def attend(
   size = jax.tree.leaves((v, call.x))[0].shape[0]
   batch = _batch_axes(size, mesh)
   heads = None if variant.claims().mixes_heads else HEADS
-  keys = None if call.key is None or not variant.claims().random else noise.examples(call.key, size)
+  keys = None if call.key is None or not variant.claims().random else dropout_bits.examples(call.key, size)
   offers, tree = jax.tree.flatten(call._replace(key=keys))
   arrays = {"params": params, "q": q, "k": k, "v": v, "call": offers}
   specs = {
@@ -47,7 +47,7 @@ def attend(
     return attended.out, losses, stats
 
   outs: Any = (out, P(), P())
-  return Attended(*jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=outs, check_vma=False)(arrays))
+  return AttentionOutput(*jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=outs, check_vma=False)(arrays))
 
 
 def extend(

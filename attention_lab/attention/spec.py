@@ -20,7 +20,7 @@ import typing
 from attention_lab import nearest
 from attention_lab.attention import variants
 from attention_lab.attention.base import Attention
-from attention_lab.attention.heads import Heads
+from attention_lab.attention.head_mixture import HeadMixture
 
 
 def names() -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def packages(text: str) -> frozenset[str]:
 
 def to_string(variant: Attention) -> str:
   """The shortest spec that parses to `variant`."""
-  if isinstance(variant, Heads):
+  if isinstance(variant, HeadMixture):
     return "+".join(f"{count}*{to_string(part)}" if count > 1 else to_string(part) for count, part in variant.parts)
   kind = type(variant)
   module, _, last = kind.__module__.rpartition(".")
@@ -103,7 +103,7 @@ def _layers(node: ast.expr, text: str) -> list[Attention]:
   if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
     return _layers(node.right, text) * _count(node.left, text)
   if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-    return [Heads(tuple(_heads(node, text)))]
+    return [HeadMixture(tuple(_heads(node, text)))]
   return [_variant(node, text)]
 
 

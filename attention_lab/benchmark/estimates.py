@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attention_lab.compare import statistics
+from attention_lab.results import statistics
 
 LEVEL = 0.95
 ENOUGH = 6  # rounds, the fewest whose smallest and largest hold the median with 95 %

@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from attention_lab.benchmark.peers import attention_flops, refuse
-from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, build
+from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, attention_flops, build, refuse
 
 QKV = ("q", "k", "v")
 
 
 def compile_jax(name: str, case: Case) -> Program:
-  """`jax_dpa`, `jax_cudnn` or `tokamax` at `case`; raises Refused for what they do not do."""
+  """`jax_dpa`, `jax_cudnn` or `tokamax` at `case`; raises Unsupported for what they do not do."""
   attend = _attention(name)
   if name == "tokamax" and case.window:
     raise refuse(name, "is not measured under a window; leave --window out")

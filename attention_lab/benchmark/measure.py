@@ -7,9 +7,10 @@ from typing import Any
 import jax
 
 import attention_lab
+from attention_lab import timing
 from attention_lab.attention import spec
-from attention_lab.attention.base import Refused
-from attention_lab.benchmark import estimates, explanation, fit, load, peers, rounds
+from attention_lab.attention.base import Unsupported
+from attention_lab.benchmark import estimates, explanation, fit, load, peers
 from attention_lab.benchmark.program import Arrays, Case, Program, Sample, matmul
 from attention_lab.benchmark.settings import Settings
 from attention_lab.benchmark.subject import compile_variant
@@ -42,7 +43,7 @@ def measure(
   inputs: Arrays = {}
   compiled: dict[str, Program] = {}
   samples: dict[str, Sample] = {}
-  timed: dict[str, rounds.Timed] = {}
+  timed: dict[str, timing.Timed] = {}
   table: dict[str, Row] = {}
   product, operands = matmul(settings.matmul, settings.dtype)
   _start(MATMUL, product, operands, settings, table, samples, timed)
@@ -55,7 +56,7 @@ def measure(
   meter = load.Meter()
   ready = [name for name in compiled if table[name]["status"] == "done"]
   if any(name in names for name in ready):
-    rounds.interleave(samples, timed, settings.rounds, settings.seconds, after=after)
+    timing.interleave(samples, timed, settings.rounds, settings.seconds, after=after)
   others = meter.read()
   for name in ready:
     times = {one: timed[one].times for one in (name, settings.baseline, MATMUL) if one in timed}
@@ -97,7 +98,7 @@ def _start(
   """Allocates and warms up; what fails or is too slow is noted in the table and not run again."""
   try:
     sample = program.start(inputs)
-    timed[name] = rounds.warm_up(sample, settings.seconds)
+    timed[name] = timing.warm_up(sample, settings.seconds)
   except Exception as error:
     if name == MATMUL:
       raise
@@ -109,7 +110,7 @@ def _start(
   samples[name] = sample
 
 
-def _outcome(timed: rounds.Timed) -> Row:
+def _outcome(timed: timing.Timed) -> Row:
   first = {"first_seconds": timed.first}
   if timed.problem:
     return first | {"status": "skipped" if timed.too_slow else "failed", "reason": timed.problem}
@@ -120,7 +121,7 @@ def _problem(error: Exception, peer: bool = False) -> Row:
   """A refusal is raised by this project's own code, or by a peer that cannot; anything else is a failure."""
   ours = peer or traceback.extract_tb(error.__traceback__)[-1].filename.startswith(OURS)
   reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-  if isinstance(error, Refused) or (isinstance(error, ValueError | NotImplementedError) and ours):
+  if isinstance(error, Unsupported) or (isinstance(error, ValueError | NotImplementedError) and ours):
     return {"status": "refused", "reason": reason}
   return {"status": "failed", "reason": f"{type(error).__name__}: {reason}"}
 

@@ -6,7 +6,6 @@ torch and JAX share one process: torch is given as many threads as there are cor
 import importlib.util
 from collections.abc import Sequence
 
-from attention_lab.attention.base import Refused
 from attention_lab.benchmark.program import Case, Program
 
 NAMES = ("torch_sdpa", "torch_flex", "jax_dpa", "jax_cudnn", "tokamax")
@@ -37,7 +36,7 @@ def check(names: Sequence[str], platform: str) -> None:
 
 
 def compile_peer(name: str, case: Case) -> Program:
-  """The program of a peer; raises Refused for what it does not do."""
+  """The program of a peer; raises Unsupported for what it does not do."""
   if name in TORCH:
     from attention_lab.benchmark import torch_peers
 
@@ -45,20 +44,3 @@ def compile_peer(name: str, case: Case) -> Program:
   from attention_lab.benchmark import jax_peers
 
   return jax_peers.compile_jax(name, case)
-
-
-def attention_flops(case: Case) -> int:
-  """FLOPs of exact attention by formula: 4·B·N·T·S·H, 3.5 times that with a backward pass; of what a mask leaves.
-
-  The backward pass computes the logits again, as every engine without a T × S buffer does: five products for two.
-  """
-  T, W = case.length, min(case.window or case.length, case.length)
-  pairs = T * T - (T - W) ** 2 if case.window else T * T
-  pairs = T if case.mode == "decode" else pairs // 2 if case.causal else pairs
-  forward = 4 * case.batch * case.heads * pairs * case.head_width
-  return forward * 7 // 2 if case.mode == "train" else forward
-
-
-def refuse(name: str, what: str) -> Refused:
-  """The refusal of a peer."""
-  return Refused(f"{name} {what}")

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attention_lab.benchmark import tables
-from attention_lab.benchmark.document import Figure
-from attention_lab.compare.report import numerals, svg
+from attention_lab.results import formatting, svg
+from attention_lab.results.document import Figure
 
 WIDE = 7.3  # pixels of a letter in a label
 
@@ -33,7 +33,7 @@ def figures(rows: Sequence[Row], mode: str, numbers: Mapping[str, int]) -> list[
   drawn = [
     ("time", f"Median time {call}, with its 95 % interval.", _time, tables.duration, None),
     ("memory", "Arguments, outputs and temporaries of the compiled program, MiB.", _memory, _number, None),
-    ("speed", "FLOP/s; the dotted line is the matrix product.", _speed, numerals.thousands, max(speed, default=None)),
+    ("speed", "FLOP/s; the dotted line is the matrix product.", _speed, formatting.thousands, max(speed, default=None)),
   ]
   found = []
   for name, caption, read, shown, reference in drawn:
@@ -60,7 +60,7 @@ def chart(
   right = 26 + WIDE * max(len(svg.shorten(name)) for name in names)
   scale = Lengths(x.low, x.high, True, tuple(lengths))
   frame = svg.Frame(scale, svg.padded(values, log=True), left=76.0, right=right)
-  parts = [svg.axes(frame, "length T", numerals.count, shown)]
+  parts = [svg.axes(frame, "length T", formatting.count, shown)]
   for name, curve in points.items():
     ends = [frame.at(length, value) for length, value, _, _ in curve]
     parts.append(svg.path(ends, "curve", numbers[name]))

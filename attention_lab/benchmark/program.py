@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from attention_lab import compile_cache
 from attention_lab import compiled as programs
-from attention_lab.attention.base import Dims
+from attention_lab.attention.base import Dims, Unsupported
 from attention_lab.attention.mask import Mask
+from attention_lab.timing import Sample
 
 TOKENS = 16  # that decoding appends in one sample, one after the other
 
@@ -59,15 +60,6 @@ class Case(NamedTuple):
 
 
 @dataclasses.dataclass
-class Sample:
-  """What a round times: `run()` ends when the device is done, and gives the last output; `reset()` is not timed."""
-
-  run: Callable[[], Any]
-  calls: int = 1  # that one run counts for
-  reset: Callable[[], Any] = lambda: None
-
-
-@dataclasses.dataclass
 class Program:
   """Costs of a compiled program; None where they cannot be known."""
 
@@ -108,3 +100,20 @@ def matmul(size: int, dtype: str) -> tuple[Program, Arrays]:
   executable, program = build(product, a, b)
   program.start = lambda arrays: Sample(lambda: jax.block_until_ready(executable(arrays["a"], arrays["b"])))
   return program, {"a": a, "b": b}
+
+
+def attention_flops(case: Case) -> int:
+  """FLOPs of exact attention by formula: 4·B·N·T·S·H, 3.5 times that with a backward pass; of what a mask leaves.
+
+  The backward pass computes the logits again, as every engine without a T × S buffer does: five products for two.
+  """
+  T, W = case.length, min(case.window or case.length, case.length)
+  pairs = T * T - (T - W) ** 2 if case.window else T * T
+  pairs = T if case.mode == "decode" else pairs // 2 if case.causal else pairs
+  forward = 4 * case.batch * case.heads * pairs * case.head_width
+  return forward * 7 // 2 if case.mode == "train" else forward
+
+
+def refuse(name: str, what: str) -> Unsupported:
+  """The refusal of a peer."""
+  return Unsupported(f"{name} {what}")

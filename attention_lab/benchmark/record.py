@@ -12,7 +12,7 @@ from typing import Any
 
 from attention_lab.benchmark import load, measure, peers
 from attention_lab.benchmark.settings import Settings, digest
-from attention_lab.compare import ledger, provenance
+from attention_lab.results import provenance, records
 
 FILE = "rows.jsonl"
 STATUSES = ("done", "refused", "skipped", "failed")
@@ -40,12 +40,12 @@ def stamp(settings: Settings) -> Row:
 def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
   """Adds a row in one synced write."""
   check(row)
-  ledger.write(path, row)
+  records.write(path, row)
 
 
-def read(path: str | os.PathLike[str]) -> ledger.Ledger:
+def read(path: str | os.PathLike[str]) -> records.Ledger:
   """Every complete row, and the numbers of the lines that a kill cut short."""
-  return ledger.lines(path, check)
+  return records.lines(path, check)
 
 
 def key(row: Mapping[str, Any]) -> tuple[Any, ...]:

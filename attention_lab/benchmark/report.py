@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.benchmark import document, explanation, load, plots, record, tables
-from attention_lab.benchmark.document import Block, Grid, Heading, Listing, Text
+from attention_lab.benchmark import explanation, load, plots, record, tables
 from attention_lab.benchmark.settings import MODES
+from attention_lab.results import document
+from attention_lab.results.document import Block, Grid, Heading, Listing, Text
 
 TITLE = "Attention variants timed"
 READING = (

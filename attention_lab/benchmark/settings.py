@@ -9,10 +9,10 @@ from typing import Any
 from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.benchmark import peers as peer_table
+from attention_lab.timing import FEWEST
 
 MODES = ("forward", "train", "decode")
 DTYPES = ("float32", "bfloat16")
-FEWEST = 3  # rounds: an interval needs some
 LISTS = ("attention", "lengths", "modes", "peers")
 
 

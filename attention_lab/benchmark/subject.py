@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention import sharded
-from attention_lab.attention.base import Attended, Attention, Call, Params
-from attention_lab.benchmark.peers import attention_flops
-from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, build
+from attention_lab.attention.base import Attention, AttentionOutput, Call, Params
+from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, attention_flops, build
 
 
 def compile_variant(variant: Attention, case: Case) -> Program:
-  """The program of `variant` at `case`; a kernel's FLOPs are by formula. Raises Refused for what it does not do."""
+  """The program of `variant` at `case`; a kernel's FLOPs are by formula. Raises Unsupported for what it does not do."""
   params = variant.init(jax.random.key(0), case.dims)
   make = {"forward": _forward, "train": _train, "decode": _decode}[case.mode]
   program = make(variant, params, case)
@@ -22,7 +21,7 @@ def compile_variant(variant: Attention, case: Case) -> Program:
   return program
 
 
-def _attend(variant: Attention, params: Params, inputs: Arrays, case: Case) -> Attended:
+def _attend(variant: Attention, params: Params, inputs: Arrays, case: Case) -> AttentionOutput:
   q, k, v = (inputs.get(name) for name in "qkv")
   return sharded.attend(variant, params, q, k, v, Call(case.mask, x=inputs["x"]))
 

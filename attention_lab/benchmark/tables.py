@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.benchmark import crossover
-from attention_lab.benchmark.document import Grid
-from attention_lab.compare.report import numerals
+from attention_lab.results import crossover, formatting
+from attention_lab.results.document import Grid
 
 HEAD = (
   "T",
@@ -121,10 +120,10 @@ def _cells(row: Row) -> list[str]:
     between(row.get("ratio")),
     duration(row["time"]["median"]),
     str(row["rounds"]),
-    numerals.mebibytes(_real(memory.get("peak"))),
-    numerals.mebibytes(_real(memory.get("temporaries"))),
-    numerals.thousands(_real(row.get("flops"))) + mark,
-    numerals.thousands(_real(row.get("flops_per_second"))),
+    formatting.mebibytes(_real(memory.get("peak"))),
+    formatting.mebibytes(_real(memory.get("temporaries"))),
+    formatting.thousands(_real(row.get("flops"))) + mark,
+    formatting.thousands(_real(row.get("flops_per_second"))),
     between(row.get("share_of_matmul"), share=True),
     duration(row.get("compile_seconds")) + " (cached)" * bool(row.get("compile_cached")),
     duration(row.get("first_seconds")),

@@ -11,14 +11,13 @@ import jax
 import numpy as np
 
 from attention_lab.benchmark import load
-from attention_lab.benchmark.peers import attention_flops, refuse
-from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample
+from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, attention_flops, refuse
 
 Tensors = dict[str, Any]
 
 
 def compile_torch(name: str, case: Case) -> Program:
-  """`torch_sdpa` or `torch_flex` at `case`; raises Refused for what they do not do here."""
+  """`torch_sdpa` or `torch_flex` at `case`; raises Unsupported for what they do not do here."""
   import torch
 
   torch.set_num_threads(load.cores())

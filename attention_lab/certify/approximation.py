@@ -6,13 +6,13 @@ import numpy as np
 
 from attention_lab.attention.base import Call
 from attention_lab.certify.finding import NOT_RUN, Refuted, require
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.under_test import VariantUnderTest
 
 SIZES = ("features", "rank", "landmarks", "samples", "hashes", "buckets")  # fields that an approximation grows with
 STEPS = (8, 512)
 
 
-def converges(subject: Subject) -> str:
+def converges(subject: VariantUnderTest) -> str:
   """With more of what it grows with, the mean error against exact softmax attention is less than half."""
   require(subject.claims.exactness == "approximate", "not claimed to approximate softmax")
   name, steps = getattr(subject.case, "GROWS", None) or _grows(subject)
@@ -26,13 +26,13 @@ def converges(subject: Subject) -> str:
   return f"mean error {errors[0]:.2g} at {name}={steps[0]}, {errors[1]:.2g} at {steps[1]}"
 
 
-def _grows(subject: Subject) -> tuple[str, tuple[int, int]]:
+def _grows(subject: VariantUnderTest) -> tuple[str, tuple[int, int]]:
   """The field that an approximation grows with, where its case names none: 64 times as much of it."""
   names = [field.name for field in dataclasses.fields(subject.variant) if field.name in SIZES]
   return (names or [""])[0], STEPS
 
 
-def _error(subject: Subject, seed: int) -> float:
+def _error(subject: VariantUnderTest, seed: int) -> float:
   shape = subject.shape(B=4, T=16, S=16, N=2, K=2, H=4)
   inputs = subject.inputs(shape, seed)
   out = subject.run(inputs, shape, Call(subject.mask()), seed)

@@ -32,7 +32,7 @@ from attention_lab.certify import (
   cases as case_files,
 )
 from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.under_test import VariantUnderTest
 
 _MODULES = (
   equality,
@@ -48,14 +48,14 @@ _MODULES = (
   settings,
   losses,
 )
-PROOFS: dict[str, Callable[[Subject], str]] = {
+PROOFS: dict[str, Callable[[VariantUnderTest], str]] = {
   claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
 }
 
 
 def certify(variant: Attention, case: ModuleType | None = None, quick: bool = False) -> Certificate:
   """Every proof of `variant`; case: its file in `certify/cases`, None without an oracle; quick: less of each."""
-  subject = Subject(variant, case, quick)
+  subject = VariantUnderTest(variant, case, quick)
   return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in PROOFS), facts(variant))
 
 
@@ -63,7 +63,7 @@ def prove(claim: str, variant: Attention, case: ModuleType | None = None, quick:
   """One proof alone; raises ValueError if there is none of this name."""
   if claim not in PROOFS:
     raise ValueError(f"no proof is named '{claim}'; there are {', '.join(PROOFS)}")
-  return _finding(claim, Subject(variant, case or case_of(variant), quick))
+  return _finding(claim, VariantUnderTest(variant, case or case_of(variant), quick))
 
 
 def cases() -> dict[str, ModuleType]:
@@ -99,7 +99,7 @@ def facts(variant: Attention) -> dict[str, Any]:
   }
 
 
-def _finding(claim: str, subject: Subject) -> Finding:
+def _finding(claim: str, subject: VariantUnderTest) -> Finding:
   try:
     return Finding(claim, PROVED, PROOFS[claim](subject))
   except Undecided as undecided:
@@ -112,7 +112,7 @@ def _finding(claim: str, subject: Subject) -> Finding:
     return Finding(claim, FAILED, detail, snippet=_snippet(claim, subject))
 
 
-def _snippet(claim: str, subject: Subject) -> str:
+def _snippet(claim: str, subject: VariantUnderTest) -> str:
   quick = ", quick=True" if subject.quick else ""
   lines = [
     "from attention_lab.attention import spec",

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
-from attention_lab.attention import probe, spec
-from attention_lab.attention.base import Attention, Call, Dims, Refused
+from attention_lab.attention import attention_maps, spec
+from attention_lab.attention.base import Attention, Call, Dims, Unsupported
 from attention_lab.attention.mask import CAUSAL, FULL
 
 TOKENS, PERIOD = 24, 8
@@ -45,13 +45,13 @@ def panel(variant: Attention) -> Panel:
   claims = variant.claims()
   q, k, v, call = _inputs(variant)
   try:
-    maps, note = jax.jit(probe.weights, static_argnums=0)(variant, params, q, k, v, call), "weights"
-  except Refused:
-    maps, note = jax.jit(probe.sensitivity, static_argnums=0)(variant, params, q, k, v, call), "sensitivity"
+    maps, note = jax.jit(attention_maps.weights, static_argnums=0)(variant, params, q, k, v, call), "weights"
+  except Unsupported:
+    maps, note = jax.jit(attention_maps.sensitivity, static_argnums=0)(variant, params, q, k, v, call), "sensitivity"
   note += ", causal" if call.mask.causal else ""
   places = jnp.arange(TOKENS)
   declared = np.asarray(variant.pattern(params, places[:, None], places[None]))
-  family = 2 if not declared.all() else 0 if claims.exactness == "exact" else 3 if claims.time == 1 else 1
+  family = 2 if not declared.all() else 0 if claims.exactness == "exact" else 3 if claims.time_exponent == 1 else 1
   return Panel(spec.to_string(variant), note, family, np.asarray(maps[0, 0]))
 
 

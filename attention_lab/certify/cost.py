@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from attention_lab import compiled
 from attention_lab.attention.base import Call, Dims
 from attention_lab.certify.finding import NOT_RUN, Refuted, Undecided, require
-from attention_lab.certify.subject import WIDTH, Inputs, Shape, Subject
+from attention_lab.certify.under_test import WIDTH, Inputs, Shape, VariantUnderTest
 
 SLACK = 0.3  # of an exponent: T·log T counts as T, and constants fade slowly
 TIMES = (4096, 8192)
@@ -17,20 +17,20 @@ MEMORIES = (1024, 4096)
 STATES = (256, 1024)
 
 
-def time(subject: Subject) -> str:
+def time(subject: VariantUnderTest) -> str:
   """FLOPs grow as claims.time says, no faster and no slower."""
   try:
     counts = [compiled.flops(*_program(subject, length)) for length in TIMES]
   except ValueError as error:
     raise Undecided(NOT_RUN, str(error)) from error
   exponent = _exponent(counts, TIMES) if any(counts) else 0.0
-  claimed = subject.claims.time
+  claimed = subject.claims.time_exponent
   if abs(exponent - claimed) > SLACK and not (claimed == 1 and exponent < 1):
     raise Refuted(f"FLOPs grow as T^{exponent:.2f}, not T^{claimed}", shape=f"T {TIMES[0]} and {TIMES[1]}")
   return f"T^{exponent:.2f}, from {counts[0]:,} FLOPs at T = {TIMES[0]}"
 
 
-def memory(subject: Subject) -> str:
+def memory(subject: VariantUnderTest) -> str:
   """Temporaries of the compiled program (in full: of its gradient) grow no faster than claims.memory says."""
   sizes = []
   for length in MEMORIES:
@@ -39,14 +39,15 @@ def memory(subject: Subject) -> str:
       run = functools.partial(_gradient, run)
     sizes.append(compiled.memory(subject.compiled(run).lower(*args).compile())["temporaries"])
   exponent = _exponent([max(size, 1) for size in sizes], MEMORIES)
-  if exponent > subject.claims.memory + SLACK:
+  if exponent > subject.claims.memory_exponent + SLACK:
     raise Refuted(
-      f"temporaries grow as T^{exponent:.2f}, not T^{subject.claims.memory}", shape=f"T {MEMORIES[0]} and {MEMORIES[1]}"
+      f"temporaries grow as T^{exponent:.2f}, not T^{subject.claims.memory_exponent}",
+      shape=f"T {MEMORIES[0]} and {MEMORIES[1]}",
     )
   return f"T^{exponent:.2f}, {sizes[0]:,} bytes at T = {MEMORIES[0]}"
 
 
-def state(subject: Subject) -> str:
+def state(subject: VariantUnderTest) -> str:
   """Bytes of decoding state grow with the longest sequence as claims.state says."""
   require(subject.claims.decode, "cannot decode step by step")
   sizes = []
@@ -55,9 +56,10 @@ def state(subject: Subject) -> str:
     tree = jax.eval_shape(lambda dims=dims: subject.variant.init_state(1, dims, jnp.float32))
     sizes.append(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
   exponent = _exponent([max(size, 1) for size in sizes], STATES)
-  if abs(exponent - subject.claims.state) > SLACK:
+  if abs(exponent - subject.claims.state_exponent) > SLACK:
     raise Refuted(
-      f"the state grows as T^{exponent:.2f}, not T^{subject.claims.state}", shape=f"max_len {STATES[0]} and {STATES[1]}"
+      f"the state grows as T^{exponent:.2f}, not T^{subject.claims.state_exponent}",
+      shape=f"max_len {STATES[0]} and {STATES[1]}",
     )
   return f"T^{exponent:.2f}, {sizes[0]:,} bytes an example at {STATES[0]}"
 
@@ -66,7 +68,7 @@ def _exponent(values: list[int], lengths: tuple[int, int]) -> float:
   return math.log(values[1] / values[0]) / math.log(lengths[1] / lengths[0])
 
 
-def _program(subject: Subject, length: int) -> tuple:
+def _program(subject: VariantUnderTest, length: int) -> tuple:
   """A call of one example, and abstract arguments for it: nothing is computed."""
   shape: Shape = subject.shape(B=1, T=length, S=length, N=2, K=2, H=8, V=8)
   abstract = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)

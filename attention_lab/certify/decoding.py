@@ -10,7 +10,7 @@ from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify.comparison import same
 from attention_lab.certify.finding import Refuted, require
-from attention_lab.certify.subject import Inputs, Shape, Subject, rows
+from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest, rows
 
 LENGTH = 9
 SPLITS = ((1,) * 9, (4, 1, 4), (1, 4, 4))
@@ -18,13 +18,13 @@ MORE = ((9,), (4, 4, 1), (1, 1, 7), (7, 1, 1))
 RAGGED = (4, 4, 1, 1, 4)  # room for each piece; how much of it is real differs from row to row
 
 
-def splits(subject: Subject) -> str:
+def splits(subject: VariantUnderTest) -> str:
   """Token by token, in pieces, all at once: equal to one causal call."""
   require(subject.claims.decode, "cannot decode step by step")
   return _law(subject, Mask(causal=True), SPLITS if subject.quick else SPLITS + MORE)
 
 
-def masked(subject: Subject) -> str:
+def masked(subject: VariantUnderTest) -> str:
   """The same under a window, and under a prefix that lies in the first piece."""
   claims = subject.claims
   names = sorted({"window", "prefix"} & claims.masks) if claims.decode else []
@@ -37,7 +37,7 @@ def masked(subject: Subject) -> str:
   return f"under {', '.join(names)}"
 
 
-def _law(subject: Subject, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> str:
+def _law(subject: VariantUnderTest, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> str:
   shape = _shape(subject)
   params = subject.params(shape.dims())
   for seed in range(subject.draws):
@@ -53,7 +53,7 @@ def _law(subject: Subject, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> s
   return f"{len(pieces)} splits of {LENGTH}, {subject.draws} draws at {shape}"
 
 
-def ragged(subject: Subject) -> str:
+def ragged(subject: VariantUnderTest) -> str:
   """Rows of unequal length, padded on the right with garbage: each equals its own causal call."""
   require(subject.claims.decode, "cannot decode step by step")
   shape = _shape(subject)
@@ -90,7 +90,7 @@ def _piece(inputs: Inputs, done: np.ndarray, size: int, lengths: np.ndarray, rng
   return Inputs(*map(cut, inputs))
 
 
-def batch_first(subject: Subject) -> str:
+def batch_first(subject: VariantUnderTest) -> str:
   """Every leaf of the state has B as leading axis, so that beams, shards and ragged rows can pick its rows."""
   require(subject.claims.decode, "cannot decode step by step")
   shape = _shape(subject)
@@ -107,9 +107,9 @@ def batch_first(subject: Subject) -> str:
   return f"{len(jax.tree.leaves(two))} leaves"
 
 
-def overflow(subject: Subject) -> str:
+def overflow(subject: VariantUnderTest) -> str:
   """Beyond the longest sequence an unbounded state gives NaN or is refused; it never silently forgets."""
-  require(subject.claims.decode and subject.claims.state > 0, "the state does not grow")
+  require(subject.claims.decode and subject.claims.state_exponent > 0, "the state does not grow")
   shape = _shape(subject)
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
   state = subject.variant.init_state(shape.B, shape.dims(), jnp.float32)
@@ -124,11 +124,13 @@ def overflow(subject: Subject) -> str:
   return "NaN, never silently a window"
 
 
-def _shape(subject: Subject) -> Shape:
+def _shape(subject: VariantUnderTest) -> Shape:
   return subject.shape(B=3, T=LENGTH, S=LENGTH, K=2)
 
 
-def _extend(subject: Subject, params: Any, state: Any, piece: Inputs, lengths: Any, mask: Mask) -> tuple[Any, Any]:
+def _extend(
+  subject: VariantUnderTest, params: Any, state: Any, piece: Inputs, lengths: Any, mask: Mask
+) -> tuple[Any, Any]:
   return subject.extend(params, state, piece, lengths, mask)
 
 

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_lab.attention.base import Call, Refused
+from attention_lab.attention.base import Call, Unsupported
 from attention_lab.attention.mask import NAMES, Mask
 from attention_lab.certify.comparison import same
 from attention_lab.certify.finding import Refuted, require
-from attention_lab.certify.subject import Inputs, Subject, at_positions, rows
+from attention_lab.certify.under_test import Inputs, VariantUnderTest, at_positions, rows
 
 SHORT, LONG = 5, 10  # a length and twice that; both odd to chunks of 4
 
 
-def padding(subject: Subject) -> str:
+def padding(subject: VariantUnderTest) -> str:
   """Padded on the right equals cut off, whatever stands in the padding; padded queries give zeros."""
   require({"q_valid", "kv_valid"} <= subject.claims.masks, "padding is refused")
   long, short = subject.shape(T=LONG, S=LONG), subject.shape(T=SHORT, S=SHORT)
@@ -34,7 +34,7 @@ def padding(subject: Subject) -> str:
   return f"length {LONG} padded from {SHORT}, {len(masks) * subject.draws} draws at {short}"
 
 
-def packing(subject: Subject) -> str:
+def packing(subject: VariantUnderTest) -> str:
   """Two sequences packed into one, with segments and restarting positions, equal each alone."""
   require("segments" in subject.claims.masks, "segments are refused")
   long = subject.shape(T=LONG, S=LONG)
@@ -52,7 +52,7 @@ def packing(subject: Subject) -> str:
   return f"two segments of {SHORT}, {len(masks) * subject.draws} draws"
 
 
-def nothing(subject: Subject) -> str:
+def nothing(subject: VariantUnderTest) -> str:
   """A query that may read nothing returns zeros, without NaN in the gradient."""
   shape = subject.shape()
   sizes = {"kv_valid": (2, 5), "q_valid": (2, 5), "explicit": (2, 4, 5, 5)}
@@ -73,8 +73,8 @@ def nothing(subject: Subject) -> str:
   return f"by {', '.join(calls)}; gradient finite"
 
 
-def refusals(subject: Subject) -> str:
-  """Each demand that is not claimed raises Refused with the names of the variant and of the demand."""
+def refusals(subject: VariantUnderTest) -> str:
+  """Each demand that is not claimed raises Unsupported with the names of the variant and of the demand."""
   claims, shape = subject.claims, subject.shape()
   demands = {
     name: (Call(subject.mask(_demand(name))), shape)
@@ -85,7 +85,7 @@ def refusals(subject: Subject) -> str:
     demands["bias"] = (Call(subject.mask(), bias=jnp.zeros((1, 1, 5, 5))), shape)
   if not claims.cross:
     demands["cross"] = (Call(subject.mask()), subject.shape(T=5, S=7, cross=True))
-  if not claims.grouped and {"q", "k"} <= set(subject.variant.projections):
+  if not claims.supports_gqa and {"q", "k"} <= set(subject.variant.projections):
     demands["kv_heads"] = (Call(subject.mask()), shape._replace(K=2))
   if claims.requires_causal:
     demands["causal"] = (Call(), shape)
@@ -98,11 +98,11 @@ def refusals(subject: Subject) -> str:
   return f"refuses {', '.join(demands)}"
 
 
-def _accepts(subject: Subject, inputs: Inputs, params: Any, call: Call) -> bool:
+def _accepts(subject: VariantUnderTest, inputs: Inputs, params: Any, call: Call) -> bool:
   """Whether a combination of what is claimed, here with given positions, is not refused by name."""
   try:
     jax.eval_shape(subject.eager, params, inputs, call)
-  except Refused:
+  except Unsupported:
     return False
   return True
 
@@ -116,10 +116,10 @@ def _demand(name: str) -> Mask:
   return Mask(causal=True, prefix=jnp.ones(2, jnp.int32)) if name == "prefix" else Mask(**{name: values[name]})
 
 
-def _expect(subject: Subject, name: str, call: Call, shape) -> None:
+def _expect(subject: VariantUnderTest, name: str, call: Call, shape) -> None:
   try:
     jax.eval_shape(subject.eager, subject.params(shape.dims()), subject.inputs(shape), call)
-  except Refused as refusal:
+  except Unsupported as refusal:
     words = str(refusal).lower()
     if subject.name.lower() not in words or not any(
       word in words for word in (name, "causal" if name == "prefix" else name)
@@ -128,21 +128,21 @@ def _expect(subject: Subject, name: str, call: Call, shape) -> None:
     return
   except Exception as error:
     raise Refuted(
-      f"'{name}' is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape
+      f"'{name}' is not claimed; it ends in {type(error).__name__} and not in Unsupported: {error}", shape=shape
     ) from error
   raise Refuted(f"'{name}' is not claimed, yet accepted without a word", shape=shape)
 
 
-def _expect_no_decoding(subject: Subject, shape) -> None:
+def _expect_no_decoding(subject: VariantUnderTest, shape) -> None:
   inputs = jax.tree.map(jnp.asarray, subject.inputs(shape))
   try:
     subject.variant.extend(subject.params(shape.dims()), {}, *inputs[:3], x=inputs.x)
-  except Refused as refusal:
+  except Unsupported as refusal:
     if subject.name in str(refusal):
       return
   except Exception as error:
     raise Refuted(
-      f"decoding is not claimed; it ends in {type(error).__name__} and not in Refused: {error}", shape=shape
+      f"decoding is not claimed; it ends in {type(error).__name__} and not in Unsupported: {error}", shape=shape
     ) from error
   raise Refuted("decoding is not claimed, yet accepted, or refused without the variant's name", shape=shape)
 

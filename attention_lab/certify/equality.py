@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from attention_lab.attention.base import Call, Refused
+from attention_lab.attention.base import Call, Unsupported
 from attention_lab.attention.mask import NAMES
-from attention_lab.certify import draw, oracle
+from attention_lab.certify import oracle, random_calls
 from attention_lab.certify.comparison import FORWARD, GRADIENT, same
 from attention_lab.certify.finding import NOT_GIVEN, Refuted, require
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.subject import Inputs, Shape, Subject
+from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
 EVERY = (*NAMES, "bias")
 TWO_WAYS = tuple(name for name in EVERY if name not in ("causal", "window", "prefix"))
@@ -30,7 +30,7 @@ class Cell:
   rows: tuple[int, ...] = ()  # queries to look at, where all of them are too many for a loop
 
 
-def cells(subject: Subject) -> Iterator[Cell]:
+def cells(subject: VariantUnderTest) -> Iterator[Cell]:
   """The pool: odd lengths, grouped heads, T ≠ S both ways, T = 1, the cube, lengths of several blocks."""
   odd, grouped = subject.shape(), subject.shape(B=2, T=7, S=7, K=2, H=4, V=3, room=3)
   cube = subject.shape(B=4, T=4, S=4, K=4, H=4, V=4)
@@ -53,7 +53,7 @@ def cells(subject: Subject) -> Iterator[Cell]:
     yield Cell(subject.shape(T=1, S=6, cross=True), ("kv_valid",))
 
 
-def _long(subject: Subject) -> Iterator[Cell]:
+def _long(subject: VariantUnderTest) -> Iterator[Cell]:
   """A length at which engines cut into blocks; queries from the first, a middle and the last of them."""
   if not subject.claims.cross or getattr(subject.case, "ALL_ROWS", False):
     return
@@ -63,7 +63,7 @@ def _long(subject: Subject) -> Iterator[Cell]:
     yield Cell(shape, ("kv_valid", "segments", "explicit", "bias"), rows=rows)
 
 
-def forward(subject: Subject) -> str:
+def forward(subject: VariantUnderTest) -> str:
   """The output equals the oracle's; combinations that the variant refuses by name are listed."""
   require(subject.case is not None, "no oracle", NOT_GIVEN)
   worst, count, refused = 0.0, 0, []
@@ -86,7 +86,7 @@ def forward(subject: Subject) -> str:
   return f"{count} examples, largest error {worst:.0e}{notes}"
 
 
-def gradient(subject: Subject) -> str:
+def gradient(subject: VariantUnderTest) -> str:
   """Directional derivatives equal central differences of the oracle, one direction for each input and parameter."""
   require(subject.case is not None, "no oracle", NOT_GIVEN)
   worst, count = 0.0, 0
@@ -108,13 +108,13 @@ def gradient(subject: Subject) -> str:
   return f"{count} directions, largest error {worst:.0e}"
 
 
-def instance(subject: Subject, cell: Cell, seed: int) -> tuple[Inputs, Call, str]:
+def instance(subject: VariantUnderTest, cell: Cell, seed: int) -> tuple[Inputs, Call, str]:
   """Inputs and call of one draw, and the refusal where the variant declines the combination by name."""
   inputs = subject.inputs(cell.shape, seed)
-  call = draw.call(subject, cell.shape, cell.names, seed, positions=cell.positions)
+  call = random_calls.call(subject, cell.shape, cell.names, seed, positions=cell.positions)
   try:
     jax.eval_shape(subject.eager, subject.params(cell.shape.dims()), inputs, call)
-  except Refused as refusal:
+  except Unsupported as refusal:
     return inputs, call, f"refuses {_listed(call)} at {cell.shape}: {refusal}"
   return inputs, call, ""
 
@@ -147,7 +147,9 @@ def readable_pairs(call: Call, shape: Shape) -> np.ndarray:
   return np.stack([pairs(call, Cell(shape), b)[0] for b in range(shape.B)])
 
 
-def _slopes(subject: Subject, cell: Cell, inputs: Inputs, call: Call) -> Iterator[tuple[str, tuple[float, float]]]:
+def _slopes(
+  subject: VariantUnderTest, cell: Cell, inputs: Inputs, call: Call
+) -> Iterator[tuple[str, tuple[float, float]]]:
   """(name, (slope of the variant, slope of the oracle)) for a random direction of every float leaf."""
   params, rng = subject.params(cell.shape.dims()), np.random.default_rng(7)
   out = jax.eval_shape(subject.eager, params, inputs, call)
@@ -171,7 +173,9 @@ def _slopes(subject: Subject, cell: Cell, inputs: Inputs, call: Call) -> Iterato
     yield name, (float(np.sum(np.asarray(grad, np.float64) * direction)), (ends[0] - ends[1]) / (2 * STEP))
 
 
-def _product(subject: Subject, cell: Cell, point: Any, call: Call, cotangent: np.ndarray, base: Example) -> float:
+def _product(
+  subject: VariantUnderTest, cell: Cell, point: Any, call: Call, cotangent: np.ndarray, base: Example
+) -> float:
   """The oracle's output for the last example, the only one with a cotangent, times it.
 
   base: the example that has not moved, for a gradient that is not that of the output.
@@ -190,9 +194,9 @@ def _plain(cell: Cell) -> bool:
   return not (cell.positions or cell.rows or cell.shape.cross)
 
 
-def _telling(subject: Subject, cell: Cell) -> int:
+def _telling(subject: VariantUnderTest, cell: Cell) -> int:
   """The first seed whose last example may read half of what any seed lets it read: where nothing is, no slope is."""
-  calls = [draw.call(subject, cell.shape, cell.names, seed, positions=cell.positions) for seed in range(8)]
+  calls = [random_calls.call(subject, cell.shape, cell.names, seed, positions=cell.positions) for seed in range(8)]
   counts = [int(pairs(call, cell, cell.shape.B - 1)[0].sum()) for call in calls]
   return next(seed for seed, count in enumerate(counts) if 2 * count >= max(counts))
 
@@ -206,7 +210,7 @@ def _one(cell: Cell) -> Cell:
   return dataclasses.replace(cell, rows=cell.rows[2::3])
 
 
-def _wide(subject: Subject, cell: Cell) -> Any:
+def _wide(subject: VariantUnderTest, cell: Cell) -> Any:
   return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), subject.params(cell.shape.dims()))
 
 

@@ -11,23 +11,23 @@ import numpy as np
 
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
-from attention_lab.certify import draw
+from attention_lab.certify import random_calls
 from attention_lab.certify.comparison import same
 from attention_lab.certify.equality import readable_pairs
 from attention_lab.certify.finding import Refuted, require
-from attention_lab.certify.subject import Inputs, Shape, Subject
+from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
 MAGNITUDES = (0.3, 10.0, 1e3)
-STILL = 2e-6  # largest movement of what must not move, relative to the output
+LEAK_TOLERANCE = 2e-6  # largest movement of what must not move, relative to the output
 LENGTH = 7
 DRAWS = 12  # random instances until a receptive field is seen whole
 PAIRWISE = ("causal", "window", "prefix", "kv_valid", "segments", "explicit")
 
 
-def honours(constraint: str) -> Callable[[Subject], str]:
+def honours(constraint: str) -> Callable[[VariantUnderTest], str]:
   """The proof that no query reads a key which the constraint hides, and that exact attention reads all others."""
 
-  def proof(subject: Subject) -> str:
+  def proof(subject: VariantUnderTest) -> str:
     require(constraint in subject.claims.masks, f"refused: {subject.name} does not list '{constraint}'")
     names = (constraint, "causal") if constraint == "prefix" else (constraint,)
     return _examine(subject, names, subject.draws)
@@ -35,29 +35,29 @@ def honours(constraint: str) -> Callable[[Subject], str]:
   return proof
 
 
-def together(subject: Subject) -> str:
+def together(subject: VariantUnderTest) -> str:
   """All constraints at once hide what any of them hides."""
   require(len(subject.claims.masks & set(PAIRWISE)) > 1, "honours fewer than two patterns")
   return _examine(subject, PAIRWISE, 2 * subject.draws)
 
 
-def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
+def _examine(subject: VariantUnderTest, names: tuple[str, ...], draws: int) -> str:
   shape, pairs = subject.shape(B=1, T=LENGTH, S=LENGTH), 0
   for seed in range(draws):
-    call = draw.call(subject, shape, names, seed)
+    call = random_calls.call(subject, shape, names, seed)
     if call.mask.kv_valid is not None and not subject.claims.per_query:  # its other queries may be read as well
       call = call._replace(mask=call.mask & Mask(q_valid=call.mask.kv_valid))
     readable = readable_pairs(call, shape)[0].any(axis=0)
     for magnitude in MAGNITUDES:
       moved = influence(subject, shape, call, seed, magnitude)
-      leaks = np.argwhere((moved > STILL) & ~readable & ~np.eye(LENGTH, dtype=bool))
+      leaks = np.argwhere((moved > LEAK_TOLERANCE) & ~readable & ~np.eye(LENGTH, dtype=bool))
       if len(leaks):
         t, s = leaks[0]
         token = f"token {s}, which '{'+'.join(names)}' hides,"
         detail = f"query {t} moves by {moved[t, s]:.1e} when {token} is replaced by values of size {magnitude:g}"
         raise Refuted(detail, shape=shape, seed=seed, position=f"query {t}, key {s}")
       pairs += int((~readable).sum())
-    blind = np.argwhere(readable & ~(influence(subject, shape, call, seed, 10.0) > STILL))
+    blind = np.argwhere(readable & ~(influence(subject, shape, call, seed, 10.0) > LEAK_TOLERANCE))
     if subject.claims.exactness == "exact" and len(blind):
       t, s = blind[0]
       raise Refuted(
@@ -69,7 +69,7 @@ def _examine(subject: Subject, names: tuple[str, ...], draws: int) -> str:
   return f"{pairs} hidden pairs at sizes {', '.join(f'{m:g}' for m in MAGNITUDES)}"
 
 
-def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:
+def influence(subject: VariantUnderTest, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:
   """`T S`: how far each output row moves when token s (its q, k, v and x) is replaced, in one batch of S + 1 copies."""
   inputs, other = subject.inputs(shape, seed), subject.inputs(shape, seed + 1000, scale=magnitude)
   T = shape.T
@@ -86,7 +86,7 @@ def influence(subject: Subject, shape: Shape, call: Call, seed: int, magnitude: 
   return moved.reshape(T, T, -1).max(axis=-1).T
 
 
-def field(subject: Subject) -> str:
+def field(subject: VariantUnderTest) -> str:
   """The receptive field that is measured, over several draws, is the one that `pattern` declares."""
   shape, call = subject.shape(B=1, T=LENGTH, S=LENGTH), Call(subject.mask())
   places = np.arange(LENGTH)
@@ -100,7 +100,7 @@ def field(subject: Subject) -> str:
     if np.array_equal(measured, declared):
       break
     for magnitude in MAGNITUDES:
-      measured |= influence(subject, shape, call, seed, magnitude) > STILL
+      measured |= influence(subject, shape, call, seed, magnitude) > LEAK_TOLERANCE
   wrong = np.argwhere(measured != declared)
   if len(wrong):
     t, s = wrong[0]
@@ -110,16 +110,16 @@ def field(subject: Subject) -> str:
   return f"{int(measured.sum())} of {measured.size} pairs, measured and declared"
 
 
-def biases(subject: Subject) -> str:
+def biases(subject: VariantUnderTest) -> str:
   """A bias moves the output; where attention is exact, one of −10⁹ hides a key as an explicit mask does."""
   claims, shape = subject.claims, subject.shape(B=1, T=LENGTH, S=LENGTH)
   require(claims.bias, "refuses a bias")
   exact = claims.exactness == "exact" and not claims.mixes_heads and "explicit" in claims.masks
   for seed in range(subject.draws):
     rng, inputs = np.random.default_rng(seed), subject.inputs(shape, seed)
-    readable = draw.pattern(rng, shape) | np.eye(LENGTH, dtype=bool)
+    readable = random_calls.pattern(rng, shape) | np.eye(LENGTH, dtype=bool)
     given = subject.run(inputs, shape, Call(subject.mask(), bias=np.where(readable, 0.0, -1e9).astype(np.float32)))
-    if not np.any(np.abs(given - subject.run(inputs, shape, Call(subject.mask()))) > STILL):
+    if not np.any(np.abs(given - subject.run(inputs, shape, Call(subject.mask()))) > LEAK_TOLERANCE):
       raise Refuted("a bias of −10⁹ at many pairs changes nothing", shape=shape, seed=seed)
     if exact:
       hidden = subject.run(inputs, shape, Call(subject.mask(Mask(explicit=jnp.asarray(readable)))))
@@ -127,7 +127,7 @@ def biases(subject: Subject) -> str:
   return f"{subject.draws} draws" + (", as an explicit mask" if exact else "")
 
 
-def examples(subject: Subject) -> str:
+def examples(subject: VariantUnderTest) -> str:
   """No example of a batch depends on another."""
   cube = subject.shape(B=4, T=4, S=4, N=4, K=4, H=4, V=4)  # where swapped axes pass unseen
   call = Call(subject.mask())
@@ -140,11 +140,18 @@ def examples(subject: Subject) -> str:
         *(None if a is None else np.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, other, strict=True))
       )
       after = subject.run(mixed, shape, call)
-      same(after[:1], before[:1], "another example of the batch was replaced", tolerance=STILL, shape=shape, seed=seed)
+      same(
+        after[:1],
+        before[:1],
+        "another example of the batch was replaced",
+        tolerance=LEAK_TOLERANCE,
+        shape=shape,
+        seed=seed,
+      )
   return f"{2 * subject.draws * len(MAGNITUDES)} replacements"
 
 
-def queries(subject: Subject) -> str:
+def queries(subject: VariantUnderTest) -> str:
   """A row depends on its own query alone: the other rows' q (and, in cross-attention, x) are replaced."""
   require(subject.claims.per_query, "rows depend on the other queries")
   own = {"q", "k"} <= set(subject.variant.projections)
@@ -159,11 +166,13 @@ def queries(subject: Subject) -> str:
       for a, b in ((inputs.q, other.q), (inputs.x, other.x))
     )
     after = subject.run(inputs._replace(q=q, x=x if shape.cross else inputs.x), shape, Call(subject.mask()))
-    same(after[:, :1], before[:, :1], "the other queries were replaced", tolerance=STILL, shape=shape, seed=seed)
+    same(
+      after[:, :1], before[:, :1], "the other queries were replaced", tolerance=LEAK_TOLERANCE, shape=shape, seed=seed
+    )
   return f"{subject.draws} replacements"
 
 
-def heads(subject: Subject) -> str:
+def heads(subject: VariantUnderTest) -> str:
   """A head reads its own query head and key head and no other."""
   require(not subject.claims.mixes_heads, "heads read one another")
   shape = subject.shape(K=2)
@@ -181,16 +190,16 @@ def heads(subject: Subject) -> str:
       after[:, :, group:],
       before[:, :, group:],
       "the first key head and its queries were replaced",
-      tolerance=STILL,
+      tolerance=LEAK_TOLERANCE,
       shape=shape,
       seed=seed,
     )
   return f"{subject.draws} replacements"
 
 
-def groups(subject: Subject) -> str:
+def groups(subject: VariantUnderTest) -> str:
   """Query head n reads key head n // (N // K): grouped heads equal key heads repeated in blocks."""
-  require(subject.claims.grouped, "needs as many key heads as query heads")
+  require(subject.claims.supports_gqa, "needs as many key heads as query heads")
   shape, call = subject.shape(K=2), Call(subject.mask())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)

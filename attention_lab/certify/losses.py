@@ -9,13 +9,13 @@ from attention_lab.attention.base import Call, Params
 from attention_lab.certify import equality
 from attention_lab.certify.equality import Cell
 from attention_lab.certify.finding import NOT_GIVEN, Refuted, require
-from attention_lab.certify.subject import Inputs, Subject
+from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 NAMES = ((), ("causal",), ("causal", "kv_valid"), ("q_valid", "kv_valid", "bias"))  # constraints of the calls
 TOLERANCE = 1e-4  # relative
 
 
-def losses(subject: Subject) -> str:
+def losses(subject: VariantUnderTest) -> str:
   """Each loss equals the one that the case computes from the same examples."""
   shape = subject.shape(T=6, S=6)
   inputs, call = subject.inputs(shape), Call(subject.mask())
@@ -42,7 +42,7 @@ def losses(subject: Subject) -> str:
   return f"{', '.join(names)} in {count} calls"
 
 
-def _found(subject: Subject, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
+def _found(subject: VariantUnderTest, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
   q, k, v, x, y = inputs
   return subject.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).losses
 

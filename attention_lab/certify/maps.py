@@ -5,19 +5,19 @@ import dataclasses
 import jax
 import numpy as np
 
-from attention_lab.attention import probe
+from attention_lab.attention import attention_maps
 from attention_lab.attention.base import Call
-from attention_lab.certify import draw
+from attention_lab.certify import random_calls
 from attention_lab.certify.comparison import FORWARD, same
 from attention_lab.certify.equality import readable_pairs
 from attention_lab.certify.finding import Refuted, require
-from attention_lab.certify.subject import Inputs, Subject
+from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 GOLDEN = (2.57521, 2.85093, 2.94799)  # outputs for q = k = v = 1, 2, 3
 CAUSAL_GOLDEN = (1.0, 1.88080, 2.94799)
 
 
-def values(subject: Subject) -> str:
+def values(subject: VariantUnderTest) -> str:
   """The output as a function of v is what is claimed: linear, affine, or neither."""
   require("v" in subject.variant.projections, "reads no values")
   measured = "linear"
@@ -28,7 +28,7 @@ def values(subject: Subject) -> str:
   return f"measured {measured}, {subject.draws} draws"
 
 
-def _class(subject: Subject, seed: int) -> str:
+def _class(subject: VariantUnderTest, seed: int) -> str:
   shape = subject.shape()
   one = subject.inputs(shape, seed)
   q, k, x = (None if array is None else np.broadcast_to(array[:1], array.shape) for array in (one.q, one.k, one.x))
@@ -42,7 +42,7 @@ def _class(subject: Subject, seed: int) -> str:
   return "affine" if np.max(np.abs(offset)) > bound else "linear"
 
 
-def weights(subject: Subject) -> str:
+def weights(subject: VariantUnderTest) -> str:
   """The probed map has no negative entry, its rows sum to 1 over readable keys, and hidden keys have weight 0."""
   require(
     subject.claims.exactness == "exact" and subject.claims.values != "nonlinear" and "v" in subject.variant.projections,
@@ -53,11 +53,11 @@ def weights(subject: Subject) -> str:
 
   def probed(inputs, call):
     q, k, v, x, y = inputs
-    return probe.weights(subject.variant, params, q, k, v, call._replace(x=x, y=y))
+    return attention_maps.weights(subject.variant, params, q, k, v, call._replace(x=x, y=y))
 
   program = subject.compiled(probed)
   for seed in range(subject.draws):
-    call = draw.call(subject, shape, ("explicit", "kv_valid"), seed)
+    call = random_calls.call(subject, shape, ("explicit", "kv_valid"), seed)
     maps = np.asarray(program(subject.inputs(shape, seed), call))
     readable = readable_pairs(call, shape)
     if float(maps.min()) < -1e-6:
@@ -67,7 +67,7 @@ def weights(subject: Subject) -> str:
   return f"{subject.draws} maps at {shape}"
 
 
-def averages(subject: Subject) -> str:
+def averages(subject: VariantUnderTest) -> str:
   """Equal values pass unchanged, and outputs lie between the smallest and the largest value."""
   require(
     subject.claims.exactness == "exact" and subject.claims.values == "linear" and "v" in subject.variant.projections,
@@ -85,10 +85,10 @@ def averages(subject: Subject) -> str:
   return f"{subject.draws} draws"
 
 
-def golden(subject: Subject) -> str:
+def golden(subject: VariantUnderTest) -> str:
   """In its default setting with scale 1, queries, keys and values 1, 2, 3 give what is known to four digits."""
   claims, fields = subject.claims, dataclasses.fields(subject.variant)
-  require(claims.exactness == "exact" and not claims.own_positions, "not claimed to be plain softmax attention")
+  require(claims.exactness == "exact" and not claims.encodes_positions, "not claimed to be plain softmax attention")
   plain = type(subject.variant)(**{field.name: 1.0 for field in fields if field.name == "scale"})
   shape = subject.shape(B=1, T=3, S=3, N=1, K=1, H=1, V=1)
   numbers = np.arange(1, 4, dtype=np.float32).reshape(1, 3, 1, 1)

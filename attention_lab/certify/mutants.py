@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from attention_lab.attention.base import Attention
-from attention_lab.certify import battery, lowered, sandbox, settings
+from attention_lab.certify import battery, hlo_equal, sandbox, settings
 from attention_lab.certify.mutation_operators import REACHED, Change
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.under_test import VariantUnderTest
 
 KILLED, SURVIVED, EQUIVALENT = "killed", "survived", "equivalent"
 _FIXED, _LIMITS = "fixed parameters are the paper's", "illegal settings are refused"
@@ -50,11 +50,11 @@ class Original:
 
   changed: dict[str, Any]  # the field in which it differs from the setting that is examined
 
-  def __init__(self, subject: Subject, **changed: Any):
+  def __init__(self, subject: VariantUnderTest, **changed: Any):
     self.subject, self.changed = subject, changed
     self.known: dict[str, bool] = {}
     self.seconds: dict[str, float] = {}
-    self.programs = lowered.Programs(subject)
+    self.programs = hlo_equal.Programs(subject)
 
   def proves(self, claim: str) -> bool:
     """True if the claim is proved of the original; how long that takes is noted."""
@@ -64,7 +64,7 @@ class Original:
       self.seconds[claim] = time.process_time() - start
     return self.known[claim]
 
-  def refutes(self, claim: str, mutant: Subject) -> str:
+  def refutes(self, claim: str, mutant: VariantUnderTest) -> str:
     """The claim, if it is proved of the original and not of the mutant in a multiple of the time; else ""."""
     if not self.proves(claim):
       return ""
@@ -84,7 +84,7 @@ class Original:
     changed = [{name: value} for name, value in others.items() if value is not None]
     return tuple(Original(_subject(dataclasses.replace(variant, **one), case), **one) for one in changed)
 
-  def rival(self, module: types.ModuleType) -> Subject:
+  def rival(self, module: types.ModuleType) -> VariantUnderTest:
     """The same settings of the mutant's class."""
     variant = self.subject.variant
     given = {field.name: getattr(variant, field.name) for field in dataclasses.fields(variant) if field.init}
@@ -105,7 +105,7 @@ def outcome(change: Change, originals: list[Original]) -> Outcome:
       with sandbox.limited(_START):
         module = stack.enter_context(sandbox.imported(change.source, name))
         pairs = [(original, original.rival(module)) for original in originals]
-        moved = change.function == "init" and all(lowered.starts_elsewhere(one.subject, two) for one, two in pairs)
+        moved = change.function == "init" and all(hlo_equal.starts_elsewhere(one.subject, two) for one, two in pairs)
     except Exception as error:  # a mutant may raise anything
       return Outcome(*described, KILLED, f"raises {type(error).__name__}")
     if moved:
@@ -113,7 +113,9 @@ def outcome(change: Change, originals: list[Original]) -> Outcome:
     return Outcome(*described, *_examined(change, pairs, module))
 
 
-def _examined(change: Change, pairs: list[tuple[Original, Subject]], module: types.ModuleType) -> tuple[str, str]:
+def _examined(
+  change: Change, pairs: list[tuple[Original, VariantUnderTest]], module: types.ModuleType
+) -> tuple[str, str]:
   """(status, reason) of one mutant."""
   first = (_LIMITS, *_FIRST) if change.guard or change.function == "init" else _FIRST
   killer = _killer(first, pairs)
@@ -134,18 +136,18 @@ def _examined(change: Change, pairs: list[tuple[Original, Subject]], module: typ
     return SURVIVED, "a check of arguments: no limit in its case, and no call of the battery, tells"
   if not getattr(module, REACHED).called:
     return SURVIVED, "not evaluated in any call of the battery"
-  if not all(lowered.alike(one.subject, two) for one, two in pairs):
+  if not all(hlo_equal.alike(one.subject, two) for one, two in pairs):
     return SURVIVED, "a fixed parameter starts otherwise, and its case does not know its value"
   error = max(one.programs.distance(two) for one, two in pairs)
   return SURVIVED, f"another program, its outputs within {error:.0e} of the original's"
 
 
-def _killer(claims: Iterable[str], pairs: list[tuple[Original, Subject]]) -> str:
+def _killer(claims: Iterable[str], pairs: list[tuple[Original, VariantUnderTest]]) -> str:
   """The first claim that an original proves and its mutant does not, or ""."""
   return next(filter(None, (one.refutes(claim, two) for claim in claims for one, two in pairs)), "")
 
 
-def _fails(claim: str, subject: Subject) -> bool:
+def _fails(claim: str, subject: VariantUnderTest) -> bool:
   """True unless the claim is proved."""
   try:
     battery.PROOFS[claim](subject)
@@ -156,9 +158,9 @@ def _fails(claim: str, subject: Subject) -> bool:
   return False
 
 
-def _subject(variant: Attention, case: Any) -> Subject:
+def _subject(variant: Attention, case: Any) -> VariantUnderTest:
   """In haste, with an `init` that is not compiled: its operations are in the cache of the mutants before."""
-  subject = Subject(variant, case, quick=True)
+  subject = VariantUnderTest(variant, case, quick=True)
   object.__setattr__(subject, "init", variant.init)
   return subject
 

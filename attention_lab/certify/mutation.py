@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from attention_lab.attention.base import Attention
-from attention_lab.attention.heads import Heads
+from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.certify import mutants, mutation_operators
 from attention_lab.certify.mutants import EQUIVALENT, KILLED, SURVIVED, Outcome
 from attention_lab.certify.sharding import DEVICES
@@ -59,7 +59,7 @@ def scores(rows: Iterable[Row], limit: int = 0, workers: int = 1) -> Iterator[Sc
   """
   files: dict[type, list[Row]] = {}
   for variant, case in rows:
-    if isinstance(variant, Heads):
+    if isinstance(variant, HeadMixture):
       raise ValueError("a mixture of heads has no file of its own to mutate: name its parts, separated by ';'")
     files.setdefault(type(variant), []).append((variant, case))
   if min(workers, len(files)) < 2:

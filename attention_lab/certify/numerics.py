@@ -10,7 +10,7 @@ from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify.comparison import same
 from attention_lab.certify.finding import NOT_RUN, Refuted, require
-from attention_lab.certify.subject import Shape, Subject
+from attention_lab.certify.under_test import Shape, VariantUnderTest
 
 BFLOAT16 = 2.0**-6  # largest error in bfloat16 (whose step is 2⁻⁸), relative to the largest output
 LOGIT = 1e4
@@ -19,7 +19,7 @@ STEP, SLOPE = 1e-5, 1e-6  # of central differences in float64, and their relativ
 SHUT = 30.0  # sigmoid and softplus of ±30 are 0 and 1, or 0 and 30, in float32
 
 
-def bfloat16(subject: Subject) -> str:
+def bfloat16(subject: VariantUnderTest) -> str:
   """In bfloat16 the output has its dtype, and is near that of the same numbers in float32."""
   shape = subject.shape(T=7, S=7, H=4)
   call = Call(subject.mask(_padding(subject, shape)))
@@ -34,7 +34,7 @@ def bfloat16(subject: Subject) -> str:
   return f"error {worst:.0e} <= {BFLOAT16:.0e}"
 
 
-def extremes(subject: Subject) -> str:
+def extremes(subject: VariantUnderTest) -> str:
   """Logits of ±1e4 give finite outputs and gradients; so does a single token."""
   for shape, sizes in ((subject.shape(), (1.0, (LOGIT * 3**0.5) ** 0.5)), (subject.shape(T=1, S=1), (100.0,))):
     params, call = subject.params(shape.dims()), Call(subject.mask(_padding(subject, shape)))
@@ -50,7 +50,7 @@ def extremes(subject: Subject) -> str:
   return f"logits to {LOGIT:g}, lengths 5 and 1"
 
 
-def lengths(subject: Subject) -> str:
+def lengths(subject: VariantUnderTest) -> str:
   """4,096 tokens give finite outputs."""
   require(not subject.quick, "only in the full battery", NOT_RUN)
   shape = subject.shape(B=1, T=LONG, S=LONG, N=2, K=2, H=4)
@@ -59,10 +59,10 @@ def lengths(subject: Subject) -> str:
   return f"{LONG} tokens"
 
 
-def decays(subject: Subject) -> str:
+def decays(subject: VariantUnderTest) -> str:
   """Gates that are wide open or shut, decays of 0 and 1, give finite outputs and gradients."""
   claims, shape = subject.claims, subject.shape()
-  require(claims.decode and claims.state == 0 and claims.time == 1, "has no state that could decay")
+  require(claims.decode and claims.state_exponent == 0 and claims.time_exponent == 1, "has no state that could decay")
   params, inputs, call = subject.params(shape.dims()), subject.inputs(shape), Call(subject.mask())
   require(bool(jax.tree.leaves(params)), "has no parameters that could set a decay")
   for shift in (-SHUT, SHUT):
@@ -76,7 +76,7 @@ def decays(subject: Subject) -> str:
   return f"parameters shifted by ±{SHUT:g}"
 
 
-def differences(subject: Subject) -> str:
+def differences(subject: VariantUnderTest) -> str:
   """In float64 the gradient equals central differences of the variant itself: nothing stops or scales it."""
   require(not subject.quick, "only in the full battery", NOT_RUN)
   require(not subject.claims.straight_through, "its gradient is that of a smooth stand-in")
@@ -117,7 +117,7 @@ def _require_finite(what: str, tree: Any, where: str, shape: Shape) -> None:
     raise Refuted(f"the {what} is not finite {where}", shape=shape)
 
 
-def compiled(subject: Subject) -> str:
+def compiled(subject: VariantUnderTest) -> str:
   """Compiled equals eager."""
   shape, call = subject.shape(), Call(subject.mask())
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
@@ -131,7 +131,7 @@ def compiled(subject: Subject) -> str:
   return f"largest error {error:.0e}"
 
 
-def repeatable(subject: Subject) -> str:
+def repeatable(subject: VariantUnderTest) -> str:
   """The same call twice gives the same bits; the key acts where randomness is claimed, and nowhere else."""
   shape, mask = subject.shape(), subject.mask()
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
@@ -151,7 +151,7 @@ def repeatable(subject: Subject) -> str:
   return "the key acts" if moves else "declines the key"
 
 
-def _padding(subject: Subject, shape: Shape) -> Mask:
+def _padding(subject: VariantUnderTest, shape: Shape) -> Mask:
   """Padding that hides every key of the last example, where padding is honoured."""
   valid = np.repeat(np.arange(shape.B)[:, None] < shape.B - 1, shape.S, axis=1)
   return Mask(kv_valid=jnp.asarray(valid)) if "kv_valid" in subject.claims.masks else Mask()

@@ -6,10 +6,10 @@ import numpy as np
 
 from attention_lab.attention.base import Call
 from attention_lab.certify.finding import Refuted, require
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.under_test import VariantUnderTest
 
 
-def act(subject: Subject) -> str:
+def act(subject: VariantUnderTest) -> str:
   """Every parameter changes the output."""
   shape, call = subject.shape(T=7, S=7), Call(subject.mask(), key=jax.random.key(0))
   leaves, tree = jax.tree_util.tree_flatten_with_path(subject.params(shape.dims()))

@@ -73,7 +73,8 @@ def demands(certificates: Iterable[Certificate]) -> str:
   lines = [f"| variant | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
   for certificate in certificates:
     facts = certificate.facts
-    honoured = [name in facts["masks"] for name in NAMES] + [facts[n] for n in ("bias", "cross", "grouped", "decode")]
+    honoured = [name in facts["masks"] for name in NAMES]
+    honoured += [facts[name] for name in ("bias", "cross", "supports_gqa", "decode")]
     lines.append(f"| `{certificate.spec}` | {' | '.join('●' if each else '○' for each in honoured)} |")
   return "\n".join(lines)
 
@@ -88,10 +89,10 @@ def _row(certificate: Certificate) -> tuple[str, ...]:
     f"[{facts['paper']}]({facts['url']})" if facts["url"] else "",
     masks + (" (causal only)" if facts["requires_causal"] else ""),
     "yes" if facts["cross"] else "no",
-    _COST[facts["state"]] if facts["decode"] else "no",
-    "yes" if facts["grouped"] else "no",
+    _COST[facts["state_exponent"]] if facts["decode"] else "no",
+    "yes" if facts["supports_gqa"] else "no",
     facts["exactness"],
-    _COST[facts["time"]],
-    _COST[facts["memory"]],
+    _COST[facts["time_exponent"]],
+    _COST[facts["memory_exponent"]],
     f"{proved}/{proved + failed}",
   )

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_lab.attention.base import Call, Dims, Refused
+from attention_lab.attention.base import Call, Dims, Unsupported
 from attention_lab.certify.comparison import same
 from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require
-from attention_lab.certify.subject import Shape, Subject
+from attention_lab.certify.under_test import Shape, VariantUnderTest
 
 SPEED_ONLY = frozenset({"chunk", "unroll", "implementation"})  # change the speed, not the result
 CANDIDATES = {int: (1, 2, 3, 5, 8), float: (0.37, 1.7), bool: (True, False)}
@@ -24,7 +24,7 @@ DRAWS = 256  # keys under which a law of random parameters is looked at
 ROUNDING = 1e-6  # of a float32, relative
 
 
-def fields(subject: Subject) -> str:
+def fields(subject: VariantUnderTest) -> str:
   """Every hyper-parameter changes the output; one about speed (`SPEED_ONLY`, or metadata speed=True) does not."""
   chosen = dataclasses.fields(subject.variant)
   require(bool(chosen), "has no hyper-parameters")
@@ -46,7 +46,7 @@ def fields(subject: Subject) -> str:
   return ", ".join(verdicts)
 
 
-def others(subject: Subject, field: dataclasses.Field) -> Iterator[Any]:
+def others(subject: VariantUnderTest, field: dataclasses.Field) -> Iterator[Any]:
   """A few other legal values of a field of the subject, by its type."""
   hint = typing.get_type_hints(type(subject.variant))[field.name]
   options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -65,19 +65,19 @@ def others(subject: Subject, field: dataclasses.Field) -> Iterator[Any]:
     yield value
 
 
-def _runs(subject: Subject, name: str, value: Any) -> bool:
+def _runs(subject: VariantUnderTest, name: str, value: Any) -> bool:
   """Whether the subject takes a call with another value of a field about speed: a kernel may need another machine."""
   shape = subject.shape(T=7, S=7)
   rival = dataclasses.replace(subject, variant=dataclasses.replace(subject.variant, **{name: value}))
   call = Call(rival.mask(), key=jax.random.key(0))
   try:
     jax.eval_shape(rival.eager, rival.params(shape.dims()), rival.inputs(shape), call)
-  except Refused:
+  except Unsupported:
     return False
   return True
 
 
-def _differs(subject: Subject, other: Any) -> bool:
+def _differs(subject: VariantUnderTest, other: Any) -> bool:
   shape = subject.shape(T=7, S=7)
   rival = dataclasses.replace(subject, variant=other)
   outs = []
@@ -89,7 +89,7 @@ def _differs(subject: Subject, other: Any) -> bool:
   return moves or _losses(subject, shape) != _losses(rival, shape)
 
 
-def _losses(subject: Subject, shape: Shape) -> dict[str, float]:
+def _losses(subject: VariantUnderTest, shape: Shape) -> dict[str, float]:
   """The auxiliary losses, for a setting that acts on nothing else."""
   q, k, v, x, _ = subject.inputs(shape)
   call, params = Call(subject.mask(), x=x), subject.params(shape.dims())
@@ -99,7 +99,7 @@ def _losses(subject: Subject, shape: Shape) -> dict[str, float]:
   return {name: float(value) for name, value in losses(params, q, k, v, call).items()}
 
 
-def parameters(subject: Subject) -> str:
+def parameters(subject: VariantUnderTest) -> str:
   """A nested dict of finite arrays, the same for the same key; leaves under per_head lead with N."""
   shape = subject.shape(N=4)
   trees = [subject.variant.init(jax.random.key(0), shape.dims()) for _ in range(2)]
@@ -118,7 +118,7 @@ def parameters(subject: Subject) -> str:
   return f"{len(jax.tree.leaves(trees[0]))} leaves"
 
 
-def limits(subject: Subject) -> str:
+def limits(subject: VariantUnderTest) -> str:
   """Of each pair (legal, illegal) of settings in the case, the first is taken and the second refused, by its name."""
   kind, pairs = type(subject.variant), getattr(subject.case, "LIMITS", None)
   checks = hasattr(kind, "__post_init__")
@@ -154,7 +154,7 @@ def _refused(kind: type, text: str, given: dict[str, Any], names: set[str]) -> N
   raise Refuted(f"{text} is accepted: it must be refused with a ValueError that names {', '.join(sorted(names))}")
 
 
-def _calls(subject: Subject, text: str, runs: bool) -> None:
+def _calls(subject: VariantUnderTest, text: str, runs: bool) -> None:
   """One call at a limit: traced, and in the full battery run; a refusal by name is an answer too."""
   shape = subject.shape(B=1, T=4, S=4, N=2, K=2)
   call, inputs = Call(subject.mask()), subject.inputs(shape)
@@ -162,13 +162,13 @@ def _calls(subject: Subject, text: str, runs: bool) -> None:
     params = jax.eval_shape(lambda key: subject.variant.init(key, shape.dims()), jax.random.key(0))
     jax.eval_shape(subject.eager, params, inputs, call)
     out = subject.run(inputs, shape, call) if runs else np.zeros(1)
-  except Refused:
+  except Unsupported:
     return
   if not np.all(np.isfinite(out)):
     raise Refuted(f"{text} is legal, and its output is not finite", shape=shape)
 
 
-def fixed(subject: Subject) -> str:
+def fixed(subject: VariantUnderTest) -> str:
   """What is never trained has the values, or for random draws the law, that the case writes from the paper."""
   law, values = (getattr(subject.case, name, None) for name in ("fixed_law", "fixed"))
   found = jax.eval_shape(lambda key: subject.variant.init(key, subject.shape().dims()), jax.random.key(0))
@@ -186,7 +186,7 @@ def fixed(subject: Subject) -> str:
   return f"{'their law' if law else 'their values'} at {len(shapes)} sizes"
 
 
-def _drawn(subject: Subject, dims: Dims, draws: int) -> dict:
+def _drawn(subject: VariantUnderTest, dims: Dims, draws: int) -> dict:
   """What is fixed in the parameters, with an axis of draws in front where they are more than one."""
   if draws == 1:
     return subject.variant.init(jax.random.key(0), dims).get("fixed", {})

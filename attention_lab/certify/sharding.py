@@ -8,20 +8,20 @@ import numpy as np
 
 from attention_lab.attention import sharded
 from attention_lab.attention.mask import Mask
-from attention_lab.certify import draw
+from attention_lab.certify import random_calls
 from attention_lab.certify.comparison import same
 from attention_lab.certify.finding import NOT_RUN, require
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.under_test import VariantUnderTest
 
 DEVICES = 8
 
 
-def attend(subject: Subject) -> str:
+def attend(subject: VariantUnderTest) -> str:
   """One call, split over examples and heads; in the full battery its gradient too."""
   mesh = _mesh()
   shape = subject.shape(B=4, T=5, S=5, N=4, K=2)
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
-  call = draw.call(subject, shape, ("kv_valid", "causal", "explicit", "bias"), seed=1)
+  call = random_calls.call(subject, shape, ("kv_valid", "causal", "explicit", "bias"), seed=1)
   call = call._replace(key=jax.random.key(0) if subject.claims.random else None)
 
   def run(mesh, params, inputs):
@@ -42,7 +42,7 @@ def attend(subject: Subject) -> str:
   return f"forward and gradient on {dict(mesh.shape)}"
 
 
-def extend(subject: Subject) -> str:
+def extend(subject: VariantUnderTest) -> str:
   """A prefill, split over examples."""
   require(subject.claims.decode, "cannot decode step by step")
   require(not subject.quick, "only in the full battery", NOT_RUN)

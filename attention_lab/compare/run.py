@@ -10,17 +10,19 @@ from jax.sharding import Mesh
 
 from attention_lab import config as configs
 from attention_lab.attention import spec
-from attention_lab.compare import crew, report, rows
-from attention_lab.compare.rules import Rules
-from attention_lab.compare.session import Session
-from attention_lab.compare.work import RUNS, Comparison
+from attention_lab.compare import report
+from attention_lab.compare.execute import worker_pool
+from attention_lab.compare.execute.comparison import Session
+from attention_lab.compare.execute.runner import RUNS, Comparison
+from attention_lab.compare.schedule import row_spec
+from attention_lab.compare.schedule.protocol import Protocol
 from attention_lab.tasks import base as tasks
 
 POINTS = 10  # of a learning curve, unless --config.evaluate_every says otherwise
 
 
 def plan(
-  names: str, specs: str, steps: int, overrides: Sequence[str], rules: Rules, own: Mapping[str, Sequence[str]] = {}
+  names: str, specs: str, steps: int, overrides: Sequence[str], rules: Protocol, own: Mapping[str, Sequence[str]] = {}
 ) -> Comparison:
   """Reads the flags of a comparison; ValueError, in one line, for whatever does not exist or does not fit.
 
@@ -29,8 +31,8 @@ def plan(
   """
   if steps < 0:
     raise ValueError(f"--steps={steps} must be at least 1, or 0 for each task's own number")
-  wanted = tuple(map(rows.canonical, spec.rows(specs)))
-  positive = rows.canonical(rules.positive) if rules.positive else ""
+  wanted = tuple(map(row_spec.canonical, spec.rows(specs)))
+  positive = row_spec.canonical(rules.positive) if rules.positive else ""
   if positive and positive not in wanted:
     raise ValueError(f"--positive={rules.positive} is no row of --attention: give one of {'; '.join(wanted)}")
   chosen: dict[str, configs.Config] = {}
@@ -69,7 +71,7 @@ def execute(
   folder = pathlib.Path(workdir)
   session = Session(comparison, folder, mesh, log)
   cells = session.open(only)
-  with crew.Crew(session.office, workers) as hands:
+  with worker_pool.WorkerPool(session.office, workers) as hands:
     for name in comparison.tasks:
       own = [cell for cell in cells if cell.task == name]
       own = session.choose(name, own, hands, alone=bool(only), collect=collect)

@@ -1,1 +1,1 @@
-"""Datasets: text, images and recall, each a `Source` of splits, and the batches that a run draws from them."""
+"""Datasets: text, images and recall, each a `Dataset` of splits, and the batches that a run draws from them."""

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from attention_lab.data import randaugment
-from attention_lab.data.source import Split
+from attention_lab.data.dataset import Split
 
 _CROP, _FLIP, _RANDAUGMENT, _MIX = range(1, 5)
 

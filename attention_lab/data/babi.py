@@ -28,7 +28,7 @@ import numpy as np
 
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, chosen, digest
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, chosen, digest
 
 TASKS = (
   *("one supporting fact", "two supporting facts", "three supporting facts", "two-argument relations"),
@@ -55,7 +55,7 @@ class Stories(Arrays):
     return self._texts[index]
 
 
-def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Source:
+def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Dataset:
   """Task 1 … 20, or all of them jointly (0), from the TFDS dataset `babi` in `data.dir`; T = `data.length`.
 
   sentences: an example is of sentences in place of words.
@@ -85,7 +85,7 @@ def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Source:
   facts |= {"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {}
   control = {"most frequent answer per task": lambda: _most_frequent(splits["train"], splits["test"])}
   digests = {split: digest(stories.arrays) for split, stories in splits.items()}
-  return Source(f"babi/{task}" if task else "babi", splits, digests, facts, Lazy(control))
+  return Dataset(f"babi/{task}" if task else "babi", splits, digests, facts, Lazy(control))
 
 
 def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[str, Any]]:

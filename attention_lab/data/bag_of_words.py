@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.source import digest
+from attention_lab.data.dataset import digest
 
 NAME = "tf-idf + logistic regression"
 

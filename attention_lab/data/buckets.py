@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.source import Split
+from attention_lab.data.dataset import Split
 
 
 class Bucketed:

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared
+from attention_lab.data.dataset import SPLITS, chosen
 from attention_lab.data.documents import Corpus, held_out, user_text
-from attention_lab.data.source import SPLITS, chosen
 from attention_lab.data.topics import python_docs
 
 TEXTS = ("python_docs", "wikitext2", "tiny_shakespeare")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from attention_lab.data.source import SPLITS, located
+from attention_lab.data.dataset import SPLITS, located
 
 FEWEST_DOCUMENTS = 10  # for a split by document
 HELD_OUT = 0.1  # of the bytes, for validation and for test

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data import contents
-from attention_lab.data.source import SPLITS, Source, Split, digest
+from attention_lab.data import example_hashes
+from attention_lab.data.dataset import SPLITS, Dataset, Split, digest
 
 FOLDED = ("train", "validation")
 JOINED = "train and validation"  # under this name stand the facts about both together
@@ -54,7 +54,7 @@ class View:
     return self._parts[number].describe(row - int(self._starts[number]))
 
 
-def fold(source: Source, folds: int, which: int) -> Source:
+def fold(source: Dataset, folds: int, which: int) -> Dataset:
   """The source whose validation split is part `which` of `folds`, whose train split is the rest; test is unchanged.
 
   `folds` 0 is the source itself. `facts["fold"]` is {"folds", "fold"}; sizes and label counts are those of the new
@@ -65,7 +65,7 @@ def fold(source: Source, folds: int, which: int) -> Source:
     return source
   _check(source, folds, which)
   pieces = [source.splits[split] for split in FOLDED]
-  read = [contents.read(piece) for piece in pieces]
+  read = [example_hashes.read(piece) for piece in pieces]
   if read[0].shapes != read[1].shapes:
     shapes = " and ".join(str(part.shapes) for part in read)
     raise ValueError(f"--config.data.folds={folds}: train and validation differ in their arrays ({shapes}); give 0")
@@ -81,7 +81,7 @@ def fold(source: Source, folds: int, which: int) -> Source:
   return dataclasses.replace(source, splits=splits, digests=digests, facts=facts)
 
 
-def _check(source: Source, folds: int, which: int) -> None:
+def _check(source: Dataset, folds: int, which: int) -> None:
   if folds < 2:
     raise ValueError(f"--config.data.folds={folds} with --config.data.fold={which}; give 2 or more folds, or 0 and 0")
   if not 0 <= which < folds:

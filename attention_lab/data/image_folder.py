@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_lab.data.source import SPLITS, located
+from attention_lab.data.dataset import SPLITS, located
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 FLAG = "--config.data.path"

@@ -20,7 +20,7 @@ from jaxtyping import Int, UInt8
 
 from attention_lab.config import DataConfig
 from attention_lab.data import image_folder, image_records
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, chosen, digest
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, chosen, digest
 
 IMAGES = ("digits", "fashion_mnist", "cifar10", "mnist", "imagenet2012")  # others of TFDS are read by their features
 HELD_OUT = 0.2  # of each class, for validation and for test
@@ -51,7 +51,7 @@ class Images(Arrays):
     return self._name(index)
 
 
-def load(data: DataConfig, side: int = 0) -> Source:
+def load(data: DataConfig, side: int = 0) -> Dataset:
   """The images that `data.name` in `data.dir`, or `data.path`, means; `data.length` plays no part.
 
   side: images are cut to their middle square and scaled to side x side; 0 = they stay as they are. Controls, in
@@ -69,7 +69,7 @@ def load(data: DataConfig, side: int = 0) -> Source:
   return _prepared_images(data, side) if name else _user_images(data.path, side)
 
 
-def digits() -> Source:
+def digits() -> Dataset:
   """1,797 scans of handwritten digits, 8×8 in 17 greys (UCI optdigits, its test part, in scikit-learn; no download)."""
   from sklearn.datasets import load_digits
 
@@ -85,7 +85,7 @@ def digits() -> Source:
   return _source("digits", splits, names, {"nearest neighbour": neighbour})
 
 
-def _prepared_images(data: DataConfig, side: int) -> Source:
+def _prepared_images(data: DataConfig, side: int) -> Dataset:
   records = image_records.read(data, side, IMAGES)
   splits, origins = dict(records.splits), dict(records.origins)
   rows = {split: np.arange(len(label)) for split, (_, label) in splits.items()}
@@ -113,7 +113,7 @@ def _numbered(name: str, rows: np.ndarray, index: int) -> str:
   return f"image {rows[index]} of {name}"
 
 
-def _user_images(path: str, side: int) -> Source:
+def _user_images(path: str, side: int) -> Dataset:
   folder = image_folder.read(path, side)
   given = len(folder.splits) > 1
   if given:
@@ -176,7 +176,7 @@ def nearest_neighbour(train: Arrays, test: Arrays) -> float:
   return float((train.arrays["label"][distance.argmin(-1)] == test.arrays["label"]).mean())
 
 
-def _source(name: str, splits: Mapping[str, Images], classes: list[str], controls: Mapping) -> Source:
+def _source(name: str, splits: Mapping[str, Images], classes: list[str], controls: Mapping) -> Dataset:
   digests = {split: digest(images.arrays) for split, images in splits.items()}
   train, test = (splits[split].arrays["label"] for split in ("train", "test"))
   facts = {
@@ -187,4 +187,4 @@ def _source(name: str, splits: Mapping[str, Images], classes: list[str], control
     "chance": 1 / len(classes),
   }
   largest = {"largest class": lambda: float((test == np.bincount(train).argmax()).mean())}
-  return Source(name, splits, digests, facts, Lazy(largest | dict(controls)))
+  return Dataset(name, splits, digests, facts, Lazy(largest | dict(controls)))

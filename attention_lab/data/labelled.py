@@ -22,8 +22,8 @@ from jaxtyping import Int
 
 from attention_lab.config import DataConfig
 from attention_lab.data import bag_of_words
+from attention_lab.data.dataset import Arrays, Dataset, Lazy, digest
 from attention_lab.data.labelled_sets import SETS, Labelled, Part, labelled
-from attention_lab.data.source import Arrays, Lazy, Source, digest
 from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, kept
 
 __all__ = ["SETS", "Reading", "Texts", "encoded", "largest_class", "load"]
@@ -58,7 +58,7 @@ def load(
   reading: Reading,
   tokenizer_from: str | os.PathLike = "",
   log: Callable[[str], None] | None = None,
-) -> Source:
+) -> Dataset:
   """The labelled texts that `data.name` or `data.path` means; nothing named is SETS[0].
 
   The tokenizer is restored from `workdir/tokenizer.json` where there is one, else that of the workdir `tokenizer_from`,
@@ -81,7 +81,7 @@ def load(
     tokenizer.save(file)
   facts = _facts(found, tokenizer) | {"length": reading.length, "truncated": truncated}
   digests = {split: digest(texts.arrays) for split, texts in splits.items()}
-  return Source(found.name, splits, digests, facts, _controls(found))
+  return Dataset(found.name, splits, digests, facts, _controls(found))
 
 
 def encoded(part: Part, tokenizer: Tokenizer, length: int) -> tuple[Texts, int]:

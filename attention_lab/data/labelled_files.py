@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_lab import nearest
-from attention_lab.data.source import SPLITS, located
+from attention_lab.data.dataset import SPLITS, located
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 FLAG = "--config.data.path"

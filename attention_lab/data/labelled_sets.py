@@ -14,7 +14,7 @@ import numpy as np
 
 from attention_lab.config import DataConfig
 from attention_lab.data import labelled_files, phrases, prepared
-from attention_lab.data.source import SPLITS, chosen, located
+from attention_lab.data.dataset import SPLITS, chosen, located
 
 SETS = ("glue/sst2", "sst2", "imdb_reviews")
 ALIASES = {"sst2": "glue/sst2"}

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer
 
-from attention_lab.data import distinct
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
+from attention_lab.data import dedup
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
 
 OPERATORS = ("MIN", "MAX", "MED", "SM")
 DIGIT, OPERATOR, CLOSE, VOCABULARY = 1, 11, 15, 16  # ids: the digit 0, MIN, the bracket; how many there are
@@ -53,7 +53,7 @@ def generate(
   arguments: int = 10,
   shortest: int = 0,
   seed: int = 0,
-) -> Source:
+) -> Dataset:
   """Different trees of `shortest` (0 = length/4, as published) to T=`length` tokens; the counts are examples.
 
   A split depends on `seed` and on the held-out sizes, not on the size of train. Controls, in accuracy on the test
@@ -77,7 +77,7 @@ def generate(
     "truncated": dict.fromkeys(SPLITS, 0),
     "chance": 1 / CLASSES,
   }
-  return Source("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(splits))
+  return Dataset("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(splits))
 
 
 def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
@@ -165,7 +165,7 @@ def _split(
   trees = f"different trees of {shape.shortest} to {shape.length} tokens"
   fix = "give fewer, or a larger length, depth or number of arguments"
   problem = f"--config.data.{name}={size} is more than there are {trees}; {fix}"
-  arrays, taken = distinct.fill(lambda _: _trees(rng, shape), size, taken, idle=_IDLE, problem=problem)
+  arrays, taken = dedup.fill(lambda _: _trees(rng, shape), size, taken, idle=_IDLE, problem=problem)
   return Expressions(arrays), taken
 
 

@@ -30,9 +30,9 @@ from jaxtyping import Bool, Int
 from attention_lab.config import DataConfig
 from attention_lab.data import sentence_pairs
 from attention_lab.data.corpora import corpus
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
 from attention_lab.data.documents import Corpus
 from attention_lab.data.labelled import Reading
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
 from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, kept
 
 RATE = 0.15  # of the tokens, to be told
@@ -53,7 +53,7 @@ class Pairs(Arrays):
     return " | ".join(self.tokenizer.decode(tokens[real & (types == kind)]).strip() for kind in (0, 1))
 
 
-def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Source:
+def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Dataset:
   """Pairs from the text that `data` means: any that language modelling takes, reviews and articles being documents.
 
   reading: its tokenizer, vocabulary and length (T). Where a split has a single document, the paragraphs between empty
@@ -86,7 +86,7 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Sour
   }
   unigram = functools.partial(_unigram, splits["train"].arrays, splits["test"].arrays, tokenizer)
   digests = {split: digest(pairs.arrays) for split, pairs in splits.items()}
-  return Source(found.name, splits, digests, facts, Lazy({"unigram": unigram}))
+  return Dataset(found.name, splits, digests, facts, Lazy({"unigram": unigram}))
 
 
 def hidden(

@@ -19,7 +19,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
-from attention_lab.data.source import digest
+from attention_lab.data.dataset import digest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from attention_lab.data.buckets import turns
-from attention_lab.data.source import Split
+from attention_lab.data.dataset import Split
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from attention_lab.config import DataConfig
 from attention_lab.data import images
-from attention_lab.data.source import Arrays, Source, Split, digest
+from attention_lab.data.dataset import Arrays, Dataset, Split, digest
 
 VOCABULARY = 257  # no token is 0, the padding of other sequences
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
@@ -35,12 +35,12 @@ class Pixels(Arrays):
     return batch | {"tokens": batch["tokens"].astype(np.int32)}
 
 
-def load(data: DataConfig, side: int = 0) -> Source:
+def load(data: DataConfig, side: int = 0) -> Dataset:
   """The images that `images.load(data, side)` gives, as sequences; `data.length` plays no part."""
   return sequences(images.load(data, side))
 
 
-def sequences(source: Source) -> Source:
+def sequences(source: Dataset) -> Dataset:
   """The same splits, labels and controls, with `tokens` in place of `image`; raises ValueError for 2 or 4 channels."""
   splits = {name: Pixels(*_grey(split), split.describe) for name, split in source.splits.items()}
   height, width, _ = source.facts["image"]
@@ -50,7 +50,7 @@ def sequences(source: Source) -> Source:
     "truncated": dict.fromkeys(splits, 0),
   }
   digests = {name: digest(split.arrays) for name, split in splits.items()}
-  return Source(f"{source.name}/pixels", splits, digests, facts, source.controls)
+  return Dataset(f"{source.name}/pixels", splits, digests, facts, source.controls)
 
 
 def _grey(split: Split) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from attention_lab.data import prepared, span_metrics
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 FEATURES = ("answers", "context", "question")
 

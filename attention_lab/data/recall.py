@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data import distinct
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
+from attention_lab.data import dedup
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
 
 RECALLS = ("recall",)
 FIELDS = ("tokens", "targets")
@@ -38,7 +38,7 @@ def generate(
   filler: str = "random",
   sizes: tuple[int, int, int] = (100_000, 1_000, 3_000),
   seed: int = 0,
-) -> Source:
+) -> Dataset:
   """A recall dataset of V=vocabulary, T=length; `sizes` are the examples of train, validation and test.
 
   A split depends on `seed` and on the held-out sizes, not on the size of train. `facts["chance"]` is that of a value
@@ -63,7 +63,7 @@ def generate(
     "oracle on shuffled answers": lambda: answers(shuffled(splits["test"])),
     "a value of the context": lambda: facts["context_chance"],
   }
-  return Source("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
+  return Dataset("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
 
 
 def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]:
@@ -112,7 +112,7 @@ def _split(make: Callable, size: int, seed: int, number: int, taken: np.ndarray)
   some = lambda missing: dict(zip(FIELDS, make(rng, min(_ROWS, max(missing, 256))), strict=True))
   problem = f"--config.data.{SPLITS[number]}={size} is more than there are different examples"
   fix = "give fewer, or a larger vocabulary, length or number of pairs"
-  arrays, taken = distinct.fill(some, size, taken, idle=_IDLE, problem=f"{problem}; {fix}")
+  arrays, taken = dedup.fill(some, size, taken, idle=_IDLE, problem=f"{problem}; {fix}")
   return Arrays(arrays), taken
 
 

@@ -5,21 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from attention_lab.data import contents
-from attention_lab.data.contents import Contents
+from attention_lab.data import example_hashes
+from attention_lab.data.dataset import SPLITS, Dataset
+from attention_lab.data.example_hashes import Contents
 from attention_lab.data.folds import JOINED
-from attention_lab.data.source import SPLITS, Source
 
 MOST_CLASSES = 20  # in the table of labels; of more, the largest, and the others in one row
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd: keys of one input under two labels differ
 
 
-def report(source: Source) -> str:
+def report(source: Dataset) -> str:
   """The page; reads every example once (60,000 images or 50,000 rows of text in seconds).
 
   Inputs are equal where all that the model reads is, labels aside. Controls are not computed.
   """
-  read = {split: contents.read(source.splits[split]) for split in SPLITS if split in source.splits}
+  read = {split: example_hashes.read(source.splits[split]) for split in SPLITS if split in source.splits}
   overlaps = {(a, b): _overlap(read[a], read[b]) for a in read for b in read if a != b}
   parts = [
     f"# Data: {source.name}",
@@ -72,7 +72,7 @@ def _findings(read: Mapping[str, Contents], overlaps: Mapping[tuple[str, str], t
   return "\n\n".join(f"**{sentence}**" for sentence in found)
 
 
-def _sizes(source: Source, read: Mapping[str, Contents]) -> dict[str, list[str]]:
+def _sizes(source: Dataset, read: Mapping[str, Contents]) -> dict[str, list[str]]:
   sizes = {split: len(examples.inputs) for split, examples in read.items()}
   repeats = {split: sizes[split] - len(np.unique(examples.inputs)) for split, examples in read.items()}
   rows = {
@@ -127,7 +127,7 @@ def _keys(examples: Contents) -> np.ndarray:
   return examples.inputs + examples.label.astype(np.uint64) * _SPREAD
 
 
-def _lengths(source: Source, read: Mapping[str, Contents]) -> str:
+def _lengths(source: Dataset, read: Mapping[str, Contents]) -> str:
   shapes = {name: shape for examples in read.values() for name, shape in examples.shapes.items()}
   if any(examples.length is None for examples in read.values()):
     return f"Every example is an image of {' × '.join(map(str, shapes['image']))}." if "image" in shapes else ""
@@ -147,7 +147,7 @@ def _lengths(source: Source, read: Mapping[str, Contents]) -> str:
   return (said + (_table("tokens", read, rows) if rows else "")).strip()
 
 
-def _labels(source: Source, read: Mapping[str, Contents]) -> str:
+def _labels(source: Dataset, read: Mapping[str, Contents]) -> str:
   labels = {split: examples.label for split, examples in read.items()}
   if any(label is None for label in labels.values()):
     return "The examples have no label."

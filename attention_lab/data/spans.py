@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 
 from attention_lab.config import DataConfig
 from attention_lab.data import span_metrics
+from attention_lab.data.dataset import Arrays, Dataset, Lazy, digest
 from attention_lab.data.labelled import Reading
 from attention_lab.data.questions import Question, cut, published, similar_sentence
-from attention_lab.data.source import Arrays, Lazy, Source, digest
 from attention_lab.data.tokenizer import TOKENIZER_FILE, Tokenizer, kept
 
 SPECIALS = ("class", "separator", "unknown")
@@ -84,7 +84,7 @@ class Spans(Arrays):
 
 def load(
   data: DataConfig, workdir: str | os.PathLike, reading: Reading, tokenizer_from: str | os.PathLike = ""
-) -> Source:
+) -> Dataset:
   """The questions of `data.name` ("" = squad) in windows of T = `reading.length` tokens.
 
   The tokenizer is restored from `workdir/tokenizer.json`, else that of the workdir `tokenizer_from`, else trained on
@@ -113,7 +113,7 @@ def load(
   }
   control = {"F1 of the most similar sentence": lambda: similar_sentence(parts["test"])}
   digests = {split: digest(part.arrays) for split, part in splits.items()}
-  return Source(name, splits, digests, facts | _facts(splits, data), Lazy(control))
+  return Dataset(name, splits, digests, facts | _facts(splits, data), Lazy(control))
 
 
 def _facts(splits: Mapping[str, Spans], data: DataConfig) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from jaxtyping import Int
 from attention_lab.config import DataConfig
 from attention_lab.data import ngram
 from attention_lab.data.corpora import TEXTS, corpus
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
 from attention_lab.data.documents import Corpus
 from attention_lab.data.packing import pack
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
 from attention_lab.data.tokenizer import TOKENIZER_FILE, Tokenizer, character_bytes, kept
 
 __all__ = ["TEXTS", "Stream", "load", "packed", "stream", "windows"]
@@ -56,7 +56,7 @@ def load(
   tokenizer: str = "bpe",
   packing: bool = False,
   prefix: int = 0,
-) -> Source:
+) -> Dataset:
   """The text that `data.name` or `data.path` means, in windows of `data.length` tokens, or packed.
 
   prefix: tokens at the start of a window that are given, and so no targets.
@@ -87,7 +87,7 @@ def load(
   if file and not file.exists():
     own.save(file)
   facts = _facts(texts, streams, own) | {"length": data.length, "packing": packing}
-  return Source(texts.name, splits, {s: _digest(a) for s, a in splits.items()}, facts, _controls(streams, own))
+  return Dataset(texts.name, splits, {s: _digest(a) for s, a in splits.items()}, facts, _controls(streams, own))
 
 
 def stream(documents: Mapping[str, str], tokenizer: Tokenizer, lines: bool = False) -> Stream:

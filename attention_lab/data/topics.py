@@ -9,8 +9,8 @@ data makes language models better".) The text differs between Python versions, a
 import re
 from collections.abc import Mapping
 
+from attention_lab.data.dataset import SPLITS
 from attention_lab.data.documents import Corpus, held_out
-from attention_lab.data.source import SPLITS
 
 PARAGRAPH = 80  # characters: shorter paragraphs are headings and stock phrases
 LARGEST = 1 / 3  # of a held-out split: one topic must not decide what is measured

@@ -11,12 +11,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention_lab.attention.mask import FULL, Mask
 from attention_lab.config import ModelConfig
-from attention_lab.models import keys
+from attention_lab.models import rng
+from attention_lab.models.chunked_cross_entropy import Head
 from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.norms import norm
 from attention_lab.models.transformer import Transformer
-from attention_lab.models.vocabulary import Head
 
 TYPES = 2  # of segments: a token of the first text, or of the second
 
@@ -25,7 +25,7 @@ class Masked(nnx.Module):
   """norm(gelu(W·x + b)), and the bias of the output map, whose kernel is the embedding table."""
 
   def __init__(self, config: ModelConfig, vocabulary: int, *, key: PRNGKeyArray):
-    self.dense = Linear((config.width,), (config.width,), key=keys.child(key, "dense"))
+    self.dense = Linear((config.width,), (config.width,), key=rng.child(key, "dense"))
     self.norm = norm(config.norm, config.width)
     self.bias = nnx.Param(jnp.zeros(vocabulary))
 
@@ -45,11 +45,11 @@ class Bert(nnx.Module):
     self, config: ModelConfig, vocabulary: int, max_len: int, *, key: PRNGKeyArray, mesh: Mesh | None = None
   ):
     self.max_len, self.vocabulary, self.mesh = max_len, vocabulary, mesh
-    self.encoder = Transformer(config, max_len, key=keys.child(key, "encoder"), embedding_norm=True, mesh=mesh)
+    self.encoder = Transformer(config, max_len, key=rng.child(key, "encoder"), embedding_norm=True, mesh=mesh)
     self.tokens, self.types = tables(vocabulary, config.width, TYPES, key=key)
-    self.masked = Masked(config, vocabulary, key=keys.child(key, "masked"))
-    self.pooler = Linear((config.width,), (config.width,), key=keys.child(key, "pooler"))
-    self.next = Linear((config.width,), (2,), key=keys.child(key, "next"))
+    self.masked = Masked(config, vocabulary, key=rng.child(key, "masked"))
+    self.pooler = Linear((config.width,), (config.width,), key=rng.child(key, "pooler"))
+    self.next = Linear((config.width,), (2,), key=rng.child(key, "next"))
 
   def __call__(
     self,
@@ -62,7 +62,7 @@ class Bert(nnx.Module):
     """Hidden states `B T D` in place of logits. valid: False on padding; types: 0 or 1, None = all 0."""
     mask = FULL if valid is None else Mask(q_valid=valid, kv_valid=valid)
     x = embedded(self.tokens, self.types, tokens, types, self.encoder.dtype)
-    return self.encoder(x, mask=mask, key=keys.child(key, "encoder"))
+    return self.encoder(x, mask=mask, key=rng.child(key, "encoder"))
 
   def transform(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     """Hidden states as `masked_head` wants them."""

@@ -5,11 +5,11 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from attention_lab.attention.base import Attended
+from attention_lab.attention.base import AttentionOutput
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import keys
+from attention_lab.models import rng
 from attention_lab.models.layers import MultiHeadAttention, drop
 from attention_lab.models.mlp import mlp
 from attention_lab.models.norms import norm
@@ -29,16 +29,16 @@ class Block(nnx.Module):
     self.attention = attention
     self.mlp_norm = norm(config.norm, width)
     hidden = config.mlp_width or 4 * config.width
-    self.mlp = mlp(config.mlp, width, hidden, key=keys.child(key, "mlp"), gain=gain)
+    self.mlp = mlp(config.mlp, width, hidden, key=rng.child(key, "mlp"), gain=gain)
 
   def __call__(
     self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
-  ) -> Attended:
+  ) -> AttentionOutput:
     """The layer's output `B T D`, with the variant's losses and statistics."""
     inputs = x if self.post else self.attention_norm(x)
-    attended = self.attention(inputs, mask=mask, positions=positions, key=keys.child(key, "attention"))
-    x = x + drop(attended.out, self.dropout, keys.child(key, "attention_dropout"))
-    return attended._replace(out=self._rest(x, keys.child(key, "mlp_dropout")))
+    attended = self.attention(inputs, mask=mask, positions=positions, key=rng.child(key, "attention"))
+    x = x + drop(attended.out, self.dropout, rng.child(key, "attention_dropout"))
+    return attended._replace(out=self._rest(x, rng.child(key, "mlp_dropout")))
 
   def extend(
     self, x: Float[Array, "B T D"], state: Any, positions: Int[Array, "B T"], lengths: Int[Array, "B"] | None

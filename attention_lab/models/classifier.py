@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from attention_lab.attention.mask import CAUSAL, FULL, Mask
 from attention_lab.config import ModelConfig
-from attention_lab.models import keys
-from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.models import rng
+from attention_lab.models.config_checks import FLAG, choose
 from attention_lab.models.embedding import embedded, tables
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.pooling import AttentionPooling, last, mean
@@ -50,12 +50,12 @@ class TransformerClassifier(nnx.Module):
     self.max_len, self.architecture = max_len, choose(f"{FLAG}.architecture", config.architecture, MASKS)
     self.pooling = _pooling(config)
     typed = _types(config) > 0
-    own = keys.child(key, self.architecture)
+    own = rng.child(key, self.architecture)
     setattr(self, self.architecture, Transformer(config, max_len, key=own, embedding_norm=typed, mesh=mesh))
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     if self.pooling == "attention":
-      self.pool = AttentionPooling(config, key=keys.child(key, "pool"), mesh=mesh)
-    self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
+      self.pool = AttentionPooling(config, key=rng.child(key, "pool"), mesh=mesh)
+    self.head = Linear((config.width,), (classes,), key=rng.child(key, "head"))
 
   def __call__(
     self,
@@ -73,7 +73,7 @@ class TransformerClassifier(nnx.Module):
     mask = mask if valid is None else mask & Mask(q_valid=valid, kv_valid=valid)
     stack: Transformer = getattr(self, self.architecture)
     x = embedded(self.tokens, self.types, tokens, types, stack.dtype)
-    hidden = stack(x, mask=mask, key=keys.child(key, self.architecture))
+    hidden = stack(x, mask=mask, key=rng.child(key, self.architecture))
     return hidden._replace(logits=self.head(self._pooled(hidden.logits, valid), jnp.float32))
 
   def _pooled(self, x: Array, valid: Array | None) -> Array:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention_lab.models import keys
-from attention_lab.models.codes import Table
-from attention_lab.models.dimensions import FLAG
+from attention_lab.models import rng
+from attention_lab.models.config_checks import FLAG
+from attention_lab.models.position_encodings import Table
 
 
 class Tokens(nnx.Module):
@@ -17,7 +17,7 @@ class Tokens(nnx.Module):
 
   def __init__(self, vocabulary: int, width: int, *, key: PRNGKeyArray):
     self.width = width
-    self.embedding = nnx.Param(width**-0.5 * jax.random.normal(keys.child(key, "embedding"), (vocabulary, width)))
+    self.embedding = nnx.Param(width**-0.5 * jax.random.normal(rng.child(key, "embedding"), (vocabulary, width)))
 
   def __call__(self, tokens: Int[Array, "B T *W"], dtype: Any) -> Float[Array, "B T *W D"]:
     """Vectors of unit variance. Tokens outside the table give NaN."""
@@ -27,8 +27,8 @@ class Tokens(nnx.Module):
 
 def tables(vocabulary: int, width: int, types: int, *, key: PRNGKeyArray) -> tuple[Tokens, Table | None]:
   """The tables of tokens and, where there are `types` of them, of types, as `embedded` takes them."""
-  kinds = Table(types, width, key=keys.child(key, "types")) if types else None
-  return Tokens(vocabulary, width, key=keys.child(key, "tokens")), kinds
+  kinds = Table(types, width, key=rng.child(key, "types")) if types else None
+  return Tokens(vocabulary, width, key=rng.child(key, "tokens")), kinds
 
 
 def embedded(

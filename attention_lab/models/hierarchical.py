@@ -20,13 +20,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attention, Refused
-from attention_lab.attention.heads import Heads
+from attention_lab.attention.base import Attention, Unsupported
+from attention_lab.attention.families.gridded import OnGrid
+from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives.grid import OnGrid
-from attention_lab.models import dimensions, keys
-from attention_lab.models.dimensions import FLAG
+from attention_lab.models import config_checks, rng
+from attention_lab.models.config_checks import FLAG
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.pooling import AttentionPooling
 from attention_lab.models.transformer import Transformer
@@ -83,20 +83,20 @@ class HierarchicalVisionTransformer(nnx.Module):
     _check(config)
     self.patch, self.grids = config.patch, grids(config, image)
     settings = _settings(config)
-    own = keys.child(key, "stages")
-    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "patches"))
+    own = rng.child(key, "stages")
+    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=rng.child(key, "patches"))
     self.stages = nnx.List(
-      Transformer(part, math.prod(grid), key=keys.child(own, str(i)), grid=grid, mesh=mesh)
+      Transformer(part, math.prod(grid), key=rng.child(own, str(i)), grid=grid, mesh=mesh)
       for i, (part, grid) in enumerate(zip(settings, self.grids, strict=True))
     )
-    merges = keys.child(key, "merges")
+    merges = rng.child(key, "merges")
     self.merges = nnx.List(
-      Linear((4 * part.width,), (2 * part.width,), key=keys.child(merges, str(i)))
+      Linear((4 * part.width,), (2 * part.width,), key=rng.child(merges, str(i)))
       for i, part in enumerate(settings[:-1])
     )
     if config.pooling == "attention":
-      self.pool = AttentionPooling(settings[-1], key=keys.child(key, "pool"), mesh=mesh)
-    self.head = Linear((settings[-1].width,), (classes,), key=keys.child(key, "head"))
+      self.pool = AttentionPooling(settings[-1], key=rng.child(key, "pool"), mesh=mesh)
+    self.head = Linear((settings[-1].width,), (classes,), key=rng.child(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32, of pixels in [0, 1], which are brought to [−1, 1]; layers count through all stages."""
@@ -105,7 +105,7 @@ class HierarchicalVisionTransformer(nnx.Module):
     stats: dict[str, Array] = {}
     first = 0
     for i, (stage, grid) in enumerate(zip(self.stages, self.grids, strict=True)):
-      x, own, measured = stage(x, mask=FULL, positions=Positions(grid=grid), key=keys.child(key, f"stage_{i}"))
+      x, own, measured = stage(x, mask=FULL, positions=Positions(grid=grid), key=rng.child(key, f"stage_{i}"))
       losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
       stats |= {_renumbered(name, first): value for name, value in measured.items()}
       first += len(stage.variants)
@@ -117,7 +117,7 @@ class HierarchicalVisionTransformer(nnx.Module):
 
 def _settings(config: VisionConfig) -> list[VisionConfig]:
   """The configuration of each stage, with its part of the attention's layers."""
-  variants, found = list(dimensions.variants(config)), []
+  variants, found = list(config_checks.variants(config)), []
   _check_grids(variants)
   for stage, count in enumerate(depths(config)):
     own, variants = variants[:count], variants[count:]
@@ -129,7 +129,7 @@ def _settings(config: VisionConfig) -> list[VisionConfig]:
 
 def _check(config: VisionConfig) -> None:
   """Refuses what merging has no place for."""
-  dimensions.choose(f"{FLAG}.pooling", config.pooling, POOLINGS)
+  config_checks.choose(f"{FLAG}.pooling", config.pooling, POOLINGS)
   if config.size:
     sizes = "layers, width, heads, mlp_width and patch"
     raise ValueError(f"{FLAG}.size={config.size} is that of a plain vision transformer; for stages give {sizes}")
@@ -141,13 +141,13 @@ def _check(config: VisionConfig) -> None:
 def _check_grids(variants: list[Attention]) -> None:
   """Refuses variants that have a grid of their own, for each stage has another."""
   for variant in variants:
-    parts = [part for _, part in variant.parts] if isinstance(variant, Heads) else [variant]
+    parts = [part for _, part in variant.parts] if isinstance(variant, HeadMixture) else [variant]
     for part in parts:
       if isinstance(part, OnGrid) and getattr(part, part.field):
         fix = "give axial or another in rows and columns"
         if part.field == "columns":
           fix = "leave columns out: each stage gives its own"
-        raise Refused(f"{spec.to_string(part)} has one grid, and {FLAG}.architecture=hierarchical several; {fix}")
+        raise Unsupported(f"{spec.to_string(part)} has one grid, and {FLAG}.architecture=hierarchical several; {fix}")
 
 
 def _renumbered(name: str, first: int) -> str:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attention_lab.attention import probe
-from attention_lab.attention.base import Attended, Attention, Call, Claims, Params, Refused
+from attention_lab.attention import attention_maps
+from attention_lab.attention.base import Attention, AttentionOutput, Call, Claims, Params, Unsupported
 from attention_lab.models.functional import Functional
 from attention_lab.models.layers import MultiHeadAttention, Output
 
@@ -59,15 +59,15 @@ class _Watched(Attention):
   def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Any:
     return self.inner.attend(params, q, k, v, call)
 
-  def with_aux(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Attended:
+  def with_aux(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> AttentionOutput:
     attended = self.inner.with_aux(params, q, k, v, call)
     stats = {} if q is None or k is None else {LARGEST_LOGIT: _largest_logit(self.inner, q, k, call)}
     try:
-      maps = probe.weights(self.inner, params, q, k, v, call)
-    except Refused:
+      maps = attention_maps.weights(self.inner, params, q, k, v, call)
+    except Unsupported:
       return attended._replace(stats=attended.stats | stats)
     rows = jnp.any(maps != 0, axis=-1)
-    mean = jnp.sum(probe.entropy(maps) * rows) / jnp.maximum(jnp.sum(rows), 1)
+    mean = jnp.sum(attention_maps.entropy(maps) * rows) / jnp.maximum(jnp.sum(rows), 1)
     return attended._replace(stats=attended.stats | stats | {ENTROPY: mean})
 
 

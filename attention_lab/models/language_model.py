@@ -8,11 +8,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import keys
+from attention_lab.models import rng
+from attention_lab.models.chunked_cross_entropy import Head
 from attention_lab.models.embedding import Tokens
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.transformer import State, Transformer
-from attention_lab.models.vocabulary import Head
 
 
 class TransformerLM(nnx.Module):
@@ -29,10 +29,10 @@ class TransformerLM(nnx.Module):
     mesh: Mesh | None = None,
   ):
     self.max_len, self.vocabulary, self.tied, self.mesh = max_len, vocabulary, tied, mesh
-    self.decoder = Transformer(config, max_len, key=keys.child(key, "decoder"), mesh=mesh)
-    self.tokens = Tokens(vocabulary, config.width, key=keys.child(key, "tokens"))
+    self.decoder = Transformer(config, max_len, key=rng.child(key, "decoder"), mesh=mesh)
+    self.tokens = Tokens(vocabulary, config.width, key=rng.child(key, "tokens"))
     if not tied:
-      self.head = Linear((config.width,), (vocabulary,), key=keys.child(key, "head"))
+      self.head = Linear((config.width,), (vocabulary,), key=rng.child(key, "head"))
 
   def __call__(
     self,
@@ -56,7 +56,7 @@ class TransformerLM(nnx.Module):
   ) -> Output:
     """As a call, with the last norm's output `B T D` in place of logits; `output_head` makes them of it."""
     x = self.tokens(tokens, self.decoder.dtype)
-    return self.decoder(x, mask=mask, positions=positions, key=keys.child(key, "decoder"))
+    return self.decoder(x, mask=mask, positions=positions, key=rng.child(key, "decoder"))
 
   def output_head(self) -> Head:
     """The output map, for `vocabulary.nats` and `vocabulary.score`, which need not have all logits at once."""

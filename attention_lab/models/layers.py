@@ -10,11 +10,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention import sharded
-from attention_lab.attention.base import Attended, Attention, Call, Dims, Refused
+from attention_lab.attention.base import Attention, AttentionOutput, Call, Dims, Unsupported
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
-from attention_lab.models import keys
-from attention_lab.models.dimensions import FLAG
+from attention_lab.models import rng
+from attention_lab.models.config_checks import FLAG
 from attention_lab.models.relative_bias import RelativeBias
 from attention_lab.models.rope import Rotation
 
@@ -25,7 +25,7 @@ class Linear(nnx.Module):
   def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...], *, key: PRNGKeyArray, gain: float = 1.0):
     self.inputs, self.outputs = inputs, outputs
     std = gain * _size(inputs) ** -0.5
-    self.kernel = nnx.Param(std * jax.random.normal(keys.child(key, "kernel"), (*inputs, *outputs)))
+    self.kernel = nnx.Param(std * jax.random.normal(rng.child(key, "kernel"), (*inputs, *outputs)))
     self.bias = nnx.Param(jnp.zeros(outputs))
 
   def __call__(self, x: Float[Array, "..."], dtype: Any = None) -> Float[Array, "..."]:
@@ -65,10 +65,10 @@ class MultiHeadAttention(nnx.Module):
     }
     for letter, (name, *shape) in shapes.items():
       if letter in variant.projections:
-        setattr(self, name, Linear((dims.model,), tuple(shape), key=keys.child(key, name)))
+        setattr(self, name, Linear((dims.model,), tuple(shape), key=rng.child(key, name)))
     if "o" in variant.projections:
-      self.out = Linear((dims.heads, dims.value), (dims.model,), key=keys.child(key, "out"), gain=gain)
-    self.own = _parameters(variant.init(keys.child(key, "own"), dims))
+      self.out = Linear((dims.heads, dims.value), (dims.model,), key=rng.child(key, "out"), gain=gain)
+    self.own = _parameters(variant.init(rng.child(key, "own"), dims))
 
   def __call__(
     self,
@@ -78,10 +78,10 @@ class MultiHeadAttention(nnx.Module):
     positions: Positions = Positions(),
     y: Float[Array, "B S D"] | None = None,
     key: PRNGKeyArray | None = None,
-  ) -> Attended:
-    """Attends from x to y, or within x if y is None; the output of the `Attended` is `B T D`."""
+  ) -> AttentionOutput:
+    """Attends from x to y, or within x if y is None; the output of the `AttentionOutput` is `B T D`."""
     if y is not None and self.bias2d is not None:
-      raise Refused(f"{FLAG}.positions=bias2d is for a grid that reads itself; give rope or learned")
+      raise Unsupported(f"{FLAG}.positions=bias2d is for a grid that reads itself; give rope or learned")
     q, k, v = self._project(x, positions, y)
     bias = None if self.bias2d is None else self.bias2d(positions, x.shape[1])
     call = Call(mask, positions, bias, x=x, y=y, key=key)
@@ -98,7 +98,7 @@ class MultiHeadAttention(nnx.Module):
   ) -> tuple[Any, Float[Array, "B T D"]]:
     """Appends T tokens, of which `lengths` are real, at these positions, and attends from them to all so far."""
     if self.bias2d is not None:
-      raise Refused(f"{FLAG}.positions=bias2d needs a grid, which decoding does not have; give rope or learned")
+      raise Unsupported(f"{FLAG}.positions=bias2d needs a grid, which decoding does not have; give rope or learned")
     q, k, v = self._project(x, Positions(q=positions))
     state, out = sharded.extend(
       self.variant, _arrays(self.own), state, q, k, v, x=x, lengths=lengths, mask=mask, mesh=self.mesh

@@ -4,8 +4,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from attention_lab.models import keys
-from attention_lab.models.dimensions import FLAG, MLPS, choose
+from attention_lab.models import rng
+from attention_lab.models.config_checks import FLAG, MLPS, choose
 from attention_lab.models.layers import Linear
 
 
@@ -13,8 +13,8 @@ class Mlp(nnx.Module):
   """Two linear maps of D to F and back, with a GELU (tanh form) between them."""
 
   def __init__(self, width: int, hidden: int, *, key: PRNGKeyArray, gain: float = 1.0):
-    self.up = Linear((width,), (hidden,), key=keys.child(key, "up"))
-    self.down = Linear((hidden,), (width,), key=keys.child(key, "down"), gain=gain)
+    self.up = Linear((width,), (hidden,), key=rng.child(key, "up"))
+    self.down = Linear((hidden,), (width,), key=rng.child(key, "down"), gain=gain)
 
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     return self.down(jax.nn.gelu(self.up(x), approximate=True))
@@ -28,9 +28,9 @@ class SwigluMlp(nnx.Module):
   """
 
   def __init__(self, width: int, hidden: int, *, key: PRNGKeyArray, gain: float = 1.0):
-    self.gate = Linear((width,), (hidden,), key=keys.child(key, "gate"))
-    self.up = Linear((width,), (hidden,), key=keys.child(key, "up"))
-    self.down = Linear((hidden,), (width,), key=keys.child(key, "down"), gain=gain)
+    self.gate = Linear((width,), (hidden,), key=rng.child(key, "gate"))
+    self.up = Linear((width,), (hidden,), key=rng.child(key, "up"))
+    self.down = Linear((hidden,), (width,), key=rng.child(key, "down"), gain=gain)
 
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     return self.down(jax.nn.silu(self.gate(x)) * self.up(x))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attention_lab.models.dimensions import FLAG, NORMS, choose
+from attention_lab.models.config_checks import FLAG, NORMS, choose
 
 EPSILON = 1e-6  # added to the variance, or to the mean square
 

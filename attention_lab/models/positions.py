@@ -20,9 +20,9 @@ import ast
 from typing import TypeVar
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attention, Dims, Refused
-from attention_lab.models.codes import Added, Code, Learned, Sincos2d, Sinusoidal
-from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.attention.base import Attention, Dims, Unsupported
+from attention_lab.models.config_checks import FLAG, choose
+from attention_lab.models.position_encodings import Added, Code, Learned, Sincos2d, Sinusoidal
 from attention_lab.models.relative_bias import Bias2d
 from attention_lab.models.rope import Rope, Rope2d
 
@@ -58,10 +58,10 @@ def to_string(codes: tuple[Code, ...]) -> str:
 def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False) -> tuple[Code, ...]:
   """What `positions` comes to for these layers.
 
-  grid: whether tokens have rows and columns. Raises ValueError for an unknown or impossible choice, Refused for a
+  grid: whether tokens have rows and columns. Raises ValueError for an unknown or impossible choice, Unsupported for a
   variant that cannot take it.
   """
-  needy = [variant for variant in variants if not variant.claims().own_positions]
+  needy = [variant for variant in variants if not variant.claims().encodes_positions]
   if positions.strip() == "auto":
     stiff = [variant for variant in needy if Rope().obstacle(variant)]
     return (Rope(),) * (len(needy) > len(stiff)) + (Learned(),) * bool(stiff)
@@ -73,12 +73,12 @@ def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False)
   for code in inner:
     if not needy:
       own = f"{spec.to_string(variants[0])} has positions of its own"
-      raise Refused(f"{FLAG}.positions={code.name}: {own}; give auto or none")
+      raise Unsupported(f"{FLAG}.positions={code.name}: {own}; give auto or none")
     if all(code.obstacle(variant) for variant in needy):
-      raise Refused(f"{FLAG}.positions={code.name} {code.obstacle(needy[0])}")
+      raise Unsupported(f"{FLAG}.positions={code.name} {code.obstacle(needy[0])}")
   for variant in needy if inner and len(inner) == len(codes) else ():
     if all(code.obstacle(variant) for code in inner):
-      raise Refused(f"{FLAG}.positions={inner[0].name} {inner[0].obstacle(variant)}")
+      raise Unsupported(f"{FLAG}.positions={inner[0].name} {inner[0].obstacle(variant)}")
   return codes
 
 
@@ -90,7 +90,7 @@ def check_widths(codes: tuple[Code, ...], dims: Dims) -> None:
 
 def inside(codes: tuple[Code, ...], variant: Attention, kind: type[KindT]) -> KindT | None:
   """The code of this kind that a layer with this variant takes; None where it takes none."""
-  if variant.claims().own_positions:
+  if variant.claims().encodes_positions:
     return None
   return next((code for code in codes if isinstance(code, kind) and not code.obstacle(variant)), None)
 

@@ -20,9 +20,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
 from attention_lab.attention.positions import Positions
-from attention_lab.models import keys
-from attention_lab.models.codes import STD, Code, divided
-from attention_lab.models.dimensions import FLAG
+from attention_lab.models import rng
+from attention_lab.models.config_checks import FLAG
+from attention_lab.models.position_encodings import STD, Code, divided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RelativeBias(nnx.Module):
   def __init__(self, heads: int, grid: tuple[int, int], extra: int, *, key: PRNGKeyArray):
     self.grid, self.extra = grid, extra
     shape = (heads, count(grid, extra))
-    self.per_head = nnx.Dict({"bias": nnx.Param(STD * jax.random.normal(keys.child(key, "bias"), shape))})
+    self.per_head = nnx.Dict({"bias": nnx.Param(STD * jax.random.normal(rng.child(key, "bias"), shape))})
 
   def __call__(self, where: Positions, length: int) -> Float[Array, "#B N T T"]:
     """The bias of `length` tokens among themselves. Raises ValueError for another grid than it was built for."""

@@ -15,28 +15,28 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from attention_lab.attention.base import Attended
+from attention_lab.attention.base import AttentionOutput
 
 
 def recomputed(
   layer: nnx.Module, policy: Callable[..., Any], x: Float[Array, "B T D"], call: dict[str, Any]
-) -> Attended:
+) -> AttentionOutput:
   """`layer(x, **call)`; kept of it are its parameters, x, and what the policy of `jax.checkpoint` says.
 
   A random key in `call` gives the same bits again. In reverse mode only, and without gradients to `call`.
   """
   graph, params = nnx.split(layer)
 
-  def apply(params: Any, x: Array, call: dict[str, Any]) -> Attended:
+  def apply(params: Any, x: Array, call: dict[str, Any]) -> AttentionOutput:
     return nnx.merge(graph, params)(x, **call)
 
-  def forward(params: Any, x: Array, call: dict[str, Any]) -> tuple[Attended, Any]:
+  def forward(params: Any, x: Array, call: dict[str, Any]) -> tuple[AttentionOutput, Any]:
     out, pullback = jax.vjp(jax.checkpoint(lambda params, x: apply(params, x, call), policy=policy), params, x)
     own = {id(leaf) for leaf in jax.tree.leaves(params)}
     unchanged = jax.tree.map(lambda leaf: leaf if id(leaf) in own else None, pullback)
     return out, (unchanged, jax.tree.map(lambda leaf: None if id(leaf) in own else leaf, pullback))
 
-  def backward(kept: Any, gradient: Attended) -> Any:
+  def backward(kept: Any, gradient: AttentionOutput) -> Any:
     unchanged, inputs = kept
     inputs = jax.tree.map(lambda leaf: _guarded(leaf, gradient.out), inputs)
     pullback = jax.tree.map(lambda a, b: b if a is None else a, unchanged, inputs, is_leaf=lambda leaf: leaf is None)

@@ -33,11 +33,11 @@ from jaxtyping import Array, Float
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims
+from attention_lab.attention.families import sinusoids
+from attention_lab.attention.families.sinusoids import BASE, frequencies
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives import sinusoids
-from attention_lab.attention.primitives.sinusoids import BASE, frequencies
-from attention_lab.models.codes import Code, divided
-from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.models.config_checks import FLAG, choose
+from attention_lab.models.position_encodings import Code, divided
 
 SCALINGS = ("none", "linear", "ntk", "yarn")
 

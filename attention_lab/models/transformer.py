@@ -7,15 +7,15 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from attention_lab.attention.base import Attended
+from attention_lab.attention.base import AttentionOutput
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import dimensions, keys
+from attention_lab.models import config_checks, rng
 from attention_lab.models.block import Block
-from attention_lab.models.codes import Codes
 from attention_lab.models.layers import MultiHeadAttention, Output, drop
 from attention_lab.models.norms import norm
+from attention_lab.models.position_encodings import Codes
 from attention_lab.models.positions import check_widths, inside, resolve
 from attention_lab.models.relative_bias import Bias2d, RelativeBias
 from attention_lab.models.remat import recomputed
@@ -46,22 +46,22 @@ class Transformer(nnx.Module):
     embedding_norm: bool = False,
     mesh: Mesh | None = None,
   ):
-    dims, variants = dimensions.dims(config, max_len), dimensions.variants(config)
-    self.variants, self.dims, self.dropout, self.dtype = variants, dims, config.dropout, dimensions.dtype(config)
-    self.kept = dimensions.remat(config)
+    dims, variants = config_checks.dims(config, max_len), config_checks.variants(config)
+    self.variants, self.dims, self.dropout, self.dtype = variants, dims, config.dropout, config_checks.dtype(config)
+    self.kept = config_checks.remat(config)
     self.positions = resolve(config.positions, variants, grid is not None)
     check_widths(self.positions, dims)
-    self.codes = Codes(self.positions, max_len, dims.model, key=keys.child(key, "codes"))
+    self.codes = Codes(self.positions, max_len, dims.model, key=rng.child(key, "codes"))
     if embedding_norm:
       self.embedding_norm = norm(config.norm, dims.model)
     gain = (2 * config.layers) ** -0.5
     blocks = []
     for i, variant in enumerate(variants[:1] if config.shared_layers else variants):
-      own = keys.child(keys.child(key, "layers"), str(i))
+      own = rng.child(rng.child(key, "layers"), str(i))
       bias = None
       if grid is not None and inside(self.positions, variant, Bias2d):
-        bias = RelativeBias(dims.heads, grid, extra, key=keys.child(own, "bias2d"))
-      rotation, inner = inside(self.positions, variant, Rotation), keys.child(own, "attention")
+        bias = RelativeBias(dims.heads, grid, extra, key=rng.child(own, "bias2d"))
+      rotation, inner = inside(self.positions, variant, Rotation), rng.child(own, "attention")
       attention = MultiHeadAttention(variant, dims, key=inner, rotation=rotation, bias=bias, gain=gain, mesh=mesh)
       blocks.append(Block(attention, config, key=own, gain=gain))
     self.layers = nnx.List(blocks)
@@ -72,11 +72,11 @@ class Transformer(nnx.Module):
     self, x: Float[Array, "B T D"], *, mask: Mask, positions: Positions = Positions(), key: PRNGKeyArray | None = None
   ) -> Output:
     """The hidden states in place of logits, losses summed over layers, statistics of each."""
-    x = drop(self._coded(x, positions), self.dropout, keys.child(key, "embedding_dropout"))
+    x = drop(self._coded(x, positions), self.dropout, rng.child(key, "embedding_dropout"))
     losses: dict[str, Array] = {}
     stats: dict[str, Array] = {}
     for i in range(len(self.variants)):
-      x, own, measured = self._attended(i, x, mask=mask, positions=positions, key=keys.child(key, f"layer_{i}"))
+      x, own, measured = self._attended(i, x, mask=mask, positions=positions, key=rng.child(key, f"layer_{i}"))
       losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
       stats |= {f"layer_{i}/{name}": value for name, value in measured.items()}
     return Output(self._normed(x), losses, stats)
@@ -109,7 +109,7 @@ class Transformer(nnx.Module):
     """What leaves the last layer."""
     return self.norm(x) if hasattr(self, "norm") else x
 
-  def _attended(self, i: int, x: Array, **call: Any) -> Attended:
+  def _attended(self, i: int, x: Array, **call: Any) -> AttentionOutput:
     """Layer i on x, with the parts that the remat policy does not keep computed again backwards."""
     if self.kept is None:
       return self._layer(i)(x, **call)

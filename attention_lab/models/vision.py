@@ -7,7 +7,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.models.config_checks import FLAG, choose
 from attention_lab.models.vision_transformer import VisionConfig, layout, sized
 
 ARCHITECTURES = {  # module and class; imported when asked for

@@ -17,11 +17,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import keys
-from attention_lab.models.codes import STD
-from attention_lab.models.dimensions import FLAG, choose
+from attention_lab.models import rng
+from attention_lab.models.config_checks import FLAG, choose
 from attention_lab.models.layers import Linear, Output
 from attention_lab.models.pooling import AttentionPooling
+from attention_lab.models.position_encodings import STD
 from attention_lab.models.transformer import Transformer
 
 POOLINGS = ("mean", "cls", "attention")
@@ -107,24 +107,24 @@ class VisionTransformer(nnx.Module):
     self.patch, self.pooling = config.patch, config.pooling
     self.grid, self.extra = layout(config, image)
     self.max_len = math.prod(self.grid) + self.extra
-    own = keys.child(key, "encoder")
+    own = rng.child(key, "encoder")
     self.encoder = Transformer(config, self.max_len, key=own, grid=self.grid, extra=self.extra, mesh=mesh)
-    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=keys.child(key, "patches"))
+    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=rng.child(key, "patches"))
     if self.pooling == "cls":
       self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
     if config.registers:
-      start = jax.random.normal(keys.child(key, "registers"), (1, config.registers, config.width))
+      start = jax.random.normal(rng.child(key, "registers"), (1, config.registers, config.width))
       self.registers = nnx.Param(STD * start)
     if self.pooling == "attention":
-      self.pool = AttentionPooling(config, key=keys.child(key, "pool"), mesh=mesh)
-    self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
+      self.pool = AttentionPooling(config, key=rng.child(key, "pool"), mesh=mesh)
+    self.head = Linear((config.width,), (classes,), key=rng.child(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32, of pixels in [0, 1], which are brought to [−1, 1]."""
     x = self.patches(patches(2.0 * images - 1.0, self.patch).astype(self.encoder.dtype))
     x = jnp.concatenate([*self._leading(x), x], axis=1) if self.extra else x
     positions = Positions(grid=self.grid, extra=self.extra)
-    hidden = self.encoder(x, mask=FULL, positions=positions, key=keys.child(key, "encoder"))
+    hidden = self.encoder(x, mask=FULL, positions=positions, key=rng.child(key, "encoder"))
     return hidden._replace(logits=self.head(self._pooled(hidden.logits), jnp.float32))
 
   def _leading(self, x: Array) -> list[Array]:

@@ -13,22 +13,22 @@ from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import nearest, tasks
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attention, Refused
-from attention_lab.attention.heads import Heads
+from attention_lab.attention.base import Attention, Unsupported
+from attention_lab.attention.families.gridded import OnGrid
+from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives.grid import OnGrid
 from attention_lab.config import ModelConfig
-from attention_lab.data.source import Source
-from attention_lab.models import dimensions
+from attention_lab.data.dataset import Dataset
+from attention_lab.models import config_checks
 from attention_lab.models.functional import Functional, Params
 from attention_lab.models.layers import Output
 from attention_lab.models.positions import check_widths, resolve, to_string
 
 Batch = Mapping[str, Array]
-Read = Callable[..., Source]  # (load, *its arguments) -> what it gives
+LoadFn = Callable[..., Dataset]  # (load, *its arguments) -> what it gives
 
 
-class Judgement(NamedTuple):
+class EvalResult(NamedTuple):
   """What the predictions of a whole split come to."""
 
   metrics: dict[str, float]  # beside those of `Task.summarize`, which stand where both have a name
@@ -46,7 +46,7 @@ class Task:
   """
 
   name: str
-  source: Source
+  source: Dataset
   model: Functional
   loss: Callable[
     [Params, Batch, PRNGKeyArray | None], tuple[Array, dict[str, Array]]
@@ -59,7 +59,7 @@ class Task:
   chance: float | None  # of the primary metric, from guessing
   positions: str  # what `--config.model.positions` came to
   predict: Callable[[Params, Batch], dict[str, Array]] | None = None  # outputs of each example, as `judge` reads them
-  judge: Callable[[Mapping[str, np.ndarray], str], Judgement] | None = None  # all predictions of a split, and its name
+  judge: Callable[[Mapping[str, np.ndarray], str], EvalResult] | None = None  # all predictions of a split, and its name
   inspect: Callable[[Params, Batch], dict[str, Array]] | None = None  # scalars of layers on a small batch, to be logged
 
   def __post_init__(self):
@@ -67,18 +67,18 @@ class Task:
       raise ValueError(f"task {self.name}: predict and judge come together, and one of them is missing")
 
 
-def read(load: Callable[..., Source], *args: Any, **kwargs: Any) -> Source:
+def read(load: Callable[..., Dataset], *args: Any, **kwargs: Any) -> Dataset:
   """What `load` gives: how a task reads its data, unless it is given a `Library`."""
   return load(*args, **kwargs)
 
 
-class Library:
+class SourceCache:
   """Reads each source once, so that the rows of a comparison share it; in the place of `read`."""
 
   def __init__(self) -> None:
-    self._held: dict[str, Source] = {}
+    self._held: dict[str, Dataset] = {}
 
-  def __call__(self, load: Callable[..., Source], *args: Any, **kwargs: Any) -> Source:
+  def __call__(self, load: Callable[..., Dataset], *args: Any, **kwargs: Any) -> Dataset:
     """What `load` gives for these arguments, which are told apart by how they are printed."""
     key = f"{load.__module__}.{load.__qualname__}{args}{sorted(kwargs.items())}"
     if key not in self._held:
@@ -102,21 +102,21 @@ def load(name: str) -> types.ModuleType:
 def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -> str:
   """What the positions come to; refuses a model that the task cannot use, before any data is read.
 
-  Raises ValueError for sizes that do not fit, Refused for a variant that reads in the wrong directions, and without
+  Raises ValueError for sizes that do not fit, Unsupported for a variant that reads in the wrong directions, and without
   `grid` for one that needs a grid.
   """
-  dims = dimensions.dims(config, max_len=1)
-  dimensions.dtype(config)
-  dimensions.remat(config)
-  variants = dimensions.variants(config)
+  dims = config_checks.dims(config, max_len=1)
+  config_checks.dtype(config)
+  config_checks.remat(config)
+  variants = config_checks.variants(config)
   for variant in dict.fromkeys(variants):
     claims, name = variant.claims(), spec.to_string(variant)
     if causal and "causal" not in claims.masks:
       fix = "take it on image_classification, or a causal variant such as softmax here"
-      raise Refused(f"{name} is not causal, and {task} predicts each token from those before it: {fix}")
+      raise Unsupported(f"{name} is not causal, and {task} predicts each token from those before it: {fix}")
     if claims.requires_causal and not causal:
       fix = "take it on language_modeling, or a variant such as softmax here"
-      raise Refused(f"{name} is causal by construction, and {task} reads in both directions: {fix}")
+      raise Unsupported(f"{name} is causal by construction, and {task} reads in both directions: {fix}")
     if not grid:
       _check_grid(variant, task)
     jax.eval_shape(lambda key, variant=variant: variant.init(key, dims), jax.random.key(0))
@@ -126,10 +126,10 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
 
 
 def _check_grid(variant: Attention, task: str) -> None:
-  for part in [part for _, part in variant.parts] if isinstance(variant, Heads) else [variant]:
+  for part in [part for _, part in variant.parts] if isinstance(variant, HeadMixture) else [variant]:
     if isinstance(part, OnGrid) and part.sizes(Positions()) is None:
       fix = f"set its field '{part.field}', or take it on image_classification"
-      raise Refused(f"{spec.to_string(part)} needs a grid, and {task} has sequences: {fix}")
+      raise Unsupported(f"{spec.to_string(part)} needs a grid, and {task} has sequences: {fix}")
 
 
 def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:

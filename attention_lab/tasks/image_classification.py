@@ -12,12 +12,12 @@ from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import augment, folds, images
-from attention_lab.data.source import Source
+from attention_lab.data.dataset import Dataset
 from attention_lab.models import inspection, vision
 from attention_lab.models.functional import functional
 from attention_lab.models.layers import Output
 from attention_lab.models.vision_transformer import VisionConfig, sized
-from attention_lab.tasks.base import Batch, Read, Task, check, read
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, read
 from attention_lab.tasks.parts import classification
 
 NAME = "image_classification"
@@ -57,10 +57,11 @@ class Config(configs.Config):
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on `config.data`; nothing is kept in `workdir`.
 
-  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is causal by construction.
+  Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is causal by
+  construction.
   """
   del workdir
   if config.data.length:
@@ -124,6 +125,6 @@ def forward(module: Any, batch: Batch, key: PRNGKeyArray | None) -> Output:
   return module(batch["image"], key=key)
 
 
-def _augmented(source: Source, settings: augment.Augmentation) -> Source:
+def _augmented(source: Dataset, settings: augment.Augmentation) -> Dataset:
   train = augment.Augmented(source.splits["train"], settings)
   return dataclasses.replace(source, splits=dict(source.splits) | {"train": train})

@@ -16,15 +16,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.attention import spec
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.data import text
-from attention_lab.models import dimensions, inspection, vocabulary
+from attention_lab.models import chunked_cross_entropy, config_checks, inspection
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, Read, Task, check, objective, read
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, objective, read
 
 NAME = "language_modeling"
 LARGEST_EXPONENT = 100.0  # of a perplexity, beyond which it says nothing
@@ -41,7 +41,7 @@ class DataConfig(configs.DataConfig):
   path: str = ""  # a text file, or a folder of text files, in place of a named dataset
   length: int = 128  # T, tokens per example
   tokenizer: str = "bpe"  # byte, char, word, bpe or wordpiece, trained on the train split
-  vocabulary: int = 512  # ids of the tokenizer, at most; bpe needs 257; 0 = all there are (byte, char, word)
+  chunked_cross_entropy: int = 512  # ids of the tokenizer, at most; bpe needs 257; 0 = all there are (byte, char, word)
   prefix: int = 0  # tokens at the start of a window that read each other in both directions, a prefix language model
   packing: bool = False  # whole documents in rows, which do not read each other, in place of windows over all text
 
@@ -54,10 +54,10 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on `config.data`; the tokenizer is kept in `workdir`.
 
-  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
+  Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is not causal.
   """
   positions = check(config.model, NAME, causal=True)
   if config.data.folds:
@@ -95,7 +95,7 @@ def loss(
   """Mean cross entropy over the counted targets, in nats, plus auxiliary losses."""
   head, hidden = _run(model, params, batch, key, prefix)
   counted = _counted(batch)
-  nll = vocabulary.nats(head, hidden.logits, batch["tokens"][:, 1:], counted)
+  nll = chunked_cross_entropy.nats(head, hidden.logits, batch["tokens"][:, 1:], counted)
   return objective(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
 
 
@@ -103,7 +103,7 @@ def score(model: Functional, params: Params, batch: Batch, prefix: int = 0) -> d
   """Sums over the batch: nats, counted targets, right guesses, bytes, words."""
   head, hidden = _run(model, params, batch, None, prefix)
   counted = _counted(batch) * batch["weight"][:, None]
-  return vocabulary.score(head, hidden.logits, batch["tokens"][:, 1:], counted) | {
+  return chunked_cross_entropy.score(head, hidden.logits, batch["tokens"][:, 1:], counted) | {
     "tokens": jnp.sum(counted),
     "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]),
     "words": jnp.sum(batch["words"].astype(jnp.float32) * batch["weight"]),
@@ -127,7 +127,7 @@ def _inspected(module: TransformerLM, batch: Batch) -> Output:
 
 def _run(
   model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None, prefix: int
-) -> tuple[vocabulary.Head, Output]:
+) -> tuple[chunked_cross_entropy.Head, Output]:
   """The output map, and hidden states in place of logits."""
   mask, positions = CAUSAL, Positions()
   if prefix:
@@ -143,11 +143,11 @@ def _run(
 def _check_demands(config: Config) -> None:
   """Refuses variants that do not honour the mask which the data ask for."""
   wanted = ["prefix"] * bool(config.data.prefix) + ["segments"] * config.data.packing
-  for variant in dict.fromkeys(dimensions.variants(config.model)):
+  for variant in dict.fromkeys(config_checks.variants(config.model)):
     for name in wanted:
       if name not in variant.claims().masks:
         flag = "prefix=0" if name == "prefix" else "packing=false"
-        raise Refused(f"{spec.to_string(variant)} does not honour {name}: give --config.data.{flag}, or softmax")
+        raise Unsupported(f"{spec.to_string(variant)} does not honour {name}: give --config.data.{flag}, or softmax")
 
 
 def restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:

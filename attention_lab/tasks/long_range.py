@@ -14,10 +14,10 @@ from collections.abc import Callable
 from jax.sharding import Mesh
 
 from attention_lab import config as configs
-from attention_lab.data import folds, labelled, listops, pixels, same_article
+from attention_lab.data import article_matching, folds, labelled, listops, pixels
+from attention_lab.data.dataset import Dataset, chosen
 from attention_lab.data.images import IMAGES
-from attention_lab.data.source import Source, chosen
-from attention_lab.tasks.base import Read, Task, read
+from attention_lab.tasks.base import LoadFn, Task, read
 from attention_lab.tasks.parts import segments, sequences
 
 NAME = "long_range"
@@ -62,11 +62,11 @@ class Config(configs.Config):
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on `config.data`; the tokenizer of texts is kept in `workdir`.
 
   Folds deal examples; of same_article a passage may then stand in a pair of either part. Raises ValueError for what
-  does not fit, naming the flag, and Refused for a variant that the model cannot use.
+  does not fit, naming the flag, and Unsupported for a variant that the model cannot use.
   """
   codes = sequences.positions(config.model, NAME)
   source = folds.fold(read(load, config.data, workdir), config.data.folds, config.data.fold)
@@ -74,7 +74,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
   return sequences.task(NAME, settings, source, codes, mesh=mesh)
 
 
-def load(data: DataConfig, workdir: str) -> Source:
+def load(data: DataConfig, workdir: str) -> Dataset:
   """The examples that `data` means, before they are cut into folds; ValueError for a field that they do not read."""
   named = dataclasses.replace(data, path="") if data.name == "same_article" else data
   name = chosen(named, tuple(READ))
@@ -90,19 +90,19 @@ def load(data: DataConfig, workdir: str) -> Source:
   return function(dataclasses.replace(data, length=data.length or LENGTHS.get(name, 0)), workdir)
 
 
-def _expressions(data: DataConfig, workdir: str) -> Source:
+def _expressions(data: DataConfig, workdir: str) -> Dataset:
   del workdir
   sizes = (data.train, data.validation, data.test)
   shape = {"depth": data.depth, "arguments": data.arguments, "shortest": data.shortest}
   return listops.generate(data.length, *sizes, **shape)
 
 
-def _reviews(data: DataConfig, workdir: str) -> Source:
+def _reviews(data: DataConfig, workdir: str) -> Dataset:
   reading = labelled.Reading(tokenizer="byte", vocabulary=0, length=data.length)
   return labelled.load(_plain(data, "imdb_reviews"), workdir, reading)
 
 
-def _images(data: DataConfig, workdir: str) -> Source:
+def _images(data: DataConfig, workdir: str) -> Dataset:
   del workdir
   if not data.images:
     raise ValueError(f"--config.data.images is empty; give {', '.join(IMAGES)}, or another name of TFDS")
@@ -112,9 +112,9 @@ def _images(data: DataConfig, workdir: str) -> Source:
     raise ValueError(str(error).replace("--config.data.name=", "--config.data.images=")) from None
 
 
-def _passages(data: DataConfig, workdir: str) -> Source:
+def _passages(data: DataConfig, workdir: str) -> Dataset:
   read = dataclasses.replace(data, tokenizer=data.tokenizer or TOKENIZER, vocabulary=data.vocabulary or VOCABULARY)
-  return same_article.load(_plain(data, ""), workdir, sequences.reading(read))
+  return article_matching.load(_plain(data, ""), workdir, sequences.reading(read))
 
 
 def _plain(data: DataConfig, name: str) -> configs.DataConfig:
@@ -123,7 +123,7 @@ def _plain(data: DataConfig, name: str) -> configs.DataConfig:
 
 
 EVERY = frozenset({"name", "dir", "folds", "fold", "buckets"})  # fields that every dataset may be given
-READ: dict[str, tuple[Callable[[DataConfig, str], Source], frozenset[str]]] = {
+READ: dict[str, tuple[Callable[[DataConfig, str], Dataset], frozenset[str]]] = {
   "listops": (
     _expressions,
     frozenset({"length", "shortest", "depth", "arguments", "train", "validation", "test"}),

@@ -15,11 +15,11 @@ from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import masked
-from attention_lab.models import inspection, masking, vocabulary
+from attention_lab.models import chunked_cross_entropy, inspection, masking
 from attention_lab.models.bert import TYPES, Bert
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, Read, Task, check, objective, read
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, objective, read
 from attention_lab.tasks.parts import sequences
 
 NAME = "masked_language_modeling"
@@ -38,7 +38,7 @@ class DataConfig(configs.DataConfig):
   path: str = ""  # a text file, or a folder of text files, in place of a named dataset
   length: int = 128  # T, tokens of a pair with its class token and separators
   tokenizer: str = "wordpiece"  # byte, char, word, bpe or wordpiece, trained on the train split
-  vocabulary: int = 8000  # ids of the tokenizer, at most
+  chunked_cross_entropy: int = 8000  # ids of the tokenizer, at most
 
 
 @dataclasses.dataclass
@@ -49,10 +49,11 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on `config.data`; the tokenizer is kept in `workdir`.
 
-  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is causal by construction.
+  Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is causal by
+  construction.
   """
   codes = check(config.model, NAME, causal=False)
   for name, given, wanted, why in (
@@ -93,9 +94,9 @@ def loss(
   shown, chosen = masking.draw(draw, batch["tokens"], batch["length"], ids, words, special["mask"])
   hidden = _hidden(module, batch, shown, key)
   states, targets, weights = _gathered(hidden.logits, batch["tokens"], chosen)
-  total = vocabulary.nats(module.masked_head(), module.transform(states), targets, weights)
+  total = chunked_cross_entropy.nats(module.masked_head(), module.transform(states), targets, weights)
   nats = total / jnp.maximum(jnp.sum(weights), 1.0)
-  pairs = jnp.mean(vocabulary.cross_entropy(module.next_logits(hidden.logits), batch["next"]))
+  pairs = jnp.mean(chunked_cross_entropy.cross_entropy(module.next_logits(hidden.logits), batch["next"]))
   value, scalars = objective(nats + pairs, hidden)
   return value, scalars | {"masked_loss": nats, "next_loss": pairs}
 
@@ -108,9 +109,9 @@ def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
   weights = weights * weight[:, None]
   logits = module.next_logits(hidden.logits)
   right = (jnp.argmax(logits, axis=-1) == batch["next"]).astype(jnp.float32)
-  return vocabulary.score(module.masked_head(), module.transform(states), targets, weights) | {
+  return chunked_cross_entropy.score(module.masked_head(), module.transform(states), targets, weights) | {
     "tokens": jnp.sum(weights),
-    "next_nll": jnp.sum(vocabulary.cross_entropy(logits, batch["next"]) * weight),
+    "next_nll": jnp.sum(chunked_cross_entropy.cross_entropy(logits, batch["next"]) * weight),
     "next_correct": jnp.sum(right * weight),
     "pairs": jnp.sum(weight),
   }

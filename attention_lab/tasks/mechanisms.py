@@ -20,17 +20,17 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import config as configs
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
+from attention_lab.data.dataset import Dataset, chosen
 from attention_lab.data.mechanisms import generation
 from attention_lab.data.mechanisms.families import Shape
-from attention_lab.data.source import Source, chosen
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.tasks.base import Batch, Read, Task, check, read
-from attention_lab.tasks.parts import asked
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, read
+from attention_lab.tasks.parts import masked_targets
 
 NAME = "mechanisms"
-SOLVED = asked.SOLVED
+SOLVED = masked_targets.SOLVED
 EFFECTIVE = 0.85  # as RULER: the score of a model taken as good at its own length (Llama 2 at 4,096 tokens: 85.6 %)
 
 
@@ -62,12 +62,13 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on generated examples; nothing is kept in `workdir`.
 
   The model has room for the longest test examples, so that a variant whose numbers depend on that room (cosformer,
   sigmoid, bigbird) begins otherwise with `longest` than without. Raises ValueError for what does not fit, naming the
-  flag, and Refused for a variant that is not causal, or that cannot read longer sequences than it was trained on where
+  flag, and Unsupported for a variant that is not causal, or that cannot read longer sequences than it was trained on
+  where
   `longest` asks for them.
   """
   del workdir
@@ -83,7 +84,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
     name=NAME,
     source=source,
     model=own,
-    loss=lambda params, batch, key: asked.loss(own, params, batch, key),
+    loss=lambda params, batch, key: masked_targets.loss(own, params, batch, key),
     score=lambda params, batch: score(own, tested, params, batch),
     summarize=functools.partial(summarize, tested),
     primary="accuracy",
@@ -97,10 +98,10 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
 def score(model: Functional, tested: tuple[int, ...], params: Params, batch: Batch) -> dict[str, Array]:
   """Sums over the batch: nats, right answers, questions; those of each longer length end in "@" and the length."""
   if "longer" not in batch:
-    return asked.score(model, params, batch)
+    return masked_targets.score(model, params, batch)
   of = lambda number: batch["weight"] * (batch["longer"] == number).astype(jnp.float32)
   weights = {f"@{length}" if number else "": of(number) for number, length in enumerate(tested)}
-  return asked.score(model, params, batch, weights)
+  return masked_targets.score(model, params, batch, weights)
 
 
 def summarize(tested: tuple[int, ...], sums: Mapping[str, float]) -> dict[str, float]:
@@ -109,7 +110,7 @@ def summarize(tested: tuple[int, ...], sums: Mapping[str, float]) -> dict[str, f
   effective_length: the longest of the lengths `tested` up to which the accuracy does not fall below EFFECTIVE, in
   tokens; 0 if none. As RULER's effective context size (Hsieh et al. 2024, section 4), whose threshold is a score too.
   """
-  metrics = asked.summarize(sums)
+  metrics = masked_targets.summarize(sums)
   if f"correct@{tested[-1]}" not in sums:
     return metrics
   found = {length: sums[f"correct@{length}"] / sums[f"questions@{length}"] for length in tested[1:]}
@@ -138,7 +139,7 @@ def _given(data: DataConfig) -> dict[str, int | float]:
   return {field.name: getattr(data, field.name) for field in dataclasses.fields(Shape)}
 
 
-def _source(data: DataConfig) -> Source:
+def _source(data: DataConfig) -> Dataset:
   name, _ = _shape(data)
   sizes = (data.train, data.validation, data.test)
   return generation.generate(name, _given(data), longest=data.longest, sizes=sizes)
@@ -155,4 +156,4 @@ def _check_longer(trained: Functional, longer: Functional, config: Config, posit
     what = f"{what} (here {positions})" if "codes" in names else config.model.attention
     fix = "take a variant without them" if "codes" not in names or config.model.positions == "auto" else "give rope"
     why = "has parameters for each position, and those of longer sequences are never trained"
-    raise Refused(f"{what} {why}: {fix}, or --config.data.longest=0")
+    raise Unsupported(f"{what} {why}: {fix}, or --config.data.longest=0")

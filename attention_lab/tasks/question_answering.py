@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from attention_lab import config as configs
 from attention_lab.data import babi, prepared
 from attention_lab.data import spans as spans_data
-from attention_lab.data.source import Source
-from attention_lab.tasks.base import Judgement, Read, Task, read
+from attention_lab.data.dataset import Dataset
+from attention_lab.tasks.base import EvalResult, LoadFn, Task, read
 from attention_lab.tasks.parts import classification, segments, sequences, span_answers
 
 NAME = "question_answering"
@@ -55,16 +55,16 @@ class Config(configs.Config):
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on `config.data`; the tokenizer of spans is kept in `workdir`.
 
   Both loaders cut the folds that `config.data` asks for, by stories and by articles. Raises ValueError for what does
-  not fit, naming the flag, and Refused for a variant that the model cannot use.
+  not fit, naming the flag, and Unsupported for a variant that the model cannot use.
   """
   return (stories if config.data.name in ("", "babi") else spans)(config, workdir, mesh, read)
 
 
-def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The tasks of bAbI: the answer is a class. Nothing is kept in `workdir`."""
   del workdir
   _idle(config, ("data.tokenizer", "data.vocabulary", "pretrained"), "bAbI, whose words are a vocabulary of its own")
@@ -75,7 +75,7 @@ def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: Read =
   return dataclasses.replace(task, judge=lambda predictions, split: judge(source, predictions, split))
 
 
-def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """Questions whose answers are spans of their contexts, by two pointers on an encoder."""
   data = config.data
   _idle(config, ("data.task", "data.sentences"), "spans, which are one task, and read by words")
@@ -88,7 +88,7 @@ def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
   return span_answers.task(NAME, settings, source, codes, mesh=mesh)
 
 
-def judge(source: Source, predictions: dict[str, np.ndarray], split: str) -> Judgement:
+def judge(source: Dataset, predictions: dict[str, np.ndarray], split: str) -> EvalResult:
   """How many tasks of bAbI are solved, the error of each, and the wrong answers with their task."""
   groups = source.splits[split].arrays["group"]
   right = predictions["probabilities"].argmax(-1) == predictions["label"]
@@ -99,7 +99,7 @@ def judge(source: Source, predictions: dict[str, np.ndarray], split: str) -> Jud
     solved += bool(own.mean() >= SOLVED)
   wrong = classification.judge(source, predictions, split).errors
   errors = [row | {"task": babi.TASKS[groups[row["index"]] - 1]} for row in wrong]
-  return Judgement({"tasks_solved": float(solved)}, {"error_by_task": rows}, errors)
+  return EvalResult({"tasks_solved": float(solved)}, {"error_by_task": rows}, errors)
 
 
 def _idle(config: Config, names: tuple[str, ...], what: str) -> None:

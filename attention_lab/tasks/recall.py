@@ -10,15 +10,15 @@ from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import recall
-from attention_lab.data.source import chosen
+from attention_lab.data.dataset import chosen
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.tasks.base import Read, Task, check, read
-from attention_lab.tasks.parts import asked
+from attention_lab.tasks.base import LoadFn, Task, check, read
+from attention_lab.tasks.parts import masked_targets
 
 NAME = "recall"
-SOLVED = asked.SOLVED
-summarize = asked.summarize
+SOLVED = masked_targets.SOLVED
+summarize = masked_targets.summarize
 
 
 @dataclasses.dataclass
@@ -48,10 +48,10 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on generated examples; nothing is kept in `workdir`.
 
-  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that is not causal.
+  Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is not causal.
   """
   del workdir
   positions = check(config.model, NAME, causal=True)
@@ -66,8 +66,8 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
     name=NAME,
     source=source,
     model=own,
-    loss=lambda params, batch, key: asked.loss(own, params, batch, key),
-    score=lambda params, batch: asked.score(own, params, batch),
+    loss=lambda params, batch, key: masked_targets.loss(own, params, batch, key),
+    score=lambda params, batch: masked_targets.score(own, params, batch),
     summarize=summarize,
     primary="accuracy",
     higher_is_better=True,
@@ -77,7 +77,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
   )
 
 
-def _source(data: DataConfig) -> recall.Source:
+def _source(data: DataConfig) -> recall.Dataset:
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: recall is generated, and reads no files; leave the path out")
   chosen(data, recall.RECALLS)

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from attention_lab import config as configs
 from attention_lab.data import bag_of_words, folds, labelled
-from attention_lab.data.source import Lazy, Source
+from attention_lab.data.dataset import Dataset, Lazy
 from attention_lab.models import bert
-from attention_lab.tasks.base import Read, Task, read
+from attention_lab.tasks.base import LoadFn, Task, read
 from attention_lab.tasks.parts import sequences
 
 NAME = "text_classification"
@@ -38,10 +38,10 @@ class Config(configs.Config):
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
-def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = read) -> Task:
+def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn = read) -> Task:
   """The task on `config.data`; the tokenizer is kept in `workdir`.
 
-  Raises ValueError for what does not fit, naming the flag, and Refused for a variant that the model cannot use.
+  Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that the model cannot use.
   """
   if config.model.types not in (0, bert.TYPES):
     why = f"a text has no types of tokens; give 0, or {bert.TYPES} for the arrays of a pre-trained BERT"
@@ -53,7 +53,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: Read = r
   return sequences.task(NAME, config, limited(source, config.data.limit), codes, mesh=mesh)
 
 
-def limited(source: Source, limit: int) -> Source:
+def limited(source: Dataset, limit: int) -> Dataset:
   """As `sequences.limited`, with controls that have no more examples than the model."""
   part = sequences.limited(source, limit)
   if part is source:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.config import CheckpointConfig
-from attention_lab.train.state import FAST, State
+from attention_lab.train.state import FAST_COMPILE, State
 from attention_lab.train.step import Diverged
 
 FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
@@ -188,7 +188,7 @@ def _is_array(leaf: Any) -> bool:
   return hasattr(leaf, "dtype")
 
 
-@functools.partial(jax.jit, compiler_options=FAST)
+@functools.partial(jax.jit, compiler_options=FAST_COMPILE)
 def _all_finite(tree: Any) -> jax.Array:
   floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
   return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 
 from attention_lab import mesh as meshes
 from attention_lab.data import pipeline
-from attention_lab.data.source import Split
-from attention_lab.tasks.base import Judgement, Task
+from attention_lab.data.dataset import Split
+from attention_lab.tasks.base import EvalResult, Task
 from attention_lab.train.state import compiler_options, lifted, platform, stacked
 
 Outputs = dict[str, np.ndarray]
@@ -42,7 +42,7 @@ class Evaluator:
     """The metrics of the task's sums on every example of `split` once, one dict a seed."""
     return [judged.metrics for judged in self._evaluated(self._score, params, split, "")]
 
-  def judge(self, params: Any, name: str) -> list[Judgement]:
+  def judge(self, params: Any, name: str) -> list[EvalResult]:
     """As a call on the task's own split `name`, with what the task says of all predictions; one for each seed."""
     return self._evaluated(self._judge, params, self._task.source.splits[name], name)
 
@@ -54,7 +54,7 @@ class Evaluator:
     scalars = jax.device_get(self._inspect(params, meshes.put(batch, meshes.replicated(self._mesh))))
     return [{name: float(np.atleast_1d(value)[seed]) for name, value in scalars.items()} for seed in self._each()]
 
-  def _evaluated(self, program: Any, params: Any, split: Split, name: str) -> list[Judgement]:
+  def _evaluated(self, program: Any, params: Any, split: Split, name: str) -> list[EvalResult]:
     """`name` "": without the task's judgement."""
     batches = pipeline.evaluation_batches(split, self._batch)
     done = _fetched((program(params, meshes.put(batch, self._sharding)), _places(batch)) for batch in batches)
@@ -63,7 +63,7 @@ class Evaluator:
     found = []
     for seed in self._each():
       metrics = self._task.summarize({key: float(np.atleast_1d(sums)[seed]) for key, sums in total.items()})
-      judged = Judgement({})
+      judged = EvalResult({})
       if name and self._task.judge:
         one = [_of_seed(predicted, seed, stacked(self._seeds)) for _, predicted in outputs]
         judged = self._task.judge(_in_order(one, places, len(split)), name)

@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
 from attention_lab.tasks.base import Task
-from attention_lab.train import checkpoint, limits, optimizer, pretrained
+from attention_lab.train import checkpoint, checks, optimizer, pretrained
 from attention_lab.train import state as states
 from attention_lab.train import workdir as workdirs
 from attention_lab.train.best import Best
 from attention_lab.train.checkpoint import Checkpoints
-from attention_lab.train.feed import Feed
 from attention_lab.train.log import FILE, Log
+from attention_lab.train.prefetch import Feed
 from attention_lab.train.trainer import Keeping, Setting, Trainer
 
 Say = Callable[[str], None]
@@ -50,8 +50,8 @@ def run(
   """
   seeds = (config.seed,) if seeds is None else tuple(seeds)
   config = dataclasses.replace(config, seed=seeds[0])
-  limits.check(config, mesh, seeds)
-  limits.check_source(task.source, config)
+  checks.check(config, mesh, seeds)
+  checks.check_source(task.source, config)
   setting = Setting(task, config, mesh, seeds, None, log if jax.process_index() == 0 else _say_nothing, tuple(splits))
   if workdir is None:
     return _train(setting, initial)

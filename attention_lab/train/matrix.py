@@ -20,13 +20,13 @@ from attention_lab.attention.base import Attention
 from attention_lab.models.functional import Functional, Params
 from attention_lab.tasks.base import Batch
 from attention_lab.train import optimizer as optimizers
-from attention_lab.train.state import FAST
+from attention_lab.train.state import FAST_COMPILE
 
 STEPS = 3
 LEARNING_RATE = 1e-2
 STATUSES = RAN, REFUSED, FAILED = "ran", "refused", "failed"
 OWN = "/own/"  # in the path of a parameter that a variant made
-FAST_ON_CPU = FAST | {"xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile
+FAST_ON_CPU = FAST_COMPILE | {"xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile
 
 
 class Lack(NamedTuple):
@@ -67,7 +67,8 @@ class Cell:
 def cell(architecture: Architecture, row: str) -> Cell:
   """Trains the variant `row` in the architecture for `STEPS` steps, or says why not; whatever is raised is a result.
 
-  Refused is a pair whose variant lacks a claim, if the error names the variant and the capability. Failed: any other
+  Unsupported is a pair whose variant lacks a claim, if the error names the variant and the capability. Failed: any
+  other
   error, a variant taken against its claims, a loss or parameter that is not finite, and a trainable parameter that
   never moved, unless it is of a part that the variant cannot reach, and then one that did; under a causal mask the
   variant's own may be idle, for some have one for later tokens.
@@ -122,7 +123,7 @@ def _trained(architecture: Architecture, model: Functional, variant: Attention, 
     (end, _), losses = jax.lax.scan(step, (start, adam.init(start)), keys)
     return end, losses
 
-  options = FAST_ON_CPU if jax.default_backend() == "cpu" else FAST
+  options = FAST_ON_CPU if jax.default_backend() == "cpu" else FAST_COMPILE
   keys = jax.random.split(jax.random.key(1), STEPS)
   end, losses = jax.jit(run, compiler_options=options)(start, fixed, batch, keys)
   return _verdict(np.asarray(losses), unravel(start), unravel(end), architecture, variant)

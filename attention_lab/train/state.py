@@ -17,7 +17,7 @@ from attention_lab import mesh as meshes
 from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer as optimizers
 
-FAST = {"xla_backend_optimization_level": 0}  # for what is computed once: compiling it fast is what counts
+FAST_COMPILE = {"xla_backend_optimization_level": 0}  # for what is computed once: compiling it fast is what counts
 
 
 class State(NamedTuple):
@@ -38,7 +38,7 @@ def init_state(task: Task, optimizer: optax.GradientTransformation, seeds: Seque
     state = lifted(_initializer(task, optimizer), stacked(seeds), platform(mesh))(seeds_)
     return jax.lax.with_sharding_constraint(state, meshes.shardings(state, mesh, stacked=stacked(seeds)))
 
-  return jax.jit(init, compiler_options=FAST)(_seed_array(seeds))
+  return jax.jit(init, compiler_options=FAST_COMPILE)(_seed_array(seeds))
 
 
 def abstract_state(task: Task, optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:

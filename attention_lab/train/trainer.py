@@ -12,17 +12,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from attention_lab.config import Config
-from attention_lab.tasks.base import Judgement, Task
-from attention_lab.train import judgements
+from attention_lab.tasks.base import EvalResult, Task
+from attention_lab.train import predictions
 from attention_lab.train import state as states
 from attention_lab.train.best import Best
 from attention_lab.train.checkpoint import Checkpoints
+from attention_lab.train.compiled_step import Programs, tokens_of
 from attention_lab.train.cost import headline
 from attention_lab.train.diagnosis import Diagnosis
 from attention_lab.train.evaluation import Evaluator
-from attention_lab.train.feed import Feed
 from attention_lab.train.log import Log
-from attention_lab.train.programs import Programs, tokens_of
+from attention_lab.train.prefetch import Feed
 from attention_lab.train.progress import Progress
 from attention_lab.train.step import LARGEST_STREAK, Diverged, make_step
 
@@ -94,7 +94,7 @@ class Trainer:
     params, steps = self._chosen()
     judged = {split: self._judged(params, split) for split in setting.splits}
     if setting.folder and setting.task.judge:
-      judgements.write(setting.folder, setting.seeds, judged)
+      predictions.write(setting.folder, setting.seeds, judged)
     skipped = np.atleast_1d(jax.device_get(self._state.skipped))
     costs.step_time = statistics.median(self._intervals) / len(setting.seeds) if self._intervals else None
     return [
@@ -121,7 +121,7 @@ class Trainer:
     self._say(f"best validation {setting.task.primary} {shown} at {at}: these parameters are tested")
     return self._best.params, steps
 
-  def _judged(self, params: Any, split: str) -> list[Judgement]:
+  def _judged(self, params: Any, split: str) -> list[EvalResult]:
     """On validation the last row of the curve; where the best are judged after it, a row of the split "best"."""
     last, of_best = self._config.steps, self._best is not None and split == "validation"
     judged = self._evaluator.judge(params, split)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention import CAUSAL, Attended, Attention, Call, Claims, Dims, Mask, Refused
+from attention_lab.attention import CAUSAL, Attention, AttentionOutput, Call, Claims, Dims, Mask, Unsupported
 from attention_lab.attention.base import EVERY_MASK, check_extend, logits_dtype
 
 
@@ -35,7 +35,7 @@ class Reader(Attention):
     return Claims(cross=False, decode=False, per_query=False)
 
   def attend(self, params, q, k, v, call):
-    return Attended(2.0 * call.x, {"penalty": jnp.float32(3.0)})
+    return AttentionOutput(2.0 * call.x, {"penalty": jnp.float32(3.0)})
 
 
 def arrays(T=5, S=5, N=4, K=4, H=3, V=2, B=2):
@@ -56,7 +56,7 @@ DEMANDS = {
 @pytest.mark.parametrize("name", DEMANDS)
 def test_a_mask_constraint_that_is_not_claimed_is_refused_by_name(name):
   variant = Mean(Claims(masks=EVERY_MASK - {name}))
-  with pytest.raises(Refused, match=f"Mean does not honour the mask constraint '{name}'; it honours"):
+  with pytest.raises(Unsupported, match=f"Mean does not honour the mask constraint '{name}'; it honours"):
     variant({}, *arrays(), mask=DEMANDS[name])
   assert Mean(Claims(masks=EVERY_MASK))({}, *arrays(), mask=DEMANDS[name]).shape == (2, 5, 4, 2)
 
@@ -66,18 +66,18 @@ def test_a_mask_constraint_that_is_not_claimed_is_refused_by_name(name):
   [
     ({}, {}, {"bias": jnp.zeros((1, 1, 5, 5))}, "Mean has no logits to add a bias to"),
     ({"requires_causal": True}, {}, {}, r"Mean is causal by construction: call it with mask=Mask\(causal=True\)"),
-    ({"grouped": False}, {"K": 2}, {}, "Mean needs as many key and value heads as query heads, not 2 for 4"),
+    ({"supports_gqa": False}, {"K": 2}, {}, "Mean needs as many key and value heads as query heads, not 2 for 4"),
     ({"cross": False}, {"S": 7}, {}, "cross-attention .* is not claimed"),
   ],
 )
 def test_a_call_that_is_not_claimed_is_refused_by_name(claims, sizes, demands, message):
-  with pytest.raises(Refused, match=message):
+  with pytest.raises(Unsupported, match=message):
     Mean(Claims(**claims))({}, *arrays(**sizes), **demands)
 
 
 def test_another_input_at_the_keys_is_cross_attention():
   x, y = jnp.ones((2, 5, 6)), jnp.zeros((2, 5, 6))
-  with pytest.raises(Refused, match="cross-attention"):
+  with pytest.raises(Unsupported, match="cross-attention"):
     Mean(Claims(cross=False))({}, *arrays(), x=x, y=y)
   assert Mean(Claims(cross=False))({}, *arrays(), x=x, y=x).shape == (2, 5, 4, 2)
   assert Mean(Claims(cross=False))({}, *arrays(), x=x).shape == (2, 5, 4, 2)
@@ -138,7 +138,7 @@ def test_the_output_has_the_dtype_of_the_values():
 def test_decoding_that_is_not_claimed_is_refused_by_name(claims, mask, message):
   variant = Mean(Claims(**{"masks": frozenset({"causal"})} | claims))
   state = variant.init_state(2, Dims(6, 4, 4, 3, 2, 5), jnp.float32)
-  with pytest.raises(Refused, match=message):
+  with pytest.raises(Unsupported, match=message):
     variant.extend({}, state, *arrays(), mask=mask)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from attention_lab import compiled
 from attention_lab.attention import CAUSAL, FULL, Dims, Mask, Positions, spec
-from attention_lab.attention.primitives import plan, tiling
+from attention_lab.attention.engines import chunked_plan
+from attention_lab.attention.engines.flash import tiles
 
 B, T, N, K, H, V = 2, 21, 4, 2, 8, 6
 SEGMENTS = jnp.asarray(np.repeat([[0, 1, 2], [5, 5, 7]], 7, axis=1))
@@ -38,8 +39,8 @@ def shrink(monkeypatch):
   """Makes blocks and tiles hold a few queries and keys."""
 
   def apply():
-    sizes = {plan: {"QUERIES": 4, "SMALLEST": 2, "LOGITS": 64}}
-    sizes[tiling] = {"SIDE": 8, "NEAR": 4, "LEAST": 2, "LOGITS": 64}
+    sizes = {chunked_plan: {"QUERIES": 4, "SMALLEST": 2, "LOGITS": 64}}
+    sizes[tiles] = {"SIDE": 8, "NEAR": 4, "LEAST": 2, "LOGITS": 64}
     for module, values in sizes.items():
       for name, size in values.items():
         monkeypatch.setattr(module, name, size)

@@ -7,7 +7,9 @@ import pytest
 
 from attention_lab import compiled
 from attention_lab.attention import CAUSAL, Call, Mask, Positions, spec
-from attention_lab.attention.primitives import gathered, selection, tiling
+from attention_lab.attention.engines import block_sparse
+from attention_lab.attention.engines.flash import tiles
+from attention_lab.attention.families import top_k
 
 B, T, N, K, H, V, BLOCK = 2, 37, 4, 2, 3, 5, 4
 RNG = np.random.default_rng(0)
@@ -43,10 +45,12 @@ def dense(q, k, v, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_any_choice_of_blocks_gives_the_outputs_and_gradients_of_a_masked_map(causal, monkeypatch):
-  monkeypatch.setattr(tiling, "LOGITS", 128)
-  monkeypatch.setattr(gathered, "ROWS", 3)
-  form = gathered.Form(BLOCK, 1.0, causal)
-  ours = with_gradients(lambda *qkv: gathered.attend(*qkv, jnp.asarray(CHOSEN), jnp.asarray(VALID), form), *inputs())
+  monkeypatch.setattr(tiles, "LOGITS", 128)
+  monkeypatch.setattr(block_sparse, "ROWS", 3)
+  form = block_sparse.FlashConfig(BLOCK, 1.0, causal)
+  ours = with_gradients(
+    lambda *qkv: block_sparse.attend(*qkv, jnp.asarray(CHOSEN), jnp.asarray(VALID), form), *inputs()
+  )
   theirs = with_gradients(lambda *qkv: dense(*qkv, causal), *inputs())
   for one, other in zip(ours, theirs, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
@@ -74,18 +78,18 @@ def test_blocks_that_tie_are_all_read():
 def test_places_of_the_largest_are_those_of_the_largest_and_ties_are_told():
   logits = jnp.asarray([[3.0, 1.0, 3.0, 2.0], [3.0, 1.0, 2.0, 1.0], [0.0, 5.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
   readable = jnp.asarray([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]], bool)
-  places, tied = selection.indices(logits, readable, 2)
+  places, tied = top_k.indices(logits, readable, 2)
   np.testing.assert_array_equal(places, [[0, 2], [0, 2], [0, -1], [0, 1]])
   np.testing.assert_array_equal(tied, [False, False, False, True])
 
 
 def test_work_and_memory_grow_with_the_blocks_read_and_hold_no_map():
-  form = gathered.Form(64, 1.0, True)
+  form = block_sparse.FlashConfig(64, 1.0, True)
 
   def program(T):
     arrays = [jax.ShapeDtypeStruct((1, T, 2, 16), jnp.float32)] * 3
     rest = [jax.ShapeDtypeStruct((1, 2, T, 3), jnp.int32), jax.ShapeDtypeStruct((1, T), jnp.bool_)]
-    run = lambda *args: jax.grad(lambda *qkv: jnp.sum(gathered.attend(*qkv, *args[3:], form)), (0, 1, 2))(*args[:3])
+    run = lambda *args: jax.grad(lambda *qkv: jnp.sum(block_sparse.attend(*qkv, *args[3:], form)), (0, 1, 2))(*args[:3])
     return run, *arrays, *rest
 
   work = {length: compiled.flops(*program(length)) for length in (2048, 8192)}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention import Call, Dims, Mask, Positions, Refused, probe, spec
+from attention_lab.attention import Call, Dims, Mask, Positions, Unsupported, attention_maps, spec
 
 GRID, N, H, V = (3, 4), 2, 3, 2
 T = GRID[0] * GRID[1]
@@ -35,7 +35,9 @@ def columns(text, count):
 def reads(text, positions, length):
   """`T S`: which weights of the map are not 0 in some head."""
   variant = spec.parse(text)
-  maps = jax.jit(lambda q, k, v: probe.weights(variant, {}, q, k, v, Call(positions=positions)))(*inputs(length))
+  maps = jax.jit(lambda q, k, v: attention_maps.weights(variant, {}, q, k, v, Call(positions=positions)))(
+    *inputs(length)
+  )
   return np.any(np.abs(maps) > 1e-9, axis=(0, 1))
 
 
@@ -81,12 +83,12 @@ def test_class_tokens_belong_to_no_region():
 @pytest.mark.parametrize("text", (*EVERY, "space_time"))
 def test_without_a_grid_it_is_refused_by_name(text):
   name = type(spec.parse(text)).__name__
-  with pytest.raises(Refused, match=f"{name} needs a grid: set its field '\\w+', or pass positions with grid="):
+  with pytest.raises(Unsupported, match=f"{name} needs a grid: set its field '\\w+', or pass positions with grid="):
     attended(spec.parse(text), inputs(T))
 
 
 def test_space_and_time_want_a_grid_of_three_axes():
-  with pytest.raises(Refused, match=r"SpaceTime needs a grid: .*grid=\(frames, rows, columns\)"):
+  with pytest.raises(Unsupported, match=r"SpaceTime needs a grid: .*grid=\(frames, rows, columns\)"):
     attended(spec.parse("space_time"), inputs(T), positions=Positions(grid=GRID))
 
 
@@ -115,7 +117,7 @@ def test_patterns_hold_on_grids_of_three_axes(text):
 def test_blocks_beyond_the_span_are_skipped_without_a_trace(text):
   length, variant = 400, columns(text, 7)
   assert variant.span() < 30
-  assert variant.claims().state == 0
+  assert variant.claims().state_exponent == 0
   keep = np.asarray(variant.pattern({}, jnp.arange(length)[:, None], jnp.arange(length)[None]))
   dense = attended(spec.parse("softmax"), inputs(length), mask=Mask(explicit=jnp.asarray(keep[None, None])))
   np.testing.assert_allclose(attended(variant, inputs(length)), dense, atol=1e-6)

@@ -39,8 +39,8 @@ def test_a_mixture_claims_what_all_its_parts_claim():
   claims = spec.parse("softmax+linear").claims()
   assert claims.masks == spec.parse("linear").claims().masks
   assert not claims.bias
-  assert claims.time == 2
-  assert not claims.own_positions
+  assert claims.time_exponent == 2
+  assert not claims.encodes_positions
 
 
 def test_heads_that_cannot_be_shared_out_are_refused():

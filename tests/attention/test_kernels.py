@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from attention_lab.attention import CAUSAL, FULL, Mask, Positions, spec
-from attention_lab.attention.base import Call, Dims, Refused
-from attention_lab.attention.primitives import kernels
+from attention_lab.attention.base import Call, Dims, Unsupported
+from attention_lab.attention.engines import gpu_kernels
 from attention_lab.benchmark import explanation
 from attention_lab.benchmark.program import Case
 
@@ -123,17 +123,17 @@ def test_a_kernel_reads_exactly_the_keys_that_the_mask_shows(T, S, biased):
     call = Call(mask, bias=jnp.zeros((1, 1, 1, S)) if biased else None)
     want = np.broadcast_to(mask.dense(T, S), (B, N, T, S))
     for kernel in KERNELS:
-      out = kernels.attend(spec.parse(f"softmax(implementation='{kernel}')"), *ones, v, call, 1.0)
+      out = gpu_kernels.attend(spec.parse(f"softmax(implementation='{kernel}')"), *ones, v, call, 1.0)
       np.testing.assert_array_equal(np.asarray(out).swapaxes(1, 2)[..., :S] > 0, want, err_msg=f"{name}, {kernel}")
 
 
 def test_causal_and_windowed_calls_stay_structure():
-  native = kernels.translated(Call(Mask(causal=True, window=3)), 6, 6, cudnn=True)
-  assert native == kernels.Demands(is_causal=True, local_window_size=(2, 0))
-  both_sides = kernels.translated(Call(Mask(window=(3, 2))), 6, 6, cudnn=False)
-  assert both_sides == kernels.Demands(local_window_size=(2, 1))
-  assert kernels.translated(Call(Mask(window=(3, 2))), 6, 6, cudnn=True).mask is not None
-  assert kernels.translated(Call(CAUSAL), 7, 4, cudnn=True) == kernels.Demands(is_causal=True)
+  native = gpu_kernels.translated(Call(Mask(causal=True, window=3)), 6, 6, cudnn=True)
+  assert native == gpu_kernels.Demands(is_causal=True, local_window_size=(2, 0))
+  both_sides = gpu_kernels.translated(Call(Mask(window=(3, 2))), 6, 6, cudnn=False)
+  assert both_sides == gpu_kernels.Demands(local_window_size=(2, 1))
+  assert gpu_kernels.translated(Call(Mask(window=(3, 2))), 6, 6, cudnn=True).mask is not None
+  assert gpu_kernels.translated(Call(CAUSAL), 7, 4, cudnn=True) == gpu_kernels.Demands(is_causal=True)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -183,14 +183,14 @@ def test_gradients_are_those_of_our_engine_where_rows_read_nothing():
 )
 @pytest.mark.usefixtures("gpu")
 def test_what_a_kernel_does_not_take_is_refused(kernel, sizes, message):
-  with pytest.raises(Refused, match=rf"^softmax\(implementation='{kernel}'\) .*{message}.*implementation='xla'$"):
+  with pytest.raises(Unsupported, match=rf"^softmax\(implementation='{kernel}'\) .*{message}.*implementation='xla'$"):
     spec.parse(f"softmax(implementation='{kernel}')").attend({}, *inputs(**sizes), Call())
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("field", ["soft_cap=2.0", "sink=True"])
 def test_fields_that_only_xla_computes_are_refused(kernel, field):
-  with pytest.raises(Refused, match=f"'{kernel}'.* does not compute {field}: leave"):
+  with pytest.raises(Unsupported, match=f"'{kernel}'.* does not compute {field}: leave"):
     spec.parse(f"softmax({field}, implementation='{kernel}')")
 
 
@@ -200,17 +200,17 @@ def test_what_the_kernel_itself_refuses_names_the_kernel_and_the_reason(monkeypa
     raise NotImplementedError("The head dim must be <= 128")
 
   monkeypatch.setattr(jax.nn, "dot_product_attention", refuse)
-  with pytest.raises(Refused, match=r"'cudnn'.*The head dim must be <= 128.*'xla'"):
+  with pytest.raises(Unsupported, match=r"'cudnn'.*The head dim must be <= 128.*'xla'"):
     spec.parse("softmax(implementation='cudnn')").attend({}, *inputs(), Call())
   monkeypatch.setitem(sys.modules, "tokamax", None)
-  with pytest.raises(Refused, match=r"'tokamax'.* needs the package tokamax"):
+  with pytest.raises(Unsupported, match=r"'tokamax'.* needs the package tokamax"):
     spec.parse("softmax(implementation='tokamax')").attend({}, *inputs(), Call())
 
 
 def test_an_unknown_implementation_is_refused_with_the_choices():
   object.__setattr__(variant := spec.parse("local"), "implementation", "cuddn")  # past the tests' type checks
   with pytest.raises(ValueError, match=r"implementation='cuddn' is unknown.*did you mean 'cudnn'.*xla, cudnn, tokamax"):
-    kernels.check(variant)
+    gpu_kernels.check(variant)
   with pytest.raises(ValueError, match=r"'cuddn' must be .*'xla', 'cudnn', 'tokamax'"):
     spec.parse("local(implementation='cuddn')")
 

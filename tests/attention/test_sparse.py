@@ -7,7 +7,7 @@ import pytest
 
 from attention_lab import compiled, mesh
 from attention_lab.attention import CAUSAL, FULL, Call, Dims, Mask, Positions, sharded, spec
-from attention_lab.attention.primitives import tiling
+from attention_lab.attention.engines.flash import tiles
 
 B, T, N, K, H, V = 2, 61, 2, 1, 4, 3
 RNG = np.random.default_rng(0)
@@ -41,7 +41,7 @@ REST = [
 def shrunk(monkeypatch):
   """Tiles of a few queries and keys."""
   for name, size in {"SIDE": 16, "NEAR": 4, "LEAST": 2, "LOGITS": 256, "FINE": 4}.items():
-    monkeypatch.setattr(tiling, name, size)
+    monkeypatch.setattr(tiles, name, size)
 
 
 def inputs(T=T, S=T):

@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.attention.heads import Heads
+from attention_lab.attention.head_mixture import HeadMixture
 
 
 @pytest.mark.parametrize("name", spec.names())
@@ -29,7 +29,7 @@ def test_layers_repeat_cyclically():
 
 def test_star_binds_before_plus_before_bar_and_parentheses_group():
   first, second, third = spec.layers("2*(softmax+linear)|alibi", 3)
-  assert isinstance(first, Heads)
+  assert isinstance(first, HeadMixture)
   assert first == second
   assert spec.to_string(third) == "alibi"
 

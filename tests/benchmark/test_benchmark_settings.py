@@ -1,6 +1,6 @@
 import pytest
 
-from attention_lab.benchmark import peers, settings
+from attention_lab.benchmark import program, settings
 from attention_lab.benchmark.program import Case
 
 WRONG = {
@@ -55,7 +55,7 @@ def test_the_memory_limit_and_the_lists_do_not_make_another_measurement():
   [("forward", False, 4096), ("forward", True, 2048), ("train", False, 14336), ("decode", True, 256)],
 )
 def test_exact_attention_has_two_products_forward_and_five_backward(mode, causal, flops):
-  assert peers.attention_flops(Case(mode, 16, 1, 1, 1, 4, "float32", causal)) == flops
+  assert program.attention_flops(Case(mode, 16, 1, 1, 1, 4, "float32", causal)) == flops
 
 
 def test_under_a_window_only_its_pairs_are_counted():
@@ -64,7 +64,7 @@ def test_under_a_window_only_its_pairs_are_counted():
     sum(abs(i - j) < 3 for i in range(16) for j in range(16)),
   )
   for causal, count in zip((True, False), pairs, strict=True):
-    counted = peers.attention_flops(Case("forward", 16, 1, 1, 1, 1, "float32", causal, 3)) / 4
+    counted = program.attention_flops(Case("forward", 16, 1, 1, 1, 1, "float32", causal, 3)) / 4
     assert abs(counted - count) <= 16
 
 

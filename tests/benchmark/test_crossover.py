@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from attention_lab.benchmark import crossover, tables
+from attention_lab.benchmark import tables
+from attention_lab.results import crossover
 
 LENGTHS = (256, 512, 1024, 2048)
 

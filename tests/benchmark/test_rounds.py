@@ -1,7 +1,8 @@
 import pytest
 
-from attention_lab.benchmark import fit, load, rounds
-from attention_lab.benchmark.program import Sample
+from attention_lab import timing
+from attention_lab.benchmark import fit, load
+from attention_lab.timing import Sample
 
 
 class Clock:
@@ -22,9 +23,9 @@ class Clock:
 
 
 def interleaved(clock, samples, count, seconds=1e9):
-  timed = {name: rounds.warm_up(sample, seconds, clock) for name, sample in samples.items()}
+  timed = {name: timing.warm_up(sample, seconds, clock) for name, sample in samples.items()}
   clock.log.clear()
-  rounds.interleave(samples, timed, count, seconds, clock=clock)
+  timing.interleave(samples, timed, count, seconds, clock=clock)
   return timed
 
 
@@ -58,7 +59,7 @@ def test_a_budget_ends_the_rounds_but_never_before_three():
 
 def test_a_program_whose_three_rounds_break_the_budget_is_not_run_again():
   clock = Clock()
-  timed = rounds.warm_up(clock.sample("A", 20.0), 30.0, clock)
+  timed = timing.warm_up(clock.sample("A", 20.0), 30.0, clock)
   assert timed.too_slow
   assert "do not fit into --seconds=30" in timed.problem
   assert clock.log.count("A") == 1
@@ -67,9 +68,9 @@ def test_a_program_whose_three_rounds_break_the_budget_is_not_run_again():
 def test_a_program_that_fails_leaves_the_others_their_rounds():
   clock = Clock()
   bad = clock.sample("B", 1.0)
-  timed = {"A": rounds.Timed([]), "B": rounds.Timed([])}
+  timed = {"A": timing.Timed([]), "B": timing.Timed([])}
   bad.run = lambda: (_ for _ in ()).throw(MemoryError("RESOURCE_EXHAUSTED\nmore"))
-  rounds.interleave({"A": clock.sample("A", 1.0), "B": bad}, timed, 5, 1e9, clock=clock)
+  timing.interleave({"A": clock.sample("A", 1.0), "B": bad}, timed, 5, 1e9, clock=clock)
   assert len(timed["A"].times) == 5
   assert timed["B"].problem == "MemoryError: RESOURCE_EXHAUSTED"
 

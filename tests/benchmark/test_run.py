@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from attention_lab.benchmark import measure, peers, record, report, rounds, run, settings
+from attention_lab import timing
+from attention_lab.benchmark import measure, peers, record, report, run, settings
 
 TINY = settings.Settings(
   ("softmax", "linear", "linformer"), lengths=(24, 40), heads=2, head_width=4, rounds=3, matmul=8, peers=("jax_dpa",)
@@ -117,7 +118,7 @@ def test_other_settings_are_measured_anew_and_kept_apart(finished, tmp_path):
 
 def test_what_does_not_fit_is_skipped_before_it_runs(monkeypatch):
   small = dataclasses.replace(TINY, memory=1e-6, modes=("forward",), lengths=(24,))
-  monkeypatch.setattr(rounds, "warm_up", lambda sample, _: pytest.fail("ran") if sample.calls > 1 else rounds.Timed([]))
+  monkeypatch.setattr(rounds, "warm_up", lambda sample, _: pytest.fail("ran") if sample.calls > 1 else timing.Timed([]))
   rows = measure.measure(small, measure.cases(small)[0], ["softmax", "linformer"])
   assert [row["status"] for row in rows] == ["skipped", "refused"]
   assert rows[0]["reason"].endswith("0.00 GiB may be used")

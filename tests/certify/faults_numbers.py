@@ -27,7 +27,7 @@ class BatchNystrom(Attention):
   """Nyströmformer, its pseudo-inverse started from the largest norms of the whole batch."""
 
   def claims(self):
-    return Claims(decode=False, grouped=False, per_query=False, exactness="approximate", time=1)
+    return Claims(decode=False, supports_gqa=False, per_query=False, exactness="approximate", time_exponent=1)
 
   def attend(self, params, q, k, v, call):
     few_q, few_k = (jnp.stack([run.mean(axis=1) for run in jnp.array_split(a, 2, axis=1)], axis=1) for a in (q, k))
@@ -90,7 +90,13 @@ class Dividing(Attention):
 
   def claims(self):
     return Claims(
-      masks=frozenset({"causal"}), requires_causal=True, cross=False, grouped=False, exactness="other", time=1, state=0
+      masks=frozenset({"causal"}),
+      requires_causal=True,
+      cross=False,
+      supports_gqa=False,
+      exactness="other",
+      time_exponent=1,
+      state_exponent=0,
     )
 
   def init(self, key, dims):
@@ -182,7 +188,7 @@ class Cheap(Dense):
   """Quadratic, and says that it is linear."""
 
   def claims(self):
-    return Claims(masks=EVERY_MASK, time=1)
+    return Claims(masks=EVERY_MASK, time_exponent=1)
 
 
 @frozen

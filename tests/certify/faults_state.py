@@ -73,7 +73,7 @@ class Stated(Dense):
   """Keeps every key, and says that its state does not grow."""
 
   def claims(self):
-    return Claims(masks=EVERY_MASK, state=0)
+    return Claims(masks=EVERY_MASK, state_exponent=0)
 
 
 @frozen

@@ -7,7 +7,7 @@ from faults import PLAIN, Bite, Dense, frozen, masked
 from attention_lab.attention.base import Claims
 from attention_lab.attention.mask import Mask
 
-UNMASKED = Claims(cross=False, decode=False, grouped=False)
+UNMASKED = Claims(cross=False, decode=False, supports_gqa=False)
 
 
 @frozen

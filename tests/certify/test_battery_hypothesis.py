@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from attention_lab.attention import spec
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.certify import battery, draw, equality
+from attention_lab.certify import battery, equality, random_calls
 from attention_lab.certify.comparison import same
-from attention_lab.certify.subject import Inputs, Subject
+from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 SPECS = ("softmax", "local(window=3)", "linear(chunk=4)", "gated_delta(chunk=4)")
 ROOM, ROWS = 4, 3  # tokens in a piece of `extend`, and rows of it
@@ -24,7 +24,7 @@ SIZES = st.sampled_from((0.01, 1.0, 100.0))
 
 @functools.cache
 def subject(text):
-  return Subject(spec.parse(text), battery.cases()[text.partition("(")[0]], quick=True)
+  return VariantUnderTest(spec.parse(text), battery.cases()[text.partition("(")[0]], quick=True)
 
 
 def neutral(call, named):
@@ -53,7 +53,7 @@ def neutral(call, named):
 def test_any_values_under_any_mask_equal_the_oracle(text, seed, named, static, size, loudness):
   one = subject(text)
   cell = equality.Cell(one.shape(B=2, T=7, S=7, K=2, H=4, V=3))
-  call = neutral(draw.call(one, cell.shape, static.union(ARRAYS), seed), named)
+  call = neutral(random_calls.call(one, cell.shape, static.union(ARRAYS), seed), named)
   inputs = one.inputs(cell.shape, seed, scale=size)
   loud = inputs._replace(v=inputs.v * np.float32(loudness))
   out, params = one.run(loud, cell.shape, call) / loudness, equality._wide(one, cell)

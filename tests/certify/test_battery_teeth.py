@@ -57,7 +57,7 @@ def test_a_failure_comes_with_a_counter_example_and_a_snippet_that_runs(capsys):
   assert finding.seed >= 0
   assert finding.position.startswith("example 0, query")
   local = battery.prove("honours causal", Local(window=3), quick=True)
-  snippet = battery._snippet("honours causal", battery.Subject(Local(window=3), quick=True))
+  snippet = battery._snippet("honours causal", battery.VariantUnderTest(Local(window=3), quick=True))
   assert len(snippet.splitlines()) <= 6
   exec(snippet, {})
   assert capsys.readouterr().out.startswith(f"{local.status} {local.detail}")

@@ -9,9 +9,9 @@ import textwrap
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.certify import battery, lowered, mutation, mutation_operators, sandbox
+from attention_lab.certify import battery, hlo_equal, mutation, mutation_operators, sandbox
 from attention_lab.certify.mutation import EQUIVALENT, KILLED, SURVIVED, Outcome, Score
-from attention_lab.certify.subject import Subject
+from attention_lab.certify.under_test import VariantUnderTest
 
 PLANTED = '''
   """A docstring with 1 < 2."""
@@ -179,9 +179,9 @@ def test_a_strangers_mutants_are_killed_without_an_oracle_and_its_survivors_are_
 
 def test_only_what_is_proved_equivalent_is_left_out():
   variant, case = row("sigmoid")
-  programs = lowered.Programs(Subject(variant, case, quick=True))
-  assert programs.equal(Subject(variant, case, quick=True))
-  assert not programs.equal(Subject(spec.parse("sigmoid(scale=0.3)"), case, quick=True))
+  programs = hlo_equal.Programs(VariantUnderTest(variant, case, quick=True))
+  assert programs.equal(VariantUnderTest(variant, case, quick=True))
+  assert not programs.equal(VariantUnderTest(spec.parse("sigmoid(scale=0.3)"), case, quick=True))
 
 
 def test_initial_values_of_trained_parameters_are_left_out(monkeypatch):

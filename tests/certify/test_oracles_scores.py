@@ -27,7 +27,7 @@ from scored_examples import (
   run,
 )
 
-from attention_lab.certify import oracle_more
+from attention_lab.certify import oracle_shared
 from attention_lab.certify.cases import quantized, stick_breaking
 
 
@@ -94,12 +94,12 @@ def test_causal_oracles_refuse_the_future(name):
 
 def test_the_own_index_is_found_by_position_only_where_it_is_one():
   e = example(j=np.array([4, 0, -1, 4, 2]))
-  assert [oracle_more.own_index(e, t) for t in range(T)] == [0, 1, 2, 3, 4]
+  assert [oracle_shared.own_index(e, t) for t in range(T)] == [0, 1, 2, 3, 4]
   part = example(i=np.array([0, 2, 4, 1]), j=e.j, readable=e.readable[:, :4], q=e.q[:4], x=e.x[:4])
-  assert [oracle_more.own_index(part, t) for t in (0, 1)] == [1, 4]
+  assert [oracle_shared.own_index(part, t) for t in (0, 1)] == [1, 4]
   for t, count in ((2, 2), (3, 0)):
     with pytest.raises(ValueError, match=f"{count} keys"):
-      oracle_more.own_index(part, t)
+      oracle_shared.own_index(part, t)
 
 
 def test_softmax_with_a_sink_is_softmax_with_one_more_logit_whose_value_is_zero():

@@ -14,7 +14,7 @@ from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Claims, Dims
 from attention_lab.certify import battery
 from attention_lab.certify.finding import FAILED, NOT_CLAIMED, NOT_GIVEN, PROVED
-from attention_lab.certify.oracle_more import off_normal
+from attention_lab.certify.oracle_shared import off_normal
 
 LIMITS, FIXED = "illegal settings are refused", "fixed parameters are the paper's"
 CASES = battery.cases()

@@ -5,7 +5,9 @@ import types
 import numpy as np
 import pytest
 
-from attention_lab.compare import grid, ledger, tables
+from attention_lab.compare.report import tables
+from attention_lab.compare.schedule import grid
+from attention_lab.results import records
 
 SPECS = ("softmax", "local(window=16)", "linear", "pooling", "linformer(rank=16)")
 SEEDS = (0, 1, 2)
@@ -59,7 +61,7 @@ def write_workdir(folder, seeds=SEEDS):
   """A workdir with grid and ledger, without reports."""
   grid.register(folder, grid.plan(SETTINGS, SPECS, seeds))
   for row in make_rows(seeds):
-    ledger.append(folder / "results.jsonl", row)
+    records.append(folder / "results.jsonl", row)
   return folder
 
 
@@ -124,7 +126,7 @@ def _identity(task, spec, seed, commit):
     "device": "cpu × 1",
     "versions": {"python": "3.11.9", "jax": "0.10.2"},
     "config": config,
-    "config_digest": ledger.config_digest(config),
+    "config_digest": records.config_digest(config),
   }
 
 

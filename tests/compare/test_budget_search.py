@@ -11,13 +11,14 @@ import pytest
 from hypothesis import strategies
 
 from attention_lab import mesh as meshes
-from attention_lab.attention.base import Refused
-from attention_lab.benchmark.program import Sample
-from attention_lab.compare import budget_row, budget_search, budgets, stopwatch
+from attention_lab.attention.base import Unsupported
+from attention_lab.compare.budget import match as budgets
+from attention_lab.compare.budget import model_size, search, step_timer
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, recall
+from attention_lab.timing import Sample
 
-LIBRARY = base.Library()
+LIBRARY = base.SourceCache()
 MESH = meshes.make_mesh(MeshConfig(data=1), jax.devices()[:1])
 
 
@@ -44,7 +45,7 @@ def test_the_search_finds_the_nearest_of_any_measure_that_does_not_fall(rises, t
   start = data.draw(strategies.integers(0, len(values) - 1))
   asked = []
   limits = {"start": start, "least": 0, "most": len(values) - 1, "step": step}
-  n, value = budget_search.nearest(lambda n: asked.append(n) or float(values[n]), float(target), **limits)
+  n, value = search.nearest(lambda n: asked.append(n) or float(values[n]), float(target), **limits)
   reachable = range(start % step, len(values), step)
   assert n in reachable
   assert value == values[n]
@@ -58,15 +59,15 @@ def test_the_search_finds_the_nearest_of_any_measure_that_does_not_fall(rises, t
 def test_a_linear_measure_is_asked_few_times(slope, offset, at):
   asked = []
   line = lambda n: asked.append(n) or float(slope * n + offset)
-  n, _ = budget_search.nearest(line, float(slope * at + offset), start=256, least=8, most=64 * 256)
+  n, _ = search.nearest(line, float(slope * at + offset), start=256, least=8, most=64 * 256)
   assert n == at
   assert len(asked) <= 12
 
 
 def test_a_row_that_takes_too_many_models_stops():
-  row = budget_row.Row(tiny("softmax"), 5.0, lambda config: float(config.model.mlp_width), lambda _: "", most=3)
+  row = model_size.Row(tiny("softmax"), 5.0, lambda config: float(config.model.mlp_width), lambda _: "", most=3)
   assert [row.value({"mlp_width": width}) for width in (8, 9, 10, 9)] == [8, 9, 10, 9]
-  with pytest.raises(budget_row.Exhausted):
+  with pytest.raises(model_size.Exhausted):
     row.value({"mlp_width": 11})
 
 
@@ -88,12 +89,12 @@ class Clock:
 @pytest.fixture
 def planted(monkeypatch):
   """Replaces real steps by planted ones."""
-  ratios = stopwatch.ratios
+  ratios = step_timer.ratios
 
   def plant(cost, noise=0.004):
     clock = Clock(cost, noise)
-    monkeypatch.setattr(stopwatch, "Running", clock.running)
-    monkeypatch.setattr(stopwatch, "ratios", lambda one, other: ratios(one, other, clock=lambda: clock.now))
+    monkeypatch.setattr(step_timer, "Running", clock.running)
+    monkeypatch.setattr(step_timer, "ratios", lambda one, other: ratios(one, other, clock=lambda: clock.now))
 
   return plant
 
@@ -116,7 +117,7 @@ def test_time_is_matched_through_noise_and_drift(planted):
 
 def test_time_that_no_size_reaches_is_refused(planted):
   planted(lambda config: 0.01 if config.model.attention == "softmax" else 0.02)
-  with pytest.raises(Refused, match=r"--match=time: linear cannot come within 1% of 0\.01: nearest 0\.0"):
+  with pytest.raises(Unsupported, match=r"--match=time: linear cannot come within 1% of 0\.01: nearest 0\.0"):
     budgets.match("time", tiny("linear"), 0.01, build, MESH, baseline=tiny("softmax"))
 
 
@@ -126,7 +127,7 @@ def test_the_baseline_has_its_own_time():
 
 def test_a_running_step_trains():
   config = tiny("softmax")
-  sample = stopwatch.Running(build(config), config, MESH).sample()
+  sample = step_timer.Running(build(config), config, MESH).sample()
   losses = [float(sample.run()["loss"]) for _ in range(2)]
   assert np.isfinite(losses).all()
   assert losses[0] != losses[1]

@@ -8,20 +8,22 @@ import pytest
 
 from attention_lab import mesh as meshes
 from attention_lab.attention import spec
-from attention_lab.attention.base import Refused
-from attention_lab.compare import budget_knobs, budgets, rows
+from attention_lab.attention.base import Unsupported
+from attention_lab.compare.budget import knobs as budget_knobs
+from attention_lab.compare.budget import match as budgets
+from attention_lab.compare.schedule import row_spec
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, long_range, recall
 from attention_lab.train import loop
 
-LIBRARY = base.Library()
+LIBRARY = base.SourceCache()
 MESH = meshes.make_mesh(MeshConfig(data=1), jax.devices()[:1])
 
 
 def tiny(row, **model):
   config = recall.Config(batch=8, steps=1)
   config.data = dataclasses.replace(config.data, train=32, validation=8, test=8, length=16, pairs=2)
-  rows.apply(config, row)
+  row_spec.apply(config, row)
   config.model = dataclasses.replace(config.model, **model)
   return config
 
@@ -30,7 +32,7 @@ def expressions(row, **model):
   config = long_range.Config(batch=8, steps=1)
   config.data = dataclasses.replace(config.data, name="listops", train=32, validation=8, test=8, length=64, shortest=8)
   config.model = dataclasses.replace(config.model, width=64, dropout=0.0)
-  rows.apply(config, row)
+  row_spec.apply(config, row)
   config.model = dataclasses.replace(config.model, **model)
   return config
 
@@ -133,7 +135,7 @@ def test_the_line_says_what_was_changed():
   ],
 )
 def test_what_cannot_be_met_is_refused_by_name(kind, row, target, said):
-  with pytest.raises(Refused, match=said) as refusal:
+  with pytest.raises(Unsupported, match=said) as refusal:
     budgets.match(kind, row, target, build, MESH)
   assert "\n" not in str(refusal.value)
 
@@ -142,13 +144,13 @@ def test_a_recurrent_baseline_whose_widths_are_too_far_apart_is_refused():
   row = expressions("softmax@architecture=lstm")
   here, there = (measured("parameters", budgets.applied(row, {"width": width})) for width in (64, 65))
   assert there - here > 0.02 * there
-  with pytest.raises(Refused, match=r"softmax@architecture=lstm cannot .*mlp_width=257 means nothing to lstm"):
+  with pytest.raises(Unsupported, match=r"softmax@architecture=lstm cannot .*mlp_width=257 means nothing to lstm"):
     budgets.match("parameters", row, (here + there) / 2, build, MESH)
 
 
 def test_sizes_that_differ_between_parts_are_left_as_they_are():
   row = tiny("performer(features=9)|performer(features=200)")
-  with pytest.raises(Refused, match=r"features \(it differs between parts\)"):
+  with pytest.raises(Unsupported, match=r"features \(it differs between parts\)"):
     budgets.match("state", row, 100.0, build, MESH)
 
 
@@ -181,7 +183,7 @@ def test_nothing_is_compiled_to_meet_a_budget_of_shapes(caplog):
 
 
 def test_a_size_that_has_no_effect_is_left_out():
-  with pytest.raises(Refused, match=r"rank \(rank=9 has no effect with kind='dense': leave it out\)"):
+  with pytest.raises(Unsupported, match=r"rank \(rank=9 has no effect with kind='dense': leave it out\)"):
     budgets.match("parameters", tiny("synthesizer"), 10.0, build, MESH)
 
 

@@ -26,13 +26,13 @@ def test_matrix_says_of_every_variant_of_the_lab_what_it_claims():
     for title, claimed in (
       ("decoding", claims.decode),
       ("cross-\nattention", claims.cross),
-      ("grouped\nkeys", claims.grouped),
+      ("grouped\nkeys", claims.supports_gqa),
       ("bias on\nlogits", claims.bias),
       ("each query\non its own", claims.per_query),
     ):
       assert line[title] == (capability.YES if claimed else capability.NO), (name, title)
     assert line["exactness"] == claims.exactness
-    assert line["time"] == {1: "T", 2: "T²"}.get(claims.time, f"T^{claims.time}")
+    assert line["time"] == {1: "T", 2: "T²"}.get(claims.time_exponent, f"T^{claims.time_exponent}")
 
 
 def test_layers_claim_what_all_of_them_claim_and_cost_what_the_dearest_does():

@@ -1,7 +1,6 @@
 import pytest
 
-from attention_lab.compare import tables
-from attention_lab.compare.report import captions, lengths, overview
+from attention_lab.compare.report import captions, lengths, overview, tables
 
 SPACE = {"config.optimizer.learning_rate": [0.0003, 0.03, "log"], "config.optimizer.warmup": [0, 50, 100]}
 OWN = "config.model.attention.linear.feature"

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from attention_lab import mesh as meshes
-from attention_lab.compare import crew
+from attention_lab.compare.execute import worker_pool
 from attention_lab.config import MeshConfig
 
 PROGRAM = """
@@ -53,11 +53,11 @@ def test_a_worker_does_not_outlive_a_parent_that_was_killed(tmp_path):
 
 @pytest.mark.parametrize(("cores", "expected"), [({0}, 1), ({0, 1}, 2), (set(range(16)), 2)])
 def test_two_cores_of_a_cpu_have_two_workers(monkeypatch, cores, expected):
-  monkeypatch.setattr(crew.os, "sched_getaffinity", lambda _: cores, raising=False)
-  assert crew.usual(meshes.make_mesh(MeshConfig(), jax.devices()[:1])) == expected
+  monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda _: cores, raising=False)
+  assert worker_pool.usual(meshes.make_mesh(MeshConfig(), jax.devices()[:1])) == expected
 
 
 def test_one_of_several_processes_has_one_worker(monkeypatch):
-  monkeypatch.setattr(crew.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-  monkeypatch.setattr(crew.jax, "process_count", lambda: 2)
-  assert crew.usual(meshes.make_mesh(MeshConfig(), jax.devices()[:1])) == 1
+  monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+  monkeypatch.setattr(worker_pool.jax, "process_count", lambda: 2)
+  assert worker_pool.usual(meshes.make_mesh(MeshConfig(), jax.devices()[:1])) == 1

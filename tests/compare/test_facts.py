@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from attention_lab import mesh as meshes
-from attention_lab.compare import facts, rows
+from attention_lab.compare.budget import model_stats
+from attention_lab.compare.schedule import row_spec
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, image_classification, long_range, recall
 
 T, D, N, L = 32, 32, 2, 2
-LIBRARY = base.Library()
+LIBRARY = base.SourceCache()
 
 
 def on_one_device():
@@ -26,7 +27,7 @@ def on_one_device():
 def small(row, task=recall, **data):
   """(config, task) of a row on a few examples."""
   config = task.Config()
-  rows.apply(config, row)
+  row_spec.apply(config, row)
   config.batch = 4
   for name, value in (data or {"train": 32, "validation": 8, "test": 8}).items():
     setattr(config.data, name, value)
@@ -56,24 +57,24 @@ def digits(row):
   ],
 )
 def test_the_state_has_the_bytes_that_the_variant_must_keep(row, expected):
-  assert facts.state_bytes(small(row)[1]) == expected
+  assert model_stats.state_bytes(small(row)[1]) == expected
 
 
 def test_the_state_is_that_of_the_arrays_that_decoding_begins_with():
   _, task = small("local(window=4)|cope")
   state = task.model.bind(task.model.init(jax.random.key(1))).init_state(1)
   kept = [layer[name].nbytes for layer in state["layers"].values() for name in ("k", "v")]
-  assert facts.state_bytes(task) == sum(kept)
+  assert model_stats.state_bytes(task) == sum(kept)
 
 
 @pytest.mark.parametrize("row", ["hierarchical", "hierarchical|softmax"])
 def test_a_variant_that_does_not_decode_has_no_state(row):
-  assert facts.state_bytes(small(row)[1]) is None
+  assert model_stats.state_bytes(small(row)[1]) is None
 
 
 @pytest.mark.parametrize("make", [lambda: listops("softmax")[1], lambda: listops("softmax@architecture=lstm")[1]])
 def test_a_model_that_does_not_decode_has_no_state(make):
-  assert facts.state_bytes(make()) is None
+  assert model_stats.state_bytes(make()) is None
 
 
 @pytest.mark.parametrize(
@@ -91,28 +92,28 @@ def test_a_model_that_does_not_decode_has_no_state(make):
   ],
 )
 def test_a_causal_model_sees_as_far_as_its_layers_together(row, expected):
-  assert facts.receptive_field(small(row)[1]) == expected
+  assert model_stats.receptive_field(small(row)[1]) == expected
 
 
 def test_an_encoder_sees_to_both_sides_and_a_prefix_too():
-  assert facts.receptive_field(listops("local(window=4)")[1]) == 13
+  assert model_stats.receptive_field(listops("local(window=4)")[1]) == 13
   causal = small("local(window=4)")[1]
-  assert facts.receptive_field(causal, prefix=T) == 13
+  assert model_stats.receptive_field(causal, prefix=T) == 13
 
 
 def test_windows_on_the_grid_of_an_image_widen_only_where_they_are_shifted():
-  assert facts.receptive_field(digits("swin(window=2)")[1]) == 4
-  assert 4 < facts.receptive_field(digits("swin(window=2)|swin(window=2, shift=1)")[1]) <= 16
-  assert facts.receptive_field(digits("neighbourhood(window=3)@layers=1")[1]) == 9
+  assert model_stats.receptive_field(digits("swin(window=2)")[1]) == 4
+  assert 4 < model_stats.receptive_field(digits("swin(window=2)|swin(window=2, shift=1)")[1]) <= 16
+  assert model_stats.receptive_field(digits("neighbourhood(window=3)@layers=1")[1]) == 9
 
 
 @pytest.mark.parametrize("row", ["softmax@architecture=lstm", "softmax@architecture=cnn,layers=2"])
 def test_a_model_that_is_no_stack_of_attention_has_no_receptive_field(row):
-  assert facts.receptive_field(listops(row)[1]) is None
+  assert model_stats.receptive_field(listops(row)[1]) is None
 
 
 def test_a_model_of_several_stages_has_no_receptive_field():
-  assert facts.receptive_field(digits("softmax@architecture=hierarchical")[1]) is None
+  assert model_stats.receptive_field(digits("softmax@architecture=hierarchical")[1]) is None
 
 
 @pytest.mark.parametrize(
@@ -120,24 +121,24 @@ def test_a_model_of_several_stages_has_no_receptive_field():
 )
 def test_no_output_moves_with_a_token_outside_the_receptive_field(row):
   _, task = small(row)
-  module = task.model.bind(task.model.init(facts.states.init_key(jnp.uint32(0))))
+  module = task.model.bind(task.model.init(model_stats.states.init_key(jnp.uint32(0))))
   tokens = jax.random.randint(jax.random.key(3), (1, T), 0, 32)
   changed = jnp.where(jnp.eye(T, dtype=bool), (tokens + 1) % 32, tokens)
   logits = jax.jit(lambda x: module(x).logits)(jnp.concatenate([tokens, changed]))
   moved = np.asarray(jnp.abs(logits[1:] - logits[:1]).max(axis=-1) > 0)
-  assert moved.sum(axis=0).max() == facts.receptive_field(task)
+  assert moved.sum(axis=0).max() == model_stats.receptive_field(task)
 
 
 def test_many_tokens_are_followed_from_some_positions(monkeypatch):
-  monkeypatch.setattr(facts, "EVERY", 8)
-  monkeypatch.setattr(facts, "SOME", 3)
-  assert facts.receptive_field(small("local(window=4)")[1]) == 7
+  monkeypatch.setattr(model_stats, "EVERY", 8)
+  monkeypatch.setattr(model_stats, "SOME", 3)
+  assert model_stats.receptive_field(small("local(window=4)")[1]) == 7
 
 
 def fingerprint(row):
   config, task = small(row)
-  parts = facts.training(task, config, on_one_device())
-  return facts.program(parts.step, parts.state, parts.batch)
+  parts = model_stats.training(task, config, on_one_device())
+  return model_stats.program(parts.step, parts.state, parts.batch)
 
 
 def test_a_program_has_one_fingerprint_and_another_variant_another():
@@ -162,7 +163,7 @@ def test_a_fingerprint_is_that_of_any_process():
 
 def test_the_shapes_of_a_training_step_are_those_of_the_run():
   config, task = small("softmax")
-  one, two = (facts.training(task, config, on_one_device(), seeds) for seeds in (None, (3, 5)))
+  one, two = (model_stats.training(task, config, on_one_device(), seeds) for seeds in (None, (3, 5)))
   assert one.batch["tokens"].shape == (4, T)
   assert two.batch["tokens"].shape == (2, 4, T)
   assert two.state.step.shape == (2,)

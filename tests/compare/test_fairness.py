@@ -1,6 +1,7 @@
 import pytest
 
-from attention_lab.compare import fairness, report, tables
+from attention_lab.compare import report
+from attention_lab.compare.report import fairness, tables
 
 SPACE = {"config.optimizer.learning_rate": [0.0003, 0.03, "log"], "config.optimizer.weight_decay": [0.0, 0.1]}
 OWN = {"config.model.attention.gated_linear.temperature": [4.0, 16.0]}

@@ -1,7 +1,8 @@
 import pytest
 
 from attention_lab.attention import base
-from attention_lab.compare import grid, ledger
+from attention_lab.compare.schedule import grid
+from attention_lab.results import records
 
 SETTINGS = {"config.steps": 10, "config.model.width": 8}
 
@@ -17,7 +18,7 @@ def _run(cell):
 def _execute(cells, path, run_cell=_run, stamp=None):
   lines = []
   outcomes = ((cell, grid.outcome(cell, run_cell, path.parent / "failures", stamp)) for cell in cells)
-  counts = grid.record(outcomes, len(cells), lambda row: ledger.append(path, row), lines.append)
+  counts = grid.record(outcomes, len(cells), lambda row: records.append(path, row), lines.append)
   return counts, lines
 
 
@@ -94,23 +95,23 @@ def test_execution_stamps_and_completes_rows(tmp_path):
     return {"command": f"run {cell.attention} {seed}", "config": {"config.seed": seed}}
 
   counts, _ = _execute(cells, tmp_path / "r.jsonl", stamp=stamp)
-  rows = ledger.read(tmp_path / "r.jsonl").rows
+  rows = records.read(tmp_path / "r.jsonl").rows
   assert counts == {"done": 2, "refused": 0, "failed": 0}
   assert [row["command"] for row in rows] == ["run softmax 0", "run softmax 1"]
-  assert rows[0]["config_digest"] == rows[1]["config_digest"] == ledger.config_digest({})
+  assert rows[0]["config_digest"] == rows[1]["config_digest"] == records.config_digest({})
 
 
 def test_refusal_and_failure_become_rows_and_the_next_cell_runs(tmp_path):
   def run_cell(cell):
     if cell.attention == "linformer":
-      raise base.Refused("linformer is not causal: use it in an encoder")
+      raise base.Unsupported("linformer is not causal: use it in an encoder")
     if cell.attention == "broken":
       raise RuntimeError("out of luck\nsecond line")
     return _run(cell)
 
   cells = grid.plan({"recall": {}}, ["linformer", "broken", "softmax"], (0, 1))
   counts, lines = _execute(cells, tmp_path / "r.jsonl", run_cell)
-  rows = ledger.read(tmp_path / "r.jsonl").rows
+  rows = records.read(tmp_path / "r.jsonl").rows
   assert counts == {"done": 2, "refused": 2, "failed": 2}
   assert rows[0]["reason"] == "linformer is not causal: use it in an encoder"
   assert rows[2]["reason"].startswith("RuntimeError: out of luck (traceback in failures/")
@@ -128,7 +129,7 @@ def test_rows_that_arrived_before_a_failure_are_kept(tmp_path):
 
   cells = grid.plan({"recall": {}}, ["softmax"], (0, 1, 2))
   _execute(cells, tmp_path / "r.jsonl", run_cell)
-  rows = ledger.read(tmp_path / "r.jsonl").rows
+  rows = records.read(tmp_path / "r.jsonl").rows
   assert [row["status"] for row in rows] == ["done", "failed", "failed"]
   assert grid.pending(cells, rows)[0].seeds == (1, 2)
 
@@ -136,7 +137,7 @@ def test_rows_that_arrived_before_a_failure_are_kept(tmp_path):
 def test_seed_without_a_row_is_a_failure(tmp_path):
   cells = grid.plan({"recall": {}}, ["softmax"], (0, 1))
   _execute(cells, tmp_path / "r.jsonl", lambda _: [_row(0)])
-  assert "no row for seeds 1" in ledger.read(tmp_path / "r.jsonl").rows[1]["reason"]
+  assert "no row for seeds 1" in records.read(tmp_path / "r.jsonl").rows[1]["reason"]
 
 
 def test_keyboard_interrupt_passes_and_a_restart_runs_only_what_is_missing(tmp_path):
@@ -152,18 +153,18 @@ def test_keyboard_interrupt_passes_and_a_restart_runs_only_what_is_missing(tmp_p
   cells = grid.plan({"recall": {}}, ["softmax", "linear", "pooling"], (0, 1))
   with pytest.raises(KeyboardInterrupt):
     _execute(cells, path, run_cell)
-  _execute(grid.pending(cells, ledger.read(path).rows), path, run_cell)
+  _execute(grid.pending(cells, records.read(path).rows), path, run_cell)
   assert ran == ["softmax", "linear", "linear", "pooling"]
-  rows = ledger.read(path).rows
-  assert len(rows) == len(ledger.distinct(rows)) == 6
+  rows = records.read(path).rows
+  assert len(rows) == len(records.distinct(rows)) == 6
   assert not grid.pending(cells, rows)
 
 
 def test_failed_run_is_tried_again_and_its_success_is_what_counts(tmp_path):
   path, cells = tmp_path / "r.jsonl", grid.plan({"recall": {}}, ["softmax"], (0,))
   _execute(cells, path, lambda _: 1 / 0)
-  _execute(grid.pending(cells, ledger.read(path).rows), path)
-  assert [row["status"] for row in ledger.distinct(ledger.read(path).rows)] == ["done"]
+  _execute(grid.pending(cells, records.read(path).rows), path)
+  assert [row["status"] for row in records.distinct(records.read(path).rows)] == ["done"]
 
 
 def test_killing_and_restarting_anywhere_changes_no_number(tmp_path):
@@ -173,6 +174,6 @@ def test_killing_and_restarting_anywhere_changes_no_number(tmp_path):
   path = tmp_path / "cut.jsonl"
   for length in range(0, len(whole), 37):
     path.write_bytes(whole[:length])
-    _execute(grid.pending(cells, ledger.read(path).rows), path)
-    found = sorted(ledger.distinct(ledger.read(path).rows), key=ledger.cell)
-    assert found == sorted(ledger.read(tmp_path / "whole.jsonl").rows, key=ledger.cell)
+    _execute(grid.pending(cells, records.read(path).rows), path)
+    found = sorted(records.distinct(records.read(path).rows), key=records.cell)
+    assert found == sorted(records.read(tmp_path / "whole.jsonl").rows, key=records.cell)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attention_lab.compare import power, statistics, tables
-from attention_lab.compare.report import verdict
+from attention_lab.compare.report import tables, verdict
+from attention_lab.results import power, statistics
 
 COMPARISONS = 1000
 FALSE = 0.065

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from attention_lab.compare import ledger
+from attention_lab.results import records
 
 
 def _done(**fields):
@@ -20,25 +20,25 @@ def test_rows_come_back_as_they_were_written(tmp_path):
   path = tmp_path / "results.jsonl"
   rows = [_done(seed=seed, curve=[[10, 0.5], [20, 0.75]], attention="local(window=3)|softmax") for seed in range(3)]
   for row in rows:
-    ledger.append(path, row)
-  assert ledger.read(path) == ledger.Ledger(rows, [])
+    records.append(path, row)
+  assert records.read(path) == records.Ledger(rows, [])
 
 
 def test_ledger_that_does_not_exist_is_empty(tmp_path):
-  assert ledger.read(tmp_path / "none.jsonl") == ledger.Ledger([], [])
+  assert records.read(tmp_path / "none.jsonl") == records.Ledger([], [])
 
 
 @pytest.mark.parametrize("lost", [1, 2, 30, 10_000])
 def test_killed_write_costs_only_its_own_row(tmp_path, lost):
   path = tmp_path / "results.jsonl"
   for seed in range(3):
-    ledger.append(path, _done(seed=seed))
+    records.append(path, _done(seed=seed))
   *whole, last = path.read_bytes().splitlines(keepends=True)
   path.write_bytes(b"".join(whole) + last[: max(len(last) - lost, 1)])
   survives = lost == 1
-  assert [row["seed"] for row in ledger.read(path).rows] == [0, 1, *([2] * survives)]
-  ledger.append(path, _done(seed=3))
-  held = ledger.read(path)
+  assert [row["seed"] for row in records.read(path).rows] == [0, 1, *([2] * survives)]
+  records.append(path, _done(seed=3))
+  held = records.read(path)
   assert [row["seed"] for row in held.rows] == [0, 1, *([2] * survives), 3]
   assert held.damaged == ([] if survives else [3])
 
@@ -46,8 +46,8 @@ def test_killed_write_costs_only_its_own_row(tmp_path, lost):
 def test_numbers_that_are_not_finite_are_null_and_arrays_are_lists(tmp_path):
   path = tmp_path / "results.jsonl"
   metrics = {"accuracy": math.nan, "loss": math.inf, "count": np.int64(3), "parts": np.ones(2, np.float32)}
-  ledger.append(path, _done(metrics=metrics, curve=[(1, np.float32(0.5))]))
-  (row,) = ledger.read(path).rows
+  records.append(path, _done(metrics=metrics, curve=[(1, np.float32(0.5))]))
+  (row,) = records.read(path).rows
   assert row["metrics"] == {"accuracy": None, "loss": None, "count": 3, "parts": [1.0, 1.0]}
   assert row["curve"] == [[1, 0.5]]
 
@@ -63,45 +63,45 @@ def test_numbers_that_are_not_finite_are_null_and_arrays_are_lists(tmp_path):
 )
 def test_row_that_could_not_stand_in_a_table_is_refused_and_nothing_is_written(tmp_path, row, told):
   with pytest.raises(ValueError, match=told):
-    ledger.append(tmp_path / "results.jsonl", row)
+    records.append(tmp_path / "results.jsonl", row)
   assert not (tmp_path / "results.jsonl").exists()
 
 
 def test_lines_that_are_json_but_no_rows_are_reported(tmp_path):
   path = tmp_path / "results.jsonl"
   path.write_text("3\n" + json.dumps(_done()) + '\n{"task": "recall"}\n\n')
-  held = ledger.read(path)
+  held = records.read(path)
   assert len(held.rows) == 1
   assert held.damaged == [1, 3]
 
 
 def test_run_counted_twice_counts_once_and_the_first_wins():
   rows = [_done(metrics={"accuracy": 0.1}), _done(metrics={"accuracy": 0.2}), _done(seed=1)]
-  assert ledger.distinct(rows) == [rows[0], rows[2]]
+  assert records.distinct(rows) == [rows[0], rows[2]]
 
 
 def test_other_code_data_or_configuration_is_another_run():
   rows = [_done(), _done(commit="b"), _done(digests={"train": "x"}), _done(config_digest="d")]
-  assert ledger.distinct(rows) == rows
-  assert len({ledger.group(row) for row in rows}) == 4
+  assert records.distinct(rows) == rows
+  assert len({records.group(row) for row in rows}) == 4
 
 
 @pytest.mark.parametrize("failure", [_failed(), _failed(config_digest="c", commit="z")])
 def test_success_erases_failures_of_its_cell_before_and_after_it(failure):
-  assert ledger.distinct([failure, _done(), failure]) == [_done()]
+  assert records.distinct([failure, _done(), failure]) == [_done()]
 
 
 def test_failure_of_another_configuration_or_seed_stays():
   rows = [_failed(config_digest="d"), _failed(seed=1), _done()]
-  assert ledger.distinct(rows) == rows
+  assert records.distinct(rows) == rows
 
 
 def test_last_of_several_failures_stays():
-  assert ledger.distinct([_failed(reason="first"), _failed(reason="second")]) == [_failed(reason="second")]
+  assert records.distinct([_failed(reason="first"), _failed(reason="second")]) == [_failed(reason="second")]
 
 
 def test_config_digest_ignores_the_cell_and_nothing_else():
   config = {"config.seed": 0, "config.model.attention": "softmax", "config.steps": 100}
   same = {"config.steps": 100, "config.seed": 7, "config.model.attention": "linear"}
-  assert ledger.config_digest(config) == ledger.config_digest(same)
-  assert ledger.config_digest(config) != ledger.config_digest({**config, "config.steps": 101})
+  assert records.config_digest(config) == records.config_digest(same)
+  assert records.config_digest(config) != records.config_digest({**config, "config.steps": 101})

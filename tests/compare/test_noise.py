@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from attention_lab.compare import noise, statistics
+from attention_lab.results import moderated_variance, statistics
 
 TABLES = 400
 FALSE = 0.065
@@ -15,24 +15,24 @@ def _behind(scores):
 
 
 def test_two_rows_keep_their_own_noise():
-  assert noise.moderated([0.3], 2, 2) == ([0.3], 0.0)
+  assert moderated_variance.moderated([0.3], 2, 2) == ([0.3], 0.0)
 
 
 def test_rows_that_do_not_vary_keep_their_certainty():
-  assert noise.moderated([0.0, 0.0, 0.2], 2, 3) == ([0.0, 0.0, 0.2], 0.0)
+  assert moderated_variance.moderated([0.0, 0.0, 0.2], 2, 3) == ([0.0, 0.0, 0.2], 0.0)
 
 
 def test_no_deviation_is_made_smaller_and_small_ones_grow():
   own = np.abs(np.random.default_rng(0).normal(size=45)) + 1e-6
-  found, prior = noise.moderated(own.tolist(), 2, 10)
+  found, prior = moderated_variance.moderated(own.tolist(), 2, 10)
   assert (np.array(found) >= own * (1 - 1e-12)).all()
   assert found[own.argmin()] > 2 * own.min()
   assert prior > 0
 
 
 def test_pairs_that_vary_alike_have_half_of_what_the_rows_leave():
-  found, prior = noise.moderated([0.2, 0.21, 0.19, 0.2, 0.2, 0.2], 2, 4)
-  assert prior == noise.SHARE * 2 * 2
+  found, prior = moderated_variance.moderated([0.2, 0.21, 0.19, 0.2, 0.2, 0.2], 2, 4)
+  assert prior == moderated_variance.SHARE * 2 * 2
   assert found == pytest.approx([0.2] * 6, rel=0.06)
 
 
@@ -40,13 +40,13 @@ def test_a_prior_is_recovered_from_variances_that_follow_it():
   generator = np.random.default_rng(1)
   strength, variance, freedom = 6.0, 2.5, 4
   true = variance * strength / generator.chisquare(strength, 200_000)
-  found = noise._prior(true * generator.chisquare(freedom, true.size) / freedom, freedom)
+  found = moderated_variance._prior(true * generator.chisquare(freedom, true.size) / freedom, freedom)
   assert found == pytest.approx((strength, variance), rel=0.03)
 
 
 @pytest.mark.parametrize("value", [1e-3, 0.5, 1.6449, 40.0])
 def test_trigamma_is_inverted(value):
-  assert special.polygamma(1, noise._trigamma_inverse(value)) == pytest.approx(value, rel=1e-9)
+  assert special.polygamma(1, moderated_variance._trigamma_inverse(value)) == pytest.approx(value, rel=1e-9)
 
 
 def _sizes(kind, rows, generator):

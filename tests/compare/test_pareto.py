@@ -4,7 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from attention_lab.compare.report import families, frontiers, labels, pareto, svg
+from attention_lab.compare.report import families, frontiers, labels, pareto
+from attention_lab.results import svg
 
 
 def _rows(points, cost="flops_per_token", noise=0.0):

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attention_lab.compare import power, statistics
-from attention_lab.compare.report import numerals
+from attention_lab.results import formatting, power, statistics
 
 
 def _points(value):
-  return numerals.amount(value, "")
+  return formatting.amount(value, "")
 
 
 def test_hedges_takes_out_the_excess_of_cohens_d_on_few_seeds():
@@ -29,9 +28,9 @@ def test_correction_for_few_seeds_is_as_published_and_needs_three():
 
 def test_effect_without_spread_is_infinite_and_without_difference_zero():
   assert (power.cohen(0.1, 0.0), power.cohen(0.0, 0.0)) == (math.inf, 0.0)
-  assert numerals.effect(math.inf) == "g > 100"
-  assert numerals.effect(1.25) == "g = 1.2"
-  assert numerals.effect(None) == ""
+  assert formatting.effect(math.inf) == "g > 100"
+  assert formatting.effect(1.25) == "g = 1.2"
+  assert formatting.effect(None) == ""
 
 
 @pytest.mark.parametrize("n", [2, 3, 9, 40])
@@ -107,7 +106,7 @@ def test_line_says_when_nothing_can_be_significant():
 
 def test_line_names_what_is_out_of_reach():
   assert "nothing is found with 80 % power" in power.line(0.09, 2, 1, "these rows", _points, 1.0)
-  assert "bits per byte" in power.line(0.5, 3, 1, "these rows", lambda value: numerals.amount(value, "bits per byte"))
+  assert "bits per byte" in power.line(0.5, 3, 1, "these rows", lambda value: formatting.amount(value, "bits per byte"))
 
 
 @pytest.mark.parametrize(
@@ -122,4 +121,4 @@ def test_line_names_what_is_out_of_reach():
   ],
 )
 def test_amounts_have_two_digits_and_a_unit(value, unit, shown):
-  assert numerals.amount(value, unit) == shown
+  assert formatting.amount(value, unit) == shown

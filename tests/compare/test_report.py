@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attention_lab.compare import grid, ledger, report, tables
-from attention_lab.compare.report import curves
+from attention_lab.compare import report
+from attention_lab.compare.report import curves, tables
+from attention_lab.compare.schedule import grid
+from attention_lab.results import records
 
 VOID = {"meta", "br", "line", "path", "rect", "wbr", "use"}
 
@@ -49,7 +51,7 @@ def _written(folder):
 
 def test_report_holds_every_variant_task_command_and_digest(workdir, fake):
   markdown, _, parsed = _written(workdir)
-  for row in ledger.read(workdir / "results.jsonl").rows:
+  for row in records.read(workdir / "results.jsonl").rows:
     assert row["command"] in markdown
     assert row["command"] in parsed.text
   for spec in fake.specs:
@@ -76,7 +78,7 @@ def test_page_draws_curves_differences_and_a_front_for_each_of_four_costs(workdi
 def test_every_id_is_alone_and_every_reference_within_the_page_leads_to_one(tmp_path, fake):
   for row in fake.make_rows():
     for copy in range(3):
-      ledger.append(tmp_path / "results.jsonl", row | {"attention": f"{row['attention']}@heads={2**copy}"})
+      records.append(tmp_path / "results.jsonl", row | {"attention": f"{row['attention']}@heads={2**copy}"})
   _, page, _ = _written(tmp_path)
   ids = re.findall(r' id="([^"]+)"', page)
   assert len(set(ids)) == len(ids)
@@ -122,7 +124,7 @@ def test_ties_are_marked_by_words_and_not_by_weight(workdir):
 
 def test_markdown_tables_are_rectangular_also_with_a_bar_in_a_spec(tmp_path, fake):
   for row in fake.make_rows():
-    ledger.append(tmp_path / "results.jsonl", row | {"attention": f"{row['attention']}|softmax"})
+    records.append(tmp_path / "results.jsonl", row | {"attention": f"{row['attention']}|softmax"})
   markdown, _, _ = _written(tmp_path)
   for block in markdown.split("\n\n"):
     widths = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines() if block.startswith("|")}
@@ -138,7 +140,7 @@ def test_same_ledger_gives_the_same_report(workdir):
 def test_unfinished_comparison_has_a_report_that_says_so(tmp_path, fake):
   grid.register(tmp_path, grid.plan(fake.settings, fake.specs, fake.seeds))
   for row in fake.make_rows()[:4]:
-    ledger.append(tmp_path / "results.jsonl", row)
+    records.append(tmp_path / "results.jsonl", row)
   markdown, _, parsed = _written(tmp_path)
   assert "Unfinished: 41 of 45 runs" in markdown
   assert "Unfinished: 41 of 45 runs" in parsed.text
@@ -157,7 +159,7 @@ def test_damaged_and_repeated_rows_are_noted_and_change_no_number(workdir):
 
 def test_rows_of_two_commits_stand_in_two_tables_with_a_note(workdir, fake):
   for row in fake.make_rows(seeds=(3, 4), commit="0000000ffff"):
-    ledger.append(workdir / "results.jsonl", row)
+    records.append(workdir / "results.jsonl", row)
   markdown, _, parsed = _written(workdir)
   assert markdown.count("\n## recall (commit") == 2
   assert "recall: rows of different commits, data or configurations are kept apart in 2 tables" in parsed.text
@@ -173,7 +175,7 @@ def test_report_of_few_seeds_is_written(tmp_path, seeds, fake):
 def test_hostile_spec_is_escaped(tmp_path, fake):
   for row in fake.make_rows()[:6]:
     fields = {"attention": row["attention"] + "<script>", "command": "run '<script>'", "reason": "<script>"}
-    ledger.append(tmp_path / "results.jsonl", row | fields)
+    records.append(tmp_path / "results.jsonl", row | fields)
   _, page, _ = _written(tmp_path)
   assert "<script" not in page
 
@@ -181,7 +183,7 @@ def test_hostile_spec_is_escaped(tmp_path, fake):
 def test_report_without_costs_and_curves_is_written(tmp_path, fake):
   bare = dict.fromkeys(("step_time", "peak_bytes", "flops_per_token", "parameters", "curve", "chance", "controls"))
   for row in fake.make_rows():
-    ledger.append(tmp_path / "results.jsonl", row | (bare if row["status"] == "done" else {}))
+    records.append(tmp_path / "results.jsonl", row | (bare if row["status"] == "done" else {}))
   _, _, parsed = _written(tmp_path)
   assert parsed.counts["figure"] == len(fake.settings)
 

@@ -9,8 +9,10 @@ import pytest
 
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
-from attention_lab.compare import ledger, run, verify, work
-from attention_lab.compare.rules import Rules
+from attention_lab.compare import run
+from attention_lab.compare.execute import runner, verify
+from attention_lab.compare.schedule.protocol import Protocol
+from attention_lab.results import records
 from attention_lab.train import optimizer
 
 TINY = [
@@ -55,13 +57,15 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch):
   fake = Runs()
-  monkeypatch.setattr(work.loop, "run", fake)
+  monkeypatch.setattr(runner.loop, "run", fake)
   return fake
 
 
 def compare(folder, specs="softmax;linear;pooling", task="recall", **words):
-  rules = Rules(**({"seeds": "3"} | {name: value for name, value in words.items() if name in Rules.__match_args__}))
-  ways = {name: value for name, value in words.items() if name not in Rules.__match_args__}
+  rules = Protocol(
+    **({"seeds": "3"} | {name: value for name, value in words.items() if name in Protocol.__match_args__})
+  )
+  ways = {name: value for name, value in words.items() if name not in Protocol.__match_args__}
   comparison = run.plan(task, specs, 6, TINY, rules)
   mesh = meshes.make_mesh(configs.MeshConfig(data=1))
   return run.execute(comparison, folder, mesh, lambda line: None, **ways)
@@ -69,8 +73,8 @@ def compare(folder, specs="softmax;linear;pooling", task="recall", **words):
 
 def rows(folder):
   """What the table is made of: rows without what differs from run to run by its nature."""
-  whole = ledger.read(folder / "results.jsonl").rows
-  found = ledger.distinct(whole)
+  whole = records.read(folder / "results.jsonl").rows
+  found = records.distinct(whole)
   assert len(found) == sum(row["status"] != "failed" for row in whole) or any(
     row["status"] == "failed" for row in found
   )
@@ -202,10 +206,10 @@ def test_budgets_are_matched_and_kept(runs, tmp_path):
 
 def test_a_failed_run_is_a_row_and_is_run_again_by_the_next_session(runs, tmp_path, monkeypatch):
   broken = lambda *args, **words: (_ for _ in ()).throw(OSError("no space"))
-  monkeypatch.setattr(work.loop, "run", broken)
+  monkeypatch.setattr(runner.loop, "run", broken)
   assert compare(tmp_path, "softmax") == 3
   assert {row["status"] for row in rows(tmp_path)} == {"failed"}
-  monkeypatch.setattr(work.loop, "run", runs)
+  monkeypatch.setattr(runner.loop, "run", runs)
   assert compare(tmp_path, "softmax") == 0
   assert {row["status"] for row in rows(tmp_path)} == {"done"}
 

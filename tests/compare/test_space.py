@@ -8,7 +8,7 @@ import pytest
 from attention_lab import config as configs
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims
-from attention_lab.compare import space
+from attention_lab.compare.schedule import search_space
 
 DIMS = Dims(model=8, heads=2, kv_heads=2, head=4, value=4, max_len=8)
 TUNABLE = tuple(name for name in spec.names() if spec.parse(name).tunable)
@@ -24,19 +24,19 @@ def _config(attention="softmax", **optimizer):
 
 
 def _common(settings):
-  return [{flag: value for flag, value in one.items() if not flag.startswith(space.OWN)} for one in settings]
+  return [{flag: value for flag, value in one.items() if not flag.startswith(search_space.OWN)} for one in settings]
 
 
 def _whole(attention):
   config = _config(attention)
-  return space.shared(config) | space.own(spec.layers(attention, config.model.layers))
+  return search_space.shared(config) | search_space.own(spec.layers(attention, config.model.layers))
 
 
 def test_first_trial_is_the_configuration_as_it_stands():
   config = _config(MIXED)
   before = configs.flatten(config)
-  first, *others = space.draw(_whole(MIXED), 5)
-  space.apply(config, first)
+  first, *others = search_space.draw(_whole(MIXED), 5)
+  search_space.apply(config, first)
   assert configs.flatten(config) == before
   for settings in others:
     assert settings.keys() == _whole(MIXED).keys()
@@ -44,73 +44,75 @@ def test_first_trial_is_the_configuration_as_it_stands():
 
 @pytest.mark.parametrize("trials", [0, 1, 2, 8])
 def test_there_are_as_many_settings_as_trials_and_more_begin_with_the_same(trials):
-  settings = space.draw(_whole(MIXED), trials)
+  settings = search_space.draw(_whole(MIXED), trials)
   assert len(settings) == trials
-  assert space.draw(_whole(MIXED), 12)[:trials] == settings
+  assert search_space.draw(_whole(MIXED), 12)[:trials] == settings
 
 
 def test_negative_trials_are_refused():
   with pytest.raises(ValueError, match="--trials=-1 must be at least 0"):
-    space.draw(_whole("softmax"), -1)
+    search_space.draw(_whole("softmax"), -1)
 
 
 @pytest.mark.parametrize("attention", ["linear", "differential", MIXED, "gated_linear"])
 def test_shared_draws_are_the_same_for_each_row_whatever_it_declares_itself(attention):
-  assert _common(space.draw(_whole(attention), 8)) == _common(space.draw(_whole("softmax"), 8))
+  assert _common(search_space.draw(_whole(attention), 8)) == _common(search_space.draw(_whole("softmax"), 8))
 
 
 def test_another_seed_draws_other_settings():
-  assert space.draw(_whole(MIXED), 4, seed=1)[1:] != space.draw(_whole(MIXED), 4)[1:]
+  assert search_space.draw(_whole(MIXED), 4, seed=1)[1:] != search_space.draw(_whole(MIXED), 4)[1:]
 
 
 def test_draws_fill_the_space_evenly():
-  found = space.draw(_whole("differential"), 28)[1:]
-  dimension = space.shared(_config())[space.RATE]
-  shares = [math.log(one[space.RATE] / dimension.low) / math.log(dimension.high / dimension.low) for one in found]
+  found = search_space.draw(_whole("differential"), 28)[1:]
+  dimension = search_space.shared(_config())[search_space.RATE]
+  shares = [
+    math.log(one[search_space.RATE] / dimension.low) / math.log(dimension.high / dimension.low) for one in found
+  ]
   assert np.histogram(shares, 3, (0, 1))[0].tolist() == pytest.approx([9, 9, 9], abs=1)
-  for flag in (space.DECAY, space.WARMUP, f"{space.OWN}differential.initial"):
+  for flag in (search_space.DECAY, search_space.WARMUP, f"{search_space.OWN}differential.initial"):
     counts = np.unique([one[flag] for one in found], return_counts=True)[1]
     assert counts.tolist() == pytest.approx([9, 9, 9], abs=1)
 
 
 def test_learning_rates_span_a_tenth_to_ten_times_the_configured_one():
-  assert space.shared(_config(learning_rate=0.002))[space.RATE] == space.Range(0.0002, 0.02, "log")
-  rates = [one[space.RATE] for one in space.draw(_whole("softmax"), 200)[1:]]
+  assert search_space.shared(_config(learning_rate=0.002))[search_space.RATE] == search_space.Range(0.0002, 0.02, "log")
+  rates = [one[search_space.RATE] for one in search_space.draw(_whole("softmax"), 200)[1:]]
   assert min(rates) < 0.00033
   assert max(rates) > 0.027
   assert all(0.0003 <= rate <= 0.03 and rate == float(f"{rate:.3g}") for rate in rates)
 
 
 def test_configured_weight_decay_is_among_the_choices():
-  assert space.shared(_config(weight_decay=0.05))[space.DECAY] == (0.0, 0.01, 0.05, 0.1)
+  assert search_space.shared(_config(weight_decay=0.05))[search_space.DECAY] == (0.0, 0.01, 0.05, 0.1)
 
 
 def test_warm_ups_are_shares_of_the_run_and_shorter_than_it():
   config = _config()
-  assert space.shared(config)[space.WARMUP] == (20, 100, 250)
+  assert search_space.shared(config)[search_space.WARMUP] == (20, 100, 250)
   config.steps = 4
-  assert space.shared(config)[space.WARMUP] == (1,)
+  assert search_space.shared(config)[search_space.WARMUP] == (1,)
   config.steps = 1
-  assert space.WARMUP not in space.shared(config)
+  assert search_space.WARMUP not in search_space.shared(config)
 
 
 def test_learning_rate_of_zero_is_refused():
   with pytest.raises(ValueError, match=r"learning_rate=0\.0 cannot be tuned"):
-    space.shared(_config(learning_rate=0.0))
+    search_space.shared(_config(learning_rate=0.0))
 
 
 @pytest.mark.parametrize("given", [(1.0, 1.0, "log"), (0.0, 1.0, "log"), (2.0, 1.0, "linear"), (1.0, 2.0, "cubic")])
 def test_empty_ranges_are_refused(given):
   with pytest.raises(ValueError, match="is empty: give low < high"):
-    space.Range(*given)
+    search_space.Range(*given)
 
 
 def test_linear_range_is_even():
-  assert [space.Range(-1.0, 1.0, "linear").at(share) for share in (0.0, 0.25, 1.0)] == [-1.0, -0.5, 1.0]
+  assert [search_space.Range(-1.0, 1.0, "linear").at(share) for share in (0.0, 0.25, 1.0)] == [-1.0, -0.5, 1.0]
 
 
 def test_space_is_recorded_as_json():
-  recorded = space.as_row(_whole("gated_linear"))
+  recorded = search_space.as_row(_whole("gated_linear"))
   assert recorded == {
     "config.optimizer.learning_rate": [0.0003, 0.03, "log"],
     "config.optimizer.weight_decay": [0.0, 0.01, 0.1],
@@ -122,24 +124,27 @@ def test_space_is_recorded_as_json():
 def test_settings_are_written_into_the_configuration_and_every_layer_and_head():
   config = _config(f"{MIXED}|softmax")
   config.model.layers = 3
-  name = space.OWN
+  name = search_space.OWN
   changes = {f"{name}differential.initial": 0.2, f"{name}variational.sigma": 0.1, f"{name}variational.weight": 0.001}
-  space.apply(config, changes | {f"{name}cosine.scale": 5.0, space.RATE: 1e-5, space.WARMUP: 20, space.DECAY: 0.0})
+  search_space.apply(
+    config,
+    changes | {f"{name}cosine.scale": 5.0, search_space.RATE: 1e-5, search_space.WARMUP: 20, search_space.DECAY: 0.0},
+  )
   assert config.model.attention == "differential(initial=0.2)|2*variational(sigma=0.1)+2*cosine(scale=5.0)|softmax"
   assert (config.optimizer.learning_rate, config.optimizer.warmup, config.optimizer.weight_decay) == (1e-5, 20, 0.0)
 
 
 def test_field_that_a_row_sets_itself_is_not_tuned():
-  assert space.own([spec.parse("differential(initial=0.5)")]) == {}
+  assert search_space.own([spec.parse("differential(initial=0.5)")]) == {}
   config = _config("differential|differential(initial=0.5)")
-  space.apply(config, {f"{space.OWN}differential.initial": 0.2})
+  search_space.apply(config, {f"{search_space.OWN}differential.initial": 0.2})
   assert config.model.attention == "differential(initial=0.2)|differential(initial=0.5)"
 
 
 @pytest.mark.parametrize("flag", ["differential.initail", "softmax.scale", "cosine.scale"])
 def test_unknown_hyper_parameter_is_refused_by_name(flag):
   with pytest.raises(ValueError, match=rf"{flag} is no tunable hyper-parameter of differential") as told:
-    space.apply(_config("differential"), {space.OWN + flag: 1.0})
+    search_space.apply(_config("differential"), {search_space.OWN + flag: 1.0})
   assert "it has config.model.attention.differential.initial" in str(told.value)
 
 
@@ -147,7 +152,7 @@ def test_unknown_hyper_parameter_is_refused_by_name(flag):
 def test_tunable_fields_change_neither_parameters_nor_claims(name):
   variant, key = spec.parse(name), jax.random.key(0)
   shapes = jax.eval_shape(lambda: variant.init(key, DIMS))
-  for flag, choices in space.own([variant]).items():
+  for flag, choices in search_space.own([variant]).items():
     assert len(set(choices)) > 1
     for choice in choices:
       other = dataclasses.replace(variant, **{flag.rpartition(".")[2]: choice})
@@ -167,7 +172,7 @@ class Wrong(type(spec.parse("softmax"))):
 
 def test_choices_without_the_default_are_refused():
   with pytest.raises(ValueError, match="its choices hold its default"):
-    space.own([Wrong()])
+    search_space.own([Wrong()])
   assert Attention.tunable == {}
 
 
@@ -182,9 +187,9 @@ def test_choices_without_the_default_are_refused():
   ],
 )
 def test_best_trial_is_the_first_of_the_best_finite_ones(scores, higher, best):
-  assert space.choose(scores, higher) == best
+  assert search_space.choose(scores, higher) == best
 
 
 def test_no_score_is_refused():
   with pytest.raises(ValueError, match="no trial"):
-    space.choose([], True)
+    search_space.choose([], True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attention_lab.compare import statistics
+from attention_lab.results import statistics
 
 
 def test_interval_is_students_t():

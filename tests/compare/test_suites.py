@@ -1,8 +1,9 @@
 import pytest
 
 from attention_lab import config as configs
-from attention_lab.compare import rows, run, suites
-from attention_lab.compare.rules import Rules
+from attention_lab.compare import run
+from attention_lab.compare.schedule import row_spec, suites
+from attention_lab.compare.schedule.protocol import Protocol
 from attention_lab.data.mechanisms import generation
 
 NAMES = [(name, size) for name, sizes in suites.SUITES.items() for size in sizes]
@@ -11,7 +12,7 @@ NAMES = [(name, size) for name, sizes in suites.SUITES.items() for size in sizes
 @pytest.mark.parametrize(("name", "size"), NAMES)
 def test_every_suite_can_be_planned(name, size):
   suite = suites.load(name, size)
-  comparison = run.plan(",".join(suite.tasks), ";".join(suite.rows), 0, [], Rules(), suite.tasks)
+  comparison = run.plan(",".join(suite.tasks), ";".join(suite.rows), 0, [], Protocol(), suite.tasks)
   assert list(comparison.tasks) == list(suite.tasks)
   for task, words in suite.tasks.items():
     flat = configs.flatten(comparison.tasks[task])
@@ -25,7 +26,7 @@ def test_every_suite_can_be_planned(name, size):
 def test_a_suite_sets_flags_that_there_are_and_a_positive_control_that_is_a_row(name, size):
   suite = suites.load(name, size)
   assert set(suite.flags) <= {"seeds", "trials", "match", "second_chance", "positive"}
-  assert suite.flags.get("positive", rows.canonical(suite.rows[0])) in map(rows.canonical, suite.rows)
+  assert suite.flags.get("positive", row_spec.canonical(suite.rows[0])) in map(row_spec.canonical, suite.rows)
 
 
 def test_small_suites_have_the_rows_and_seeds_that_their_claims_need():
@@ -40,7 +41,7 @@ def test_small_suites_have_the_rows_and_seeds_that_their_claims_need():
 @pytest.mark.parametrize("size", suites.SUITES["mechanisms"])
 def test_the_examples_of_every_mechanism_can_be_made(size):
   suite = suites.load("mechanisms", size)
-  comparison = run.plan(",".join(suite.tasks), "softmax", 0, [], Rules(), suite.tasks)
+  comparison = run.plan(",".join(suite.tasks), "softmax", 0, [], Protocol(), suite.tasks)
   for task, config in comparison.tasks.items():
     own = generation.shape(task.partition(":")[2], {"length": config.data.length})
     assert generation.lengths(config.data.name, own.length, config.data.longest)[0] == own.length

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from attention_lab.compare.report import svg
+from attention_lab.results import svg
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from attention_lab.compare import tables
-from attention_lab.compare.report import verdict
+from attention_lab.compare.report import tables, verdict
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import pytest
 
-from attention_lab.compare import tables
-from attention_lab.compare.report import protocol, verdict
+from attention_lab.compare.report import protocol, tables, verdict
 
 TUNING = {"trials": 0, "space": {}, "chosen": {}, "second": None, "taken": "", "chances": True}
 

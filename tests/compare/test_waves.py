@@ -3,10 +3,10 @@ import random
 
 import pytest
 
-from attention_lab.compare import grid, waves
-from attention_lab.compare.rules import AUTO, Rules
+from attention_lab.compare.schedule import grid, scheduler
+from attention_lab.compare.schedule.protocol import AUTO, Protocol
 
-RATE = waves.RATE
+RATE = scheduler.RATE
 SETTINGS = {RATE: 1e-3}
 ROWS = {"softmax": (0.9, 1e-3), "linear": (0.6, 3e-3), "pooling": (0.2, 1e-3)}  # best score, and the rate it needs
 DRAWS = {row: [{}, {RATE: 3e-3}, {RATE: 1e-4}] for row in ROWS}
@@ -35,7 +35,7 @@ def lines(job, *, broken=()):
 def finish(rules, journal, own=None, *, skipped=EVERYTHING, **options):
   """Runs waves until none is left; their jobs."""
   ran = []
-  while wave := waves.following(rules, own or cells(), journal, DRAWS, skipped):
+  while wave := scheduler.following(rules, own or cells(), journal, DRAWS, skipped):
     ran.append(wave)
     for job in wave:
       for line in lines(job, **options):
@@ -53,14 +53,14 @@ def purposes(ran):
 
 
 def test_trials_come_first_then_seeds_then_the_chances_of_those_behind():
-  ran = finish(Rules(trials=3), waves.Journal())
+  ran = finish(Protocol(trials=3), scheduler.Journal())
   assert [{job.purpose for job in wave} for wave in ran] == [{"trial 0", "trial 1", "trial 2"}, {"seeds"}, {"÷3", "×3"}]
   assert {job.attention for job in ran[2]} == {"linear", "pooling"}
-  assert {job.seeds for job in ran[0]} == {(waves.TUNING_SEED,)}
+  assert {job.seeds for job in ran[0]} == {(scheduler.TUNING_SEED,)}
 
 
 def test_every_row_gets_the_same_trials_and_is_trained_at_its_best_one():
-  ran = finish(Rules(trials=3), waves.Journal())
+  ran = finish(Protocol(trials=3), scheduler.Journal())
   tried = {row: [job.changes for job in ran[0] if job.attention == row] for row in ROWS}
   assert tried["softmax"] == tried["linear"] == tried["pooling"]
   trained = {job.attention: job.changes for job in ran[1]}
@@ -68,9 +68,9 @@ def test_every_row_gets_the_same_trials_and_is_trained_at_its_best_one():
 
 
 def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
-  journal = waves.Journal()
-  finish(Rules(), journal)
-  by_row = {cell.attention: waves.choose(Rules(), cell, journal, DRAWS) for cell in cells()}
+  journal = scheduler.Journal()
+  finish(Protocol(), journal)
+  by_row = {cell.attention: scheduler.choose(Protocol(), cell, journal, DRAWS) for cell in cells()}
   assert by_row["linear"].taken == "×3"
   assert by_row["linear"].changes == {RATE: 3e-3}
   assert by_row["pooling"].taken == ""
@@ -80,8 +80,8 @@ def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
 
 def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_the_others():
   nine = cells(seeds=tuple(range(9)))
-  journal = waves.Journal()
-  ran = [(job.attention, job.purpose, job.seeds) for wave in finish(Rules(), journal, nine) for job in wave]
+  journal = scheduler.Journal()
+  ran = [(job.attention, job.purpose, job.seeds) for wave in finish(Protocol(), journal, nine) for job in wave]
   assert [row for row in ran if row[1] != "seeds"] == [
     ("linear", "÷3", (0, 1, 2)),
     ("linear", "×3", (0, 1, 2)),
@@ -89,7 +89,7 @@ def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_t
     ("pooling", "×3", (0, 1, 2)),
     ("linear", "×3", (3, 4, 5, 6, 7, 8)),
   ]
-  assert {cell.attention: waves.choose(Rules(), cell, journal, DRAWS).taken for cell in nine} == {
+  assert {cell.attention: scheduler.choose(Protocol(), cell, journal, DRAWS).taken for cell in nine} == {
     "softmax": "",
     "linear": "×3",
     "pooling": "",
@@ -99,43 +99,43 @@ def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_t
 def test_a_best_row_that_a_second_chance_overtakes_gets_its_own(monkeypatch):
   monkeypatch.setitem(ROWS, "linear", (0.99, 3e-3))
   monkeypatch.setitem(ROWS, "softmax", (0.95, 1e-3))
-  ran = finish(Rules(), waves.Journal(), cells(rows=("softmax", "linear")))
+  ran = finish(Protocol(), scheduler.Journal(), cells(rows=("softmax", "linear")))
   assert purposes(ran)[1:] == [[("linear", "×3"), ("linear", "÷3")], [("softmax", "×3"), ("softmax", "÷3")]]
 
 
 def test_a_tie_and_a_single_seed_get_no_second_chance(monkeypatch):
   monkeypatch.setitem(ROWS, "linear", ROWS["softmax"])
-  assert len(finish(Rules(), waves.Journal(), cells(rows=("softmax", "linear")))) == 1
-  assert len(finish(Rules(), waves.Journal(), cells(seeds=(0,)))) == 1
+  assert len(finish(Protocol(), scheduler.Journal(), cells(rows=("softmax", "linear")))) == 1
+  assert len(finish(Protocol(), scheduler.Journal(), cells(seeds=(0,)))) == 1
 
 
 def test_a_row_that_diverges_is_rescued_by_a_lower_rate_and_not_run_again():
-  journal = waves.Journal()
-  ran = finish(Rules(), journal, broken={("linear", 1e-3)})
+  journal = scheduler.Journal()
+  ran = finish(Protocol(), journal, broken={("linear", 1e-3)})
   assert sum(job.purpose == "seeds" and job.attention == "linear" for wave in ran for job in wave) == 1
   (cell,) = cells(rows=("linear",))
-  assert waves.choose(Rules(), cell, journal, DRAWS).purpose == "×3"
+  assert scheduler.choose(Protocol(), cell, journal, DRAWS).purpose == "×3"
 
 
 def test_a_failure_that_may_pass_is_run_again_unless_it_is_skipped():
-  journal = waves.Journal()
-  finish(Rules(chances=False), journal, cells(rows=("softmax",)))
+  journal = scheduler.Journal()
+  finish(Protocol(chances=False), journal, cells(rows=("softmax",)))
   broken = {"task": "recall", "attention": "linear", "purpose": "seeds", "status": "failed", "reason": "OSError: disk"}
   for seed in (0, 1, 2):
     journal.add(broken | {"seed": seed})
   two = cells(rows=("softmax", "linear"))
-  (job,) = waves.following(Rules(chances=False), two, journal, DRAWS, EVERYTHING)
+  (job,) = scheduler.following(Protocol(chances=False), two, journal, DRAWS, EVERYTHING)
   assert (job.attention, job.seeds) == ("linear", (0, 1, 2))
-  assert waves.following(Rules(), two, journal, DRAWS, lambda one: one == job) == []
+  assert scheduler.following(Protocol(), two, journal, DRAWS, lambda one: one == job) == []
 
 
 @pytest.mark.parametrize("seeds", [3, 9])
 @pytest.mark.parametrize("number", range(20))
 def test_being_killed_anywhere_changes_no_line_and_no_choice(number, seeds):
   draw, own = random.Random(number), cells(tuple(range(seeds)))
-  whole, pieces = waves.Journal(), waves.Journal()
-  finish(Rules(trials=3), whole, own)
-  while wave := waves.following(Rules(trials=3), own, pieces, DRAWS, EVERYTHING):
+  whole, pieces = scheduler.Journal(), scheduler.Journal()
+  finish(Protocol(trials=3), whole, own)
+  while wave := scheduler.following(Protocol(trials=3), own, pieces, DRAWS, EVERYTHING):
     done = [line for job in draw.sample(wave, len(wave)) for line in lines(job)]
     for line in done[: draw.randint(0, len(done))]:
       pieces.add(line)
@@ -144,44 +144,46 @@ def test_being_killed_anywhere_changes_no_line_and_no_choice(number, seeds):
   }
   assert scores(pieces) == scores(whole)
   for cell in own:
-    assert waves.choose(Rules(trials=3), cell, pieces, DRAWS) == waves.choose(Rules(trials=3), cell, whole, DRAWS)
+    assert scheduler.choose(Protocol(trials=3), cell, pieces, DRAWS) == scheduler.choose(
+      Protocol(trials=3), cell, whole, DRAWS
+    )
 
 
 def test_a_tested_row_keeps_its_setting_and_gets_no_chance_when_a_better_rival_comes():
-  journal = waves.Journal()
+  journal = scheduler.Journal()
   old = cells(rows=("linear", "pooling"))
-  finish(Rules(chances=False), journal, old)
+  finish(Protocol(chances=False), journal, old)
   lines = [row for own in journal.runs.values() for row in own.values()]
-  journal = waves.Journal(lines, [in_table(line, "") for line in lines])
-  ran = finish(Rules(), journal, cells())
+  journal = scheduler.Journal(lines, [in_table(line, "") for line in lines])
+  ran = finish(Protocol(), journal, cells())
   assert purposes(ran) == [[("softmax", "seeds")]]
 
 
 def test_seeds_that_are_added_take_the_setting_that_was_tested():
-  journal = waves.Journal()
-  finish(Rules(), journal)
+  journal = scheduler.Journal()
+  finish(Protocol(), journal)
   rows = [row for own in journal.runs.values() for row in own.values()]
-  journal = waves.Journal(rows, [in_table(row, "×3") for row in journal.runs["recall", "linear", "×3"].values()])
+  journal = scheduler.Journal(rows, [in_table(row, "×3") for row in journal.runs["recall", "linear", "×3"].values()])
   more = cells(seeds=(0, 1, 2, 3, 4), rows=("linear",))
-  ran = finish(Rules(), journal, more)
+  ran = finish(Protocol(), journal, more)
   assert [(job.purpose, job.seeds) for wave in ran for job in wave] == [("×3", (3, 4))]
-  assert waves.choose(Rules(), more[0], journal, DRAWS).purpose == "×3"
+  assert scheduler.choose(Protocol(), more[0], journal, DRAWS).purpose == "×3"
 
 
 def test_auto_adds_seeds_to_all_rows_until_the_interval_is_narrow_or_the_cap_is_met():
   narrow = {"a": {0: 0.9, 1: 0.9, 2: 0.9}, "b": {0: 0.5, 1: 0.501, 2: 0.499}}
   wide = {"a": {0: 0.9, 1: 0.7, 2: 0.8}, "b": {0: 0.5, 1: 0.65, 2: 0.3}}
-  auto = Rules(seeds=AUTO, half_width=0.01, most=15)
+  auto = Protocol(seeds=AUTO, half_width=0.01, most=15)
   assert auto.more_seeds(narrow, True) == 3
   assert auto.more_seeds(wide, True) == 6
   assert dataclasses.replace(auto, most=4).more_seeds(wide, True) == 4
-  assert Rules(seeds="3").more_seeds(wide, True) == 3
+  assert Protocol(seeds="3").more_seeds(wide, True) == 3
 
 
 def test_nine_seeds_where_a_run_takes_seconds_and_three_where_it_does_not():
-  assert Rules().first_seeds(1e11) == 9
-  assert Rules().first_seeds(1e13) == Rules().first_seeds(None) == 3
-  assert Rules(seeds="5").first_seeds(1e13) == 5
+  assert Protocol().first_seeds(1e11) == 9
+  assert Protocol().first_seeds(1e13) == Protocol().first_seeds(None) == 3
+  assert Protocol(seeds="5").first_seeds(1e13) == 5
 
 
 @pytest.mark.parametrize(
@@ -197,4 +199,4 @@ def test_nine_seeds_where_a_run_takes_seconds_and_three_where_it_does_not():
 )
 def test_rules_that_make_no_sense_are_refused_by_their_flag(words, told):
   with pytest.raises(ValueError, match=told):
-    Rules(**words)
+    Protocol(**words)

@@ -6,7 +6,7 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import babi, prepared
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 PLACES = ("attic", "barn", "cellar", "den")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from attention_lab.data.buckets import Bucketed, turns, widths
-from attention_lab.data.source import Arrays
+from attention_lab.data.dataset import Arrays
 
 LENGTHS = np.array([3, 8, 1, 4, 5, 2, 8])
 TOKENS = np.where(np.arange(8) < LENGTHS[:, None], 10 * np.arange(1, 8)[:, None] + np.arange(8), 0).astype(np.int32)

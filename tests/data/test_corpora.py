@@ -4,7 +4,7 @@ import pytest
 from attention_lab.config import DataConfig
 from attention_lab.data import corpora, prepared, text
 from attention_lab.data.corpora import articles, corpus
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 PAGE = [" ", " = Cats = ", " ", " Cats <unk> sleep . ", " ", " = = Food = = ", " ", " Fish . ", " = 5 points = ", " "]
 PAGES = [*PAGE, " ", " = Dogs = ", " ", " Dogs run . ", " "]

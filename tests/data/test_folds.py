@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from attention_lab.data import folds as folding
+from attention_lab.data.dataset import Arrays, Dataset, Lazy
 from attention_lab.data.folds import View, fold
 from attention_lab.data.pipeline import evaluation_batches
-from attention_lab.data.source import Arrays, Lazy, Source
 
 CLASSES = 3
 
@@ -35,7 +35,7 @@ def source_of(sizes=(40, 13, 9), seed=0, labels=True):
     "held_out": {"validation": ["a"], "test": ["b"]},
   }
   facts |= {"counts": counts} if labels else {}
-  return Source("made", splits, dict.fromkeys(splits, "0" * 16), facts, Lazy({"line": lambda: 0.5}))
+  return Dataset("made", splits, dict.fromkeys(splits, "0" * 16), facts, Lazy({"line": lambda: 0.5}))
 
 
 def rows_of(split):
@@ -71,7 +71,7 @@ def test_parts_and_the_classes_in_them_differ_by_one_different_input_at_most():
   label = rng.choice(3, 101, p=(0.7, 0.2, 0.1)).astype(np.int32)
   whole = Arrays({"tokens": tokens, "label": label})
   parts = {"train": View([whole], np.arange(80)), "validation": View([whole], np.arange(80, 101)), "test": whole}
-  source = Source("distinct", parts, dict.fromkeys(parts, ""), {}, {})
+  source = Dataset("distinct", parts, dict.fromkeys(parts, ""), {}, {})
   splits = [fold(source, 4, which).splits["validation"] for which in range(4)]
   assert np.ptp([len(split) for split in splits]) <= 1
   counts = [np.bincount(split[np.arange(len(split))]["label"], minlength=3) for split in splits]
@@ -81,7 +81,7 @@ def test_parts_and_the_classes_in_them_differ_by_one_different_input_at_most():
 def test_the_parts_do_not_depend_on_the_order_of_the_examples():
   source = source_of()
   moved = {name: Arrays({k: v[::-1] for k, v in split.arrays.items()}) for name, split in source.splits.items()}
-  other = Source("moved", moved, source.digests, source.facts, source.controls)
+  other = Dataset("moved", moved, source.digests, source.facts, source.controls)
   for which in range(3):
     ours, theirs = (inputs_of(fold(s, 3, which).splits["validation"]) for s in (source, other))
     assert ours == theirs
@@ -145,6 +145,6 @@ def test_folds_that_are_none_are_refused_naming_the_flags(folds, which, message)
 def test_splits_of_different_arrays_are_refused():
   source = source_of()
   short = Arrays({"tokens": np.zeros((3, 2), np.int32), "label": np.zeros(3, np.int32)})
-  other = Source("other", dict(source.splits) | {"validation": short}, source.digests, source.facts, {})
+  other = Dataset("other", dict(source.splits) | {"validation": short}, source.digests, source.facts, {})
   with pytest.raises(ValueError, match=r"--config\.data\.folds=2: .*differ in their arrays"):
     fold(other, 2, 0)

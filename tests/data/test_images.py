@@ -6,7 +6,7 @@ from PIL import Image
 
 from attention_lab.config import DataConfig
 from attention_lab.data import image_folder, images
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import labelled, prepared
+from attention_lab.data.dataset import SPLITS
 from attention_lab.data.labelled import Reading
-from attention_lab.data.source import SPLITS
 from attention_lab.data.tokenizer import Tokenizer, train
 
 WORDS = ("good", "fine", "bad", "poor", "film", "plot", "the", "a")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attention_lab.data import listops
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 SMALL = {"length": 64, "train": 600, "validation": 100, "test": 200}
 CELLS = [{}, {"depth": 3, "arguments": 4, "shortest": 5}, {"length": 30, "shortest": 20, "seed": 3}]

@@ -5,8 +5,8 @@ import collections
 import numpy as np
 import pytest
 
+from attention_lab.data.dataset import SPLITS
 from attention_lab.data.mechanisms import families, generation
-from attention_lab.data.source import SPLITS
 
 
 def rows(name, knobs=None):

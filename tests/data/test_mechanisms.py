@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from attention_lab.data.dataset import SPLITS, Arrays
 from attention_lab.data.mechanisms import generation
-from attention_lab.data.source import SPLITS, Arrays
 
 SMALL = (1200, 150, 300)
 OTHERS = {

@@ -8,8 +8,8 @@ import pytest
 
 import attention_lab.data
 from attention_lab.data.buckets import Bucketed
+from attention_lab.data.dataset import Arrays
 from attention_lab.data.pipeline import evaluation_batches, train_batches
-from attention_lab.data.source import Arrays
 
 SPLIT = Arrays({"x": np.arange(10, dtype=np.int32), "y": np.arange(20, dtype=np.float32).reshape(10, 2)})
 LENGTHS = np.array([1, 4, 2, 3, 4, 1, 1, 2, 1, 3])

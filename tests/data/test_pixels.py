@@ -3,7 +3,7 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import images, pixels
-from attention_lab.data.source import SPLITS, Source
+from attention_lab.data.dataset import SPLITS, Dataset
 
 
 def source_of(image, label):
@@ -14,7 +14,7 @@ def source_of(image, label):
     "image": image.shape[1:],
     "sizes": dict.fromkeys(SPLITS, len(label)),
   }
-  return Source("tiny", splits, dict.fromkeys(SPLITS, ""), facts, {"largest class": 0.5})
+  return Dataset("tiny", splits, dict.fromkeys(SPLITS, ""), facts, {"largest class": 0.5})
 
 
 def test_every_grey_value_is_one_token_row_by_row_and_none_is_padding():

@@ -7,7 +7,7 @@ import tiny_dataset
 
 from attention_lab.config import DataConfig
 from attention_lab.data import image_records, images
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 
 def named(folder, **fields):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from attention_lab.data import recall
-from attention_lab.data.source import SPLITS
+from attention_lab.data.dataset import SPLITS
 
 SMALL = (2000, 300, 500)
 CELLS = [

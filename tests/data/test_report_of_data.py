@@ -3,13 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from attention_lab.data import contents, recall
+from attention_lab.data import example_hashes, recall
 from attention_lab.data.augment import Augmentation, Augmented
 from attention_lab.data.buckets import Bucketed
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset
 from attention_lab.data.folds import fold
 from attention_lab.data.images import Images
 from attention_lab.data.report import report
-from attention_lab.data.source import SPLITS, Arrays, Source
 
 ROWS = {  # rows of tokens by their first, and labels
   "train": ([1, 2, 2, 3, 3, 3, 4, 5], [0, 1, 1, 0, 1, 0, 0, 1]),
@@ -25,13 +25,13 @@ def text_source(facts=None, rows=ROWS):
     tokens = np.where(np.arange(4) < 3, np.array(first)[:, None], 0)
     arrays = {"tokens": tokens.astype(np.int32), "label": np.array(label, np.int32)}
     splits[split] = Arrays(arrays | ({"length": length.astype(np.int32)} if facts is None else {}))
-  return Source("made", splits, {split: f"{split:0>16}" for split in splits}, facts or {}, {})
+  return Dataset("made", splits, {split: f"{split:0>16}" for split in splits}, facts or {}, {})
 
 
 def image_source(count=12, classes=3):
   pixels = np.arange(count * 4, dtype=np.uint8).reshape(count, 2, 2, 1)
   split = Images(pixels, np.arange(count) % classes)
-  return Source("squares", dict.fromkeys(SPLITS, split), dict.fromkeys(SPLITS, "d" * 16), {}, {})
+  return Dataset("squares", dict.fromkeys(SPLITS, split), dict.fromkeys(SPLITS, "d" * 16), {}, {})
 
 
 def table(text, row):
@@ -73,7 +73,7 @@ def test_splits_without_overlap_are_said_to_have_none():
 def test_lengths_come_from_the_split_with_the_truncated_beside_them():
   source = text_source()
   text = report(
-    Source("made", source.splits, source.digests, {"truncated": {"train": 2, "validation": 0, "test": 1}}, {})
+    Dataset("made", source.splits, source.digests, {"truncated": {"train": 2, "validation": 0, "test": 1}}, {})
   )
   assert table(text, "shortest") == ["1", "1", "1"]
   assert table(text, "median") == ["2", "1.5", "2"]
@@ -94,7 +94,7 @@ def test_of_many_classes_the_largest_are_shown_and_the_others_together():
     {"tokens": np.arange(130, dtype=np.int32)[:, None], "label": np.repeat(np.arange(26), 5).astype(np.int32)}
   )
   more = Arrays({"tokens": np.arange(9, dtype=np.int32)[:, None], "label": np.full(9, 25, np.int32)})
-  text = report(Source("many", {"train": split, "test": more}, {}, {}, {}))
+  text = report(Dataset("many", {"train": split, "test": more}, {}, {}, {}))
   labels = text[text.index("## Labels") :]
   assert table(labels, "25") == ["5 (3.8 %)", "9 (100.0 %)"]
   assert table(labels, "6 others") == ["30 (23.1 %)", "0"]
@@ -112,9 +112,9 @@ def test_images_are_told_by_their_size_and_recall_by_its_one_length():
 def test_windows_of_a_stream_count_their_targets_and_packed_rows_their_documents_tokens():
   tokens = np.ones((2, 5), np.int32)
   mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], np.float32)
-  assert contents.read(Arrays({"tokens": tokens, "mask": mask})).length.tolist() == [4, 1]
+  assert example_hashes.read(Arrays({"tokens": tokens, "mask": mask})).length.tolist() == [4, 1]
   segments = np.array([[1, 1, 2, 2, 0], [1, 0, 0, 0, 0]], np.int32)
-  assert contents.read(Arrays({"tokens": tokens, "segments": segments})).length.tolist() == [4, 1]
+  assert example_hashes.read(Arrays({"tokens": tokens, "segments": segments})).length.tolist() == [4, 1]
 
 
 def test_a_fold_is_said_and_its_truncated_are_those_of_both_together():
@@ -136,23 +136,23 @@ def test_a_wrapped_split_is_reported_as_the_split_inside():
   source = text_source()
   lengths = {name: np.full(len(split), 3 + (name == "test")) for name, split in source.splits.items()}
   wrapped = {name: Bucketed(split, lengths[name], (3, 4), ("tokens",)) for name, split in source.splits.items()}
-  assert report(Source("made", wrapped, source.digests, source.facts, {})) == report(source)
+  assert report(Dataset("made", wrapped, source.digests, source.facts, {})) == report(source)
   images = image_source()
   drawn = {name: Augmented(split, Augmentation(flip=True)) for name, split in images.splits.items()}
-  assert report(Source("squares", drawn, images.digests, {}, {})) == report(images)
+  assert report(Dataset("squares", drawn, images.digests, {}, {})) == report(images)
 
 
-@pytest.mark.parametrize("name", sorted(contents.ASIDE))
+@pytest.mark.parametrize("name", sorted(example_hashes.ASIDE))
 def test_what_is_no_input_makes_no_two_inputs_differ(name):
   tokens = np.ones((3, 2), np.int32)
-  read = contents.read(Arrays({"tokens": tokens, name: np.arange(6).reshape(3, 2)}))
+  read = example_hashes.read(Arrays({"tokens": tokens, name: np.arange(6).reshape(3, 2)}))
   assert len(set(read.inputs.tolist())) == 1
   assert len(set(read.whole.tolist())) == 3
 
 
 def test_hashes_do_not_depend_on_the_chunk_in_which_an_example_is_read(monkeypatch):
   tokens = np.random.default_rng(0).integers(0, 5, (50, 4)).astype(np.int32)
-  whole = contents.read(Arrays({"tokens": tokens}))
-  monkeypatch.setattr(contents, "_ROWS", 7)
-  np.testing.assert_array_equal(contents.read(Arrays({"tokens": tokens})).inputs, whole.inputs)
+  whole = example_hashes.read(Arrays({"tokens": tokens}))
+  monkeypatch.setattr(example_hashes, "_ROWS", 7)
+  np.testing.assert_array_equal(example_hashes.read(Arrays({"tokens": tokens})).inputs, whole.inputs)
   assert len(set(whole.inputs.tolist())) == len({tuple(row) for row in tokens.tolist()})

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from attention_lab.config import DataConfig
-from attention_lab.data import prepared, same_article
+from attention_lab.data import article_matching, prepared
+from attention_lab.data.dataset import SPLITS
 from attention_lab.data.labelled import Reading
-from attention_lab.data.source import SPLITS
 
 ARTICLES = {"train": 6, "validation": 4, "test": 5}
 PASSAGES = 9
@@ -37,7 +37,7 @@ def wikitext(monkeypatch):
 
 
 def load(workdir="", *, kind="word", length=96, vocabulary=0):
-  return same_article.load(DataConfig(), workdir, Reading(tokenizer=kind, vocabulary=vocabulary, length=length))
+  return article_matching.load(DataConfig(), workdir, Reading(tokenizer=kind, vocabulary=vocabulary, length=length))
 
 
 def owners(text):
@@ -102,16 +102,16 @@ def test_long_passages_are_cut_to_half_of_the_row_and_counted(wikitext):
 
 def test_equal_passages_are_taken_once():
   text = "x" * 100
-  assert same_article.passages([f"{text}\n\n{text}\n{text}y", f"{text}\n{text}z"], lines=True) == [
+  assert article_matching.passages([f"{text}\n\n{text}\n{text}y", f"{text}\n{text}z"], lines=True) == [
     [text, f"{text}y"],
     [f"{text}z"],
   ]
-  assert same_article.passages([f"{text}\n{text}\n \n{text}y"], lines=False) == [[f"{text}\n{text}", f"{text}y"]]
+  assert article_matching.passages([f"{text}\n{text}\n \n{text}y"], lines=False) == [[f"{text}\n{text}", f"{text}y"]]
 
 
 def test_pairs_across_articles_come_from_two_though_one_article_has_nearly_all_passages():
   articles = [["a"] * 40, ["b"] * 5, ["c"] * 4]
-  chosen, label = same_article.pairs(articles, 1)
+  chosen, label = article_matching.pairs(articles, 1)
   owner = np.repeat(np.arange(3), [40, 5, 4])
   np.testing.assert_array_equal(owner[chosen[:, 0]] == owner[chosen[:, 1]], label == 1)
   assert len(np.unique(chosen)) == chosen.size

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from attention_lab.config import DataConfig
-from attention_lab.data.source import Arrays, Lazy, chosen, digest
+from attention_lab.data.dataset import Arrays, Lazy, chosen, digest
 
 
 def test_the_first_name_is_the_default_and_a_path_alone_is_the_users_own():

@@ -6,8 +6,8 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared, questions, span_metrics, spans
+from attention_lab.data.dataset import SPLITS
 from attention_lab.data.labelled import Reading
-from attention_lab.data.source import SPLITS
 
 CONTEXT = (
   "Ada (born 1815) met İnci in São-Paulo, twice. Later she moved to the old house of Charles Babbage. It rained."

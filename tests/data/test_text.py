@@ -3,8 +3,8 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import text
+from attention_lab.data.dataset import SPLITS, digest
 from attention_lab.data.documents import user_text
-from attention_lab.data.source import SPLITS, digest
 from attention_lab.data.tokenizer import train
 from attention_lab.data.topics import python_docs
 

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.certify import battery
 from attention_lab.models.functional import functional
 from attention_lab.train import matrix
@@ -95,8 +95,8 @@ FAULTS = {
   "a parameter without a gradient": (first, None, (), FAILED, "b does not move"),
   "an unread part that moves": (both, None, ("b",), FAILED, "b moves"),
   "taken against the claims": (both, MISSING, (), FAILED, "is taken, though its claims say: no causal mask"),
-  "refused against the claims": (raising(Refused("Softmax, 'causal'")), None, (), FAILED, "its claims allow it"),
-  "refused by name": (raising(Refused("Softmax has no 'causal'")), MISSING, (), REFUSED, "no causal mask"),
+  "refused against the claims": (raising(Unsupported("Softmax, 'causal'")), None, (), FAILED, "its claims allow it"),
+  "refused by name": (raising(Unsupported("Softmax has no 'causal'")), MISSING, (), REFUSED, "no causal mask"),
   "refused without the variant": (raising(ValueError("no 'causal'")), MISSING, (), FAILED, "not name the variant"),
   "refused for another reason": (raising(ValueError("Softmax is odd")), MISSING, (), FAILED, "what is missing"),
   "another error": (raising(ZeroDivisionError("in the model")), MISSING, (), FAILED, "ZeroDivisionError: in the model"),

@@ -8,8 +8,8 @@ import types
 import numpy as np
 import pytest
 
+from attention_lab.data.dataset import Arrays
 from attention_lab.data.folds import fold
-from attention_lab.data.source import Arrays
 from attention_lab.tasks import recall
 from experiments import training
 

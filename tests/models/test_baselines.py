@@ -8,9 +8,9 @@ import pytest
 
 from attention_lab import mesh as meshes
 from attention_lab.attention import spec
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
-from attention_lab.models import classifiers
+from attention_lab.models import registry
 from attention_lab.models.baselines.convolution import WINDOWS
 from attention_lab.models.baselines.recurrent import Cell
 from attention_lab.models.classifier import ClassifierConfig
@@ -31,7 +31,7 @@ EVERY = {
 
 def classifier(mesh=None, **fields):
   config = ClassifierConfig(**{"width": 6, "heads": 2} | fields)
-  return functional(lambda key: classifiers.build(config, 9, 7, 3, key=key, mesh=mesh))
+  return functional(lambda key: registry.build(config, 9, 7, 3, key=key, mesh=mesh))
 
 
 def logits(model, params, *args, **kwargs):
@@ -137,7 +137,7 @@ def test_attention_over_states_takes_just_the_variants_that_claim_cross_attentio
   if spec.parse(name).claims().cross:
     assert "attention" in jax.eval_shape(model.init, KEY)
   else:
-    with pytest.raises(Refused, match=f"attention={name} with pooling=attention"):
+    with pytest.raises(Unsupported, match=f"attention={name} with pooling=attention"):
       jax.eval_shape(model.init, KEY)
 
 

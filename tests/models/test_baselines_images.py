@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.models import vision
 from attention_lab.models.baselines.convolution import Convolution
 from attention_lab.models.baselines.residual import Block, Cbam, GroupNorm, NonLocal, SqueezeExcitation
@@ -155,5 +155,5 @@ def test_settings_that_a_residual_network_would_ignore_are_refused_by_name(field
 
 def test_a_causal_variant_is_refused_on_a_grid_by_name(filled):
   model = network(block="non_local", attention="memorizing", heads=2)
-  with pytest.raises(Refused, match="Memorizing"):
+  with pytest.raises(Unsupported, match="Memorizing"):
     jax.eval_shape(model.apply, filled(model), IMAGES)

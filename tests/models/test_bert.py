@@ -8,7 +8,7 @@ import pytest
 
 from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig, ModelConfig
-from attention_lab.models import vocabulary
+from attention_lab.models import chunked_cross_entropy
 from attention_lab.models.bert import Bert
 from attention_lab.models.classifier import ClassifierConfig, TransformerClassifier
 from attention_lab.models.functional import functional
@@ -31,8 +31,8 @@ def losses(model, params, tokens, key=None):
   own = model.bind(params)
   hidden = own(tokens, types=jnp.tile(TYPES, (len(tokens) // 2, 1)), key=key).logits
   chosen = jnp.tile(CHOSEN, (len(tokens) // 2, 1))
-  masked = vocabulary.nats(own.masked_head(), own.transform(hidden), tokens, chosen)
-  return masked, jnp.sum(vocabulary.cross_entropy(own.next_logits(hidden), jnp.ones(len(tokens), jnp.int32)))
+  masked = chunked_cross_entropy.nats(own.masked_head(), own.transform(hidden), tokens, chosen)
+  return masked, jnp.sum(chunked_cross_entropy.cross_entropy(own.next_logits(hidden), jnp.ones(len(tokens), jnp.int32)))
 
 
 def test_both_heads_are_those_that_are_published(filled):

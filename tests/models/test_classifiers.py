@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.config import ModelConfig
-from attention_lab.models import classifiers
+from attention_lab.models import registry
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import summed
 from attention_lab.models.functional import functional
@@ -23,7 +23,7 @@ SMALL = {"width": 16, "heads": 2, "layers": 1}
 
 def classifier(**fields):
   config = ClassifierConfig(**SMALL | fields)
-  return functional(lambda key: classifiers.build(config, 11, 12, 3, key=key))
+  return functional(lambda key: registry.build(config, 11, 12, 3, key=key))
 
 
 def logits(model, params, *args, **kwargs):
@@ -125,11 +125,11 @@ def test_a_sentence_is_the_sum_of_its_words_weighed_by_place_and_dimension():
   chex.assert_trees_all_close(summed(jnp.asarray(x), present), np.float32(expected), atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", list(classifiers.ARCHITECTURES))
+@pytest.mark.parametrize("architecture", list(registry.ARCHITECTURES))
 def test_every_model_reads_sentences_whose_padding_does_not_matter_and_whose_order_does(filled, architecture):
   fields = SMALL if architecture in ("encoder", "decoder") else {"width": 16}
   config = ClassifierConfig(architecture=architecture, **fields)
-  model = functional(lambda key: classifiers.build(config, 11, 12, 3, key=key))
+  model = functional(lambda key: registry.build(config, 11, 12, 3, key=key))
   params = filled(model)
   sentences = TOKENS.reshape(2, 3, 2)
   plain = logits(model, params, sentences)
@@ -159,10 +159,10 @@ def test_gradients_are_finite_and_reach_every_parameter_in_bfloat16_and_with_dro
   assert not {name for name in idle if not name.endswith("key/bias")}  # to which softmax is blind
 
 
-@pytest.mark.parametrize("architecture", classifiers.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", registry.ARCHITECTURES)
 def test_every_architecture_is_one_signature(filled, architecture):
   config = ClassifierConfig(architecture=architecture, width=16)
-  model = functional(lambda key: classifiers.build(config, 11, 12, 3, key=key))
+  model = functional(lambda key: registry.build(config, 11, 12, 3, key=key))
   padded = logits(model, filled(model), TOKENS, valid=VALID)
   chex.assert_shape(padded, (2, 3))
   assert padded.dtype == jnp.float32
@@ -188,5 +188,5 @@ def test_types_without_a_table_and_an_encoder_of_causal_layers_are_refused(fille
   plain, causal = classifier(), classifier(attention="stick_breaking")
   with pytest.raises(ValueError, match=r"give --config.model.types=2, or leave them out"):
     plain.apply(filled(plain), TOKENS, types=TOKENS)
-  with pytest.raises(Refused, match="StickBreaking is causal by construction"):
+  with pytest.raises(Unsupported, match="StickBreaking is causal by construction"):
     causal.apply(filled(causal), TOKENS)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.models.codes import sincos2d, sinusoidal
+from attention_lab.models.position_encodings import sincos2d, sinusoidal
 
 
 @pytest.mark.parametrize("width", [2, 6, 8])

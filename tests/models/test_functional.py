@@ -6,8 +6,8 @@ import pytest
 
 from attention_lab.config import ModelConfig
 from attention_lab.models.functional import functional
-from attention_lab.models.keys import child
 from attention_lab.models.language_model import TransformerLM
+from attention_lab.models.rng import child
 
 KEY = jax.random.key(0)
 TOKENS = jnp.array([[1, 2, 3, 4, 5]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attention_lab import mesh as meshes
-from attention_lab.attention.base import Attended, Refused
+from attention_lab.attention.base import AttentionOutput, Unsupported
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
 from attention_lab.attention.variants.softmax import Softmax
@@ -99,7 +99,7 @@ def test_bfloat16_with_every_other_choice_is_near_float32(filled):
 
 def test_statistics_and_losses_count_layers_through_all_stages(filled, monkeypatch):
   attend, one = Softmax.attend, jnp.ones(())
-  monkeypatch.setattr(Softmax, "attend", lambda *given: Attended(attend(*given), {"one": one}, {"two": 2 * one}))
+  monkeypatch.setattr(Softmax, "attend", lambda *given: AttentionOutput(attend(*given), {"one": one}, {"two": 2 * one}))
   model = model_of(layers=3, stages="1,2")
   output = jax.jit(model.apply)(filled(model), IMAGES)
   assert {name: float(value) for name, value in output.losses.items()} == {"one": 3.0}
@@ -144,11 +144,11 @@ def test_settings_that_do_not_fit_are_one_line_that_names_the_flag(fields, messa
 @pytest.mark.parametrize("attention", ["swin(window=2, columns=4)", "softmax+axial(columns=4)", "space_time(tokens=4)"])
 def test_a_variant_with_a_grid_of_its_own_is_refused_by_name(attention):
   fix = "(leave columns out|give axial)"
-  with pytest.raises(Refused, match=rf"has one grid, and --config.model.architecture=hierarchical several; {fix}"):
+  with pytest.raises(Unsupported, match=rf"has one grid, and --config.model.architecture=hierarchical several; {fix}"):
     model_of(attention=attention, positions="learned").init(KEY)
 
 
 def test_a_causal_variant_is_refused_by_itself(filled):
   model = model_of(attention="stick_breaking", positions="none")
-  with pytest.raises(Refused, match="StickBreaking is causal by construction"):
+  with pytest.raises(Unsupported, match="StickBreaking is causal by construction"):
     model.apply(filled(model), IMAGES)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.attention.mask import Mask
 from attention_lab.config import ModelConfig
 from attention_lab.models.functional import functional
@@ -44,5 +44,5 @@ def test_a_prefix_of_one_token_is_a_causal_model(filled):
 
 def test_a_variant_without_prefixes_refuses_one_by_name(filled):
   model = prefix_model("linear")
-  with pytest.raises(Refused, match="Linear does not honour the mask constraint 'prefix'"):
+  with pytest.raises(Unsupported, match="Linear does not honour the mask constraint 'prefix'"):
     model.apply(filled(model), TOKENS, mask=Mask(causal=True, prefix=PREFIX))

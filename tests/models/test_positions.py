@@ -3,8 +3,8 @@
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Dims, Refused
-from attention_lab.models.codes import Learned
+from attention_lab.attention.base import Dims, Unsupported
+from attention_lab.models.position_encodings import Learned
 from attention_lab.models.positions import NAMES, check_widths, inside, parse, resolve, to_string
 from attention_lab.models.relative_bias import Bias2d
 from attention_lab.models.rope import Rope, Rotation
@@ -102,7 +102,7 @@ def test_a_wrong_spec_is_refused_in_one_line(given, message):
   ],
 )
 def test_a_variant_that_cannot_take_a_code_is_refused_by_name(given, attention, message):
-  with pytest.raises(Refused) as caught:
+  with pytest.raises(Unsupported) as caught:
     resolve(given, spec.layers(attention, 2), grid=True)
   assert message in str(caught.value)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attention_lab import mesh as meshes
-from attention_lab.attention.base import Dims, Refused
+from attention_lab.attention.base import Dims, Unsupported
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
 from attention_lab.attention.spec import parse
@@ -103,12 +103,12 @@ def test_another_grid_than_it_was_built_for_is_refused():
   bias = RelativeBias(2, GRID, 1, key=KEY)
   with pytest.raises(ValueError, match=r"built for a grid of \(2, 3\) and 1 tokens before it, not \(3, 2\) and 1"):
     bias(Positions(grid=(3, 2), extra=1), 7)
-  with pytest.raises(Refused, match="bias2d needs tokens on a grid"):
+  with pytest.raises(Unsupported, match="bias2d needs tokens on a grid"):
     bias(Positions(), 7)
 
 
 def test_decoding_is_refused_by_name():
   dims = Dims(model=8, heads=2, kv_heads=2, head=4, value=4, max_len=6)
   layer = MultiHeadAttention(parse("softmax"), dims, key=KEY, bias=RelativeBias(2, GRID, 0, key=KEY))
-  with pytest.raises(Refused, match="bias2d needs a grid, which decoding does not have; give rope or learned"):
+  with pytest.raises(Unsupported, match="bias2d needs a grid, which decoding does not have; give rope or learned"):
     layer.extend(jnp.zeros((1, 1, 8)), layer.variant.init_state(1, dims, jnp.float32), jnp.zeros((1, 1), int), None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models.functional import functional
@@ -154,7 +154,7 @@ def test_tokens_before_the_grid_do_not_turn_and_do_not_move_it(extra):
 
 
 def test_rows_and_columns_without_a_grid_are_refused_by_name():
-  with pytest.raises(Refused, match="rope2d needs tokens on a grid of rows and columns, which text and decoding"):
+  with pytest.raises(Unsupported, match="rope2d needs tokens on a grid of rows and columns, which text and decoding"):
     Rope2d()(Q, Positions())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attention_lab import mesh as meshes
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import MeshConfig, ModelConfig
@@ -177,7 +177,7 @@ def test_settings_that_do_not_fit_are_one_line_that_names_the_flag(fields, messa
   with pytest.raises(ValueError, match=message) as caught:
     jax.eval_shape(language_model(**fields).init, KEY)
   assert "\n" not in str(caught.value)
-  assert isinstance(caught.value, Refused) == ("pooling" in message)
+  assert isinstance(caught.value, Unsupported) == ("pooling" in message)
 
 
 def test_a_size_writes_out_its_numbers_and_refuses_a_field_against_it():

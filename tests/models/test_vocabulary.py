@@ -12,7 +12,7 @@ import pytest
 from attention_lab import compiled
 from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig, ModelConfig
-from attention_lab.models import vocabulary
+from attention_lab.models import chunked_cross_entropy
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.tasks import language_modeling
@@ -24,8 +24,8 @@ B, T, D = 4, 7, 5
 @pytest.fixture
 def small_chunks(monkeypatch):
   """At most 3 positions at once, so that neither 28 nor a device's 7 or 14 positions divide."""
-  monkeypatch.setattr(vocabulary, "LOGITS", 1)
-  monkeypatch.setattr(vocabulary, "POSITIONS", 3)
+  monkeypatch.setattr(chunked_cross_entropy, "LOGITS", 1)
+  monkeypatch.setattr(chunked_cross_entropy, "POSITIONS", 3)
 
 
 def arrays(by_word, words, seed=0):
@@ -42,12 +42,16 @@ def value_and_gradients(by_word, mesh, given, scale=0.1):
   """Loss, its gradients to hidden states, kernel, bias and weights, and the scores."""
 
   def loss(hidden, kernel, bias, weights):
-    return scale * vocabulary.nats(vocabulary.Head(kernel, bias, by_word, mesh), hidden, given[3], weights)
+    return scale * chunked_cross_entropy.nats(
+      chunked_cross_entropy.Head(kernel, bias, by_word, mesh), hidden, given[3], weights
+    )
 
   numbers = (0, 1, 3) if by_word else (0, 1, 2, 3)
   hidden, kernel, bias, targets, weights = given
   found = jax.jit(jax.value_and_grad(loss, argnums=numbers))(hidden, kernel, bias, weights)
-  score = jax.jit(lambda h, k, b: vocabulary.score(vocabulary.Head(k, b, by_word, mesh), h, targets, weights))
+  score = jax.jit(
+    lambda h, k, b: chunked_cross_entropy.score(chunked_cross_entropy.Head(k, b, by_word, mesh), h, targets, weights)
+  )
   return found, score(hidden, kernel, bias)
 
 
@@ -73,7 +77,7 @@ def test_seeds_side_by_side_give_what_each_gives_alone(small_chunks):
   mesh, cases = meshes.make_mesh(MeshConfig(2, 2, 2)), [arrays(True, 12, seed) for seed in (0, 1)]
 
   def one(hidden, kernel, targets, weights):
-    loss = lambda h, k: vocabulary.nats(vocabulary.Head(k, None, True, mesh), h, targets, weights)
+    loss = lambda h, k: chunked_cross_entropy.nats(chunked_cross_entropy.Head(k, None, True, mesh), h, targets, weights)
     return jax.value_and_grad(loss, argnums=(0, 1))(hidden, kernel)
 
   given = [jnp.stack(both) for both in zip(*((h, k, t, w) for h, k, _, t, w in cases), strict=True)]
@@ -88,8 +92,8 @@ def test_of_two_equal_logits_the_first_counts_on_any_device(small_chunks):
   mesh = meshes.make_mesh(MeshConfig(2, 2, 2))
   kernel, weights = jnp.zeros((8, D)), jnp.ones((B, T))
   for target, right in ((0, B * T), (1, 0), (5, 0)):
-    head, targets = vocabulary.Head(kernel, None, True, mesh), jnp.full((B, T), target)
-    found = jax.jit(functools.partial(vocabulary.score, head))(jnp.ones((B, T, D)), targets, weights)
+    head, targets = chunked_cross_entropy.Head(kernel, None, True, mesh), jnp.full((B, T), target)
+    found = jax.jit(functools.partial(chunked_cross_entropy.score, head))(jnp.ones((B, T, D)), targets, weights)
     assert float(found["correct"]) == right
 
 
@@ -97,7 +101,7 @@ def test_bfloat16_states_get_gradients_near_those_of_float32(small_chunks):
   hidden, kernel, bias, targets, weights = arrays(False, 11)
 
   def gradients(dtype):
-    loss = lambda h, k: vocabulary.nats(vocabulary.Head(k, bias, False), h, targets, weights)
+    loss = lambda h, k: chunked_cross_entropy.nats(chunked_cross_entropy.Head(k, bias, False), h, targets, weights)
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(hidden.astype(dtype), kernel)
 
   low, exact = gradients(jnp.bfloat16), gradients(jnp.float32)
@@ -111,7 +115,7 @@ def test_few_logits_take_one_product_and_many_take_chunks_of_at_least_256_positi
     found = []
 
     def look(kernel, hidden):
-      found.append(vocabulary._layout(vocabulary.Head(kernel, None, True), hidden))
+      found.append(chunked_cross_entropy._layout(chunked_cross_entropy.Head(kernel, None, True), hidden))
 
     jax.eval_shape(look, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((words, D), (batch, length, D))))
     return found[0] and found[0].positions
@@ -135,7 +139,7 @@ def loss_of(model, params, batch):
 
 def plain_loss(model, params, batch):
   output = model.apply(params, batch["tokens"][:, :-1])
-  return objective(jnp.mean(vocabulary.cross_entropy(output.logits, batch["tokens"][:, 1:])), output)[0]
+  return objective(jnp.mean(chunked_cross_entropy.cross_entropy(output.logits, batch["tokens"][:, 1:])), output)[0]
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +164,7 @@ def largest(program):
 
 def test_no_buffer_of_the_compiled_program_holds_all_logits(programs):
   assert largest(programs["plain"][0]) >= BATCH * LENGTH * WORDS
-  assert largest(programs["chunks"][0]) <= vocabulary.LOGITS
+  assert largest(programs["chunks"][0]) <= chunked_cross_entropy.LOGITS
 
 
 def test_temporaries_fall_to_an_eighth(programs):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from attention_lab import mesh as meshes
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
 from attention_lab.data.pipeline import evaluation_batches, train_batches
-from attention_lab.models.vocabulary import cross_entropy
+from attention_lab.models.chunked_cross_entropy import cross_entropy
 from attention_lab.tasks import image_classification
 from attention_lab.train import loop
 
@@ -178,7 +178,7 @@ def test_what_cannot_be_is_refused_before_data_are_read(name, monkeypatch):
   with pytest.raises(ValueError, match=message) as caught:
     build(model=model, data=data)
   assert "\n" not in str(caught.value)
-  assert isinstance(caught.value, Refused) == name.startswith("a causal")
+  assert isinstance(caught.value, Unsupported) == name.startswith("a causal")
 
 
 def _never(*args, **kwargs):

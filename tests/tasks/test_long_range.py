@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
 from attention_lab.data import labelled, listops, prepared
 from attention_lab.data.labelled_sets import Labelled, Part
@@ -151,5 +151,5 @@ def test_images_that_are_not_there_are_refused_by_their_own_flag(tmp_path):
 def test_a_model_that_cannot_be_is_refused_before_data_is_made(monkeypatch):
   monkeypatch.setattr(listops, "generate", None)
   monkeypatch.setattr(prepared, "columns", None)
-  with pytest.raises(Refused, match="causal by construction"):
+  with pytest.raises(Unsupported, match="causal by construction"):
     long_range.build(small(model={"attention": "forgetting"}), "")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.data.pipeline import evaluation_batches
 from attention_lab.models import masking
 from attention_lab.tasks import masked_language_modeling, text_classification
@@ -172,7 +172,7 @@ def test_what_cannot_be_is_refused_before_data_are_read(name, folder, monkeypatc
   with pytest.raises(ValueError, match=message) as caught:
     masked_language_modeling.build(small(masked_language_modeling, folder, model=model, data=data), "")
   assert "\n" not in str(caught.value)
-  assert isinstance(caught.value, Refused) == (name == "causal")
+  assert isinstance(caught.value, Unsupported) == (name == "causal")
 
 
 def _never(*args, **kwargs):

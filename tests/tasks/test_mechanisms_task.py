@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
 from attention_lab.data.mechanisms import generation
 from attention_lab.data.pipeline import evaluation_batches
@@ -100,7 +100,7 @@ def test_the_effective_length_is_the_longest_before_the_first_fall_below_the_thr
 def test_what_was_not_trained_beyond_the_length_is_refused_by_name_where_longer_is_asked(model, message, monkeypatch):
   mechanisms.build(small(model=model), "")
   monkeypatch.setattr(generation, "generate", None)
-  with pytest.raises(Refused, match=message) as caught:
+  with pytest.raises(Unsupported, match=message) as caught:
     mechanisms.build(small(model=model, longest=64), "")
   assert "\n" not in str(caught.value)
 
@@ -136,5 +136,5 @@ def test_bad_settings_are_one_line_that_names_the_flag(name, fields, message, tm
 
 def test_a_variant_that_is_not_causal_is_refused_before_anything_is_generated(monkeypatch):
   monkeypatch.setattr(generation, "generate", None)
-  with pytest.raises(Refused, match=r"linformer.* is not causal, and mechanisms"):
+  with pytest.raises(Unsupported, match=r"linformer.* is not causal, and mechanisms"):
     mechanisms.build(small(model={"attention": "linformer"}), "")

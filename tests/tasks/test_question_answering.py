@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
 from attention_lab.data import babi, prepared, span_metrics
 from attention_lab.data.pipeline import evaluation_batches
@@ -232,5 +232,5 @@ def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):
 def test_a_model_that_cannot_be_is_refused_before_data_is_read(monkeypatch):
   monkeypatch.setattr(prepared, "columns", None)
   for name in ("", "tiny"):
-    with pytest.raises(Refused, match="causal by construction"):
+    with pytest.raises(Unsupported, match="causal by construction"):
       question_answering.build(small(name, {"attention": "forgetting"}), "")

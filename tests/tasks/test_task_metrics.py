@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as references
 
-from attention_lab.data.source import Arrays, Source
+from attention_lab.data.dataset import Arrays, Dataset
 from attention_lab.models.functional import Functional
 from attention_lab.models.layers import Output
 from attention_lab.tasks.parts import classification, metrics
@@ -143,7 +143,7 @@ class Written(Arrays):
 
 def judged(probabilities, label, kind=Written):
   splits = {"test": kind({"label": label})}
-  source = Source("made", splits, {}, {"names": ["cat", "dog"]}, {})
+  source = Dataset("made", splits, {}, {"names": ["cat", "dog"]}, {})
   return classification.judge(source, {"probabilities": probabilities.astype(np.float32), "label": label}, "test")
 
 

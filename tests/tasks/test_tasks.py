@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from attention_lab import config as configs
-from attention_lab.attention.base import Refused
+from attention_lab.attention.base import Unsupported
+from attention_lab.data.dataset import Arrays, Dataset, digest
 from attention_lab.data.pipeline import evaluation_batches
-from attention_lab.data.source import Arrays, Source, digest
 from attention_lab.tasks import base, image_classification, language_modeling, recall
 from attention_lab.tasks.parts import sequences
 
@@ -144,7 +144,9 @@ def test_positions_restart_in_every_segment():
 def test_a_causal_task_refuses_a_variant_that_is_not_causal_before_it_reads_data(name, attention, monkeypatch):
   monkeypatch.setattr(language_modeling.text, "load", _never)
   monkeypatch.setattr(recall.recall, "generate", _never)
-  with pytest.raises(Refused, match=rf"(linformer|fourier).* is not causal, and {name} .*: take .* softmax") as caught:
+  with pytest.raises(
+    Unsupported, match=rf"(linformer|fourier).* is not causal, and {name} .*: take .* softmax"
+  ) as caught:
     MODULES[name].build(small(name, attention=attention, layers=2), "")
   assert "\n" not in str(caught.value)
 
@@ -217,7 +219,7 @@ def made(order, label):
     "counts": {"train": {"a": 9, "b": 9}, "test": {"a": 1}},
     "names": ["a", "b"],
   }
-  return Source("made", splits, {name: digest(split.arrays) for name, split in splits.items()}, facts, {})
+  return Dataset("made", splits, {name: digest(split.arrays) for name, split in splits.items()}, facts, {})
 
 
 @pytest.mark.parametrize("limit", [7, 15, 39])

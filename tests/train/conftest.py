@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from attention_lab.config import Config
-from attention_lab.data.source import Arrays, Source
+from attention_lab.data.dataset import Arrays, Dataset
 from attention_lab.mesh import make_mesh
+from attention_lab.models.chunked_cross_entropy import cross_entropy
 from attention_lab.models.functional import Functional
-from attention_lab.models.vocabulary import cross_entropy
 from attention_lab.tasks.base import Task
 
 VOCABULARY, D, N, H, F, CLASSES = 16, 8, 2, 4, 16, 4
@@ -67,7 +67,7 @@ def build(*, dropout=True, poisoned=()):
 
   return Task(
     name="tiny",
-    source=Source("tiny", {name: _split(name, poisoned) for name in ("train", "validation", "test")}, {}, {}, {}),
+    source=Dataset("tiny", {name: _split(name, poisoned) for name in ("train", "validation", "test")}, {}, {}, {}),
     model=model,
     loss=lambda params, batch, key: (jnp.mean(nats(params, batch, key if dropout else None)), {}),
     score=score,

@@ -9,8 +9,9 @@ import pytest
 from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
 from attention_lab.data.buckets import Bucketed
-from attention_lab.tasks.base import Judgement
-from attention_lab.train import judgements, loop
+from attention_lab.tasks.base import EvalResult
+from attention_lab.train import loop
+from attention_lab.train import predictions as judgements
 from attention_lab.train.evaluation import Evaluator
 
 
@@ -19,7 +20,7 @@ def judged(task):
 
   def judge(predictions, split):
     wrong = [{"index": i, "label": 0, "predicted": int(p)} for i, p in enumerate(predictions["class"]) if p]
-    return Judgement(
+    return EvalResult(
       {"accuracy": -1.0, "share of class 0": float(np.mean(predictions["class"] == 0))}, {split: 1}, wrong
     )
 

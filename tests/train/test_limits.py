@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from attention_lab.train import limits, loop
+from attention_lab.train import checks, loop
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,16 @@ from attention_lab.train import limits, loop
 )
 def test_numbers_that_cannot_be_trained_with_are_refused_in_one_line(changes, words, config, one_device):
   with pytest.raises(ValueError, match="--config") as error:
-    limits.check(config(**changes), one_device, (0,))
+    checks.check(config(**changes), one_device, (0,))
   assert words in str(error.value)
   assert "\n" not in str(error.value)
-  limits.check(config(), one_device, (0, 1))
+  checks.check(config(), one_device, (0, 1))
 
 
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,), (2**32,)])
 def test_seeds_are_distinct_and_fit_in_32_bits(seeds, config, one_device):
   with pytest.raises(ValueError, match="seed"):
-    limits.check(config(), one_device, seeds)
+    checks.check(config(), one_device, seeds)
 
 
 def test_a_validation_split_that_is_the_test_split_is_refused_by_its_digest(tiny, config, one_device):
@@ -45,11 +45,11 @@ def test_a_validation_split_that_is_the_test_split_is_refused_by_its_digest(tiny
     loop.run(dataclasses.replace(tiny(), source=twice), config(), None, mesh=one_device)
   assert "b2" in str(error.value)
   for digests in ({}, {"validation": "", "test": ""}, {"validation": "b2", "test": "c3"}):
-    limits.check_source(dataclasses.replace(source, digests=digests), config())
+    checks.check_source(dataclasses.replace(source, digests=digests), config())
 
 
 def test_folds_that_a_task_did_not_cut_are_refused(tiny, config):
   source, asked = tiny().source, config(data__folds=3, data__fold=1)
   with pytest.raises(ValueError, match="the splits of tiny are not cut into folds by this task"):
-    limits.check_source(source, asked)
-  limits.check_source(dataclasses.replace(source, facts={"fold": {"folds": 3, "fold": 1}}), asked)
+    checks.check_source(source, asked)
+  checks.check_source(dataclasses.replace(source, facts={"fold": {"folds": 3, "fold": 1}}), asked)

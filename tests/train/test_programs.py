@@ -8,7 +8,7 @@ import pytest
 from attention_lab.data import pipeline
 from attention_lab.data.buckets import Bucketed
 from attention_lab.train import loop
-from attention_lab.train.programs import tokens_of
+from attention_lab.train.compiled_step import tokens_of
 
 
 def bucketed(task):

@@ -7,7 +7,7 @@ from attention_lab.config import MeshConfig
 from attention_lab.train import evaluation, optimizer
 from attention_lab.train import state as states
 from attention_lab.train import step as steps
-from attention_lab.train.feed import Feed
+from attention_lab.train.prefetch import Feed
 
 STEPS = 20
 

@@ -16,9 +16,9 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attended
-from attention_lab.attention.primitives.blocks import distance
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.base import AttentionOutput
+from attention_lab.attention.engines.chunked import distance
+from attention_lab.attention.families.scored import Scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AdaptiveSpan(Scaled):
       raise ValueError(f"initial={self.initial} must lie within 0 … 1, and penalty={self.penalty} must not be negative")
 
   def claims(self):
-    return dataclasses.replace(super().claims(), time=1, state=0)
+    return dataclasses.replace(super().claims(), time_exponent=1, state_exponent=0)
 
   def init(self, key, dims):
     return {"per_head": {"span": jnp.full(dims.heads, self.initial)}}
@@ -57,7 +57,7 @@ class AdaptiveSpan(Scaled):
 
   def attend(self, params, q, k, v, call):
     spans = self._spans(params["per_head"]["span"])
-    return Attended(super().attend(params, q, k, v, call), {"span": self.penalty * jnp.mean(spans)})
+    return AttentionOutput(super().attend(params, q, k, v, call), {"span": self.penalty * jnp.mean(spans)})
 
   def _spans(self, span):
     return self.max_span * jnp.clip(span, 0.0, 1.0)

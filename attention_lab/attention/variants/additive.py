@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import logits_dtype
-from attention_lab.attention.primitives.scored import Scored
+from attention_lab.attention.families.scored import Scored
 
 
 @dataclasses.dataclass(frozen=True)

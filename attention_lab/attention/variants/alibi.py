@@ -14,7 +14,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.primitives import online, softmax
+from attention_lab.attention.engines.flash import forward
+from attention_lab.attention.families import softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Alibi(Attention):
   scale: float | None = None  # factor of the inner products; None = 1/√H
 
   def claims(self) -> Claims:
-    return Claims(masks=EVERY_MASK, bias=True, own_positions=True)
+    return Claims(masks=EVERY_MASK, bias=True, encodes_positions=True)
 
   def init(self, key, dims: Dims):
     return {"fixed": {"per_head": {"slopes": jnp.asarray(slopes(dims.heads), jnp.float32)}}}
 
   def attend(self, params, q, k, v, call: Call):
     own = params["fixed"]["per_head"]
-    return online.attend(q, k, v, call, softmax.scale(self.scale, q), score=_penalised, per_head=own)[0]
+    return forward.attend(q, k, v, call, softmax.scale(self.scale, q), score=_penalised, per_head=own)[0]
 
 
 def _penalised(logits, pairs):

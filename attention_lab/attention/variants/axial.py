@@ -13,8 +13,8 @@ paper has a layer for each.
 
 import dataclasses
 
-from attention_lab.attention.primitives.grid import Gridded
-from attention_lab.attention.primitives.parts import Far
+from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.families.gridded import Gridded
 
 
 @dataclasses.dataclass(frozen=True)

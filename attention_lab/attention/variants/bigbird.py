@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
+from attention_lab.attention.engines.flash import tiles
+from attention_lab.attention.families.patterned import EVALUATED, Patterned, occupied
 from attention_lab.attention.positions import Positions
-from attention_lab.attention.primitives import tiling
-from attention_lab.attention.primitives.patterned import EVALUATED, Patterned, occupied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Bigbird(Patterned):
     return {"fixed": {"blocks": jax.random.randint(key, (count, self.random), 0, count, jnp.int32)}}
 
   def claims(self):
-    return dataclasses.replace(super().claims(), time=1)
+    return dataclasses.replace(super().claims(), time_exponent=1)
 
   def pattern(self, params, i, j):
     rows, j_block = self._drawn(params, i // self.block), j // self.block
@@ -55,7 +55,7 @@ class Bigbird(Patterned):
     return (abs(i - j) <= self.window // 2) | (i < self.global_blocks) | (j < self.global_blocks)
 
   def cut(self, params, T, S, where):
-    side, count = self.block * max(1, tiling.LEAST // self.block), -(-T // self.block)
+    side, count = self.block * max(1, tiles.LEAST // self.block), -(-T // self.block)
     if count * -(-S // self.block) > EVALUATED:
       return None, None
     some, every = occupied(self, where, (T, S), side, self.block)
@@ -66,7 +66,7 @@ class Bigbird(Patterned):
     static = jnp.asarray(some)[queries * self.block // side, jnp.where(inside, keys, 0) * self.block // side]
     starts = jnp.where(inside & ~again & ~static, keys * self.block, -self.block)
     corners = jnp.stack(jnp.broadcast_arrays(queries * self.block, starts), axis=-1).reshape(-1, 2)
-    return tiling.Cut(side, some, every, (self.block, len(corners))), corners
+    return tiles.BlockMask(side, some, every, (self.block, len(corners))), corners
 
   def _drawn(self, params, i):
     """The random blocks of the blocks i of queries."""

@@ -13,7 +13,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims
-from attention_lab.attention.primitives import online
+from attention_lab.attention.engines.flash import forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,4 +27,4 @@ class Bilinear(Attention):
 
   def attend(self, params, q, k, v, call):
     q = jnp.einsum("btnh,nhe->btne", q, params["per_head"]["kernel"].astype(q.dtype))
-    return online.attend(q, k, v, call, 1.0)[0]
+    return forward.attend(q, k, v, call, 1.0)[0]

@@ -9,7 +9,7 @@ Time O(T·b); decoding state a ring of b keys and values. Honours every mask and
 
 import dataclasses
 
-from attention_lab.attention.primitives.patterned import Patterned
+from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class BlockLocal(Patterned):
       raise ValueError(f"block={self.block} must be at least 1 position")
 
   def claims(self):
-    return dataclasses.replace(super().claims(), time=1, state=0)
+    return dataclasses.replace(super().claims(), time_exponent=1, state_exponent=0)
 
   def span(self):
     return self.block

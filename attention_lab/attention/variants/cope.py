@@ -14,11 +14,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives import ordered
+from attention_lab.attention.families import causal_cumsum
 
 
 @dataclasses.dataclass(frozen=True)
-class Cope(ordered.Ordered):
+class Cope(causal_cumsum.Ordered):
   positions: int = 64  # P, codes; farther keys share the last one
 
   def __post_init__(self):
@@ -34,7 +34,7 @@ class Cope(ordered.Ordered):
   def logits(self, params, block):
     scores = super().logits(params, block)
     gates = jnp.where(block.readable, jax.nn.sigmoid(scores), 0.0)
-    place = jnp.minimum(gates + ordered.later(gates, block.readable), self.positions - 1.0)
+    place = jnp.minimum(gates + causal_cumsum.later(gates, block.readable), self.positions - 1.0)
     codes = params["codes"].astype(scores.dtype)
     table = jnp.einsum("ckgth,ph->ckgtp", block.q.astype(scores.dtype), codes).reshape(*scores.shape[:3], -1)
     whole = jax.lax.stop_gradient(jnp.floor(place))

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Claims, Dims, logits_dtype
-from attention_lab.attention.primitives.kernel import Kernel
+from attention_lab.attention.families.feature_map import Kernel
 
 
 @dataclasses.dataclass(frozen=True)
 class Cosformer(Kernel):
   def claims(self) -> Claims:
-    return dataclasses.replace(super().claims(), own_positions=True)
+    return dataclasses.replace(super().claims(), encodes_positions=True)
 
   def init(self, key, dims: Dims):
     return {"fixed": {"length": jnp.asarray(float(dims.max_len))}}

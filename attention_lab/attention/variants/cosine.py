@@ -16,8 +16,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims, logits_dtype
-from attention_lab.attention.primitives import online
-from attention_lab.attention.primitives.norms import unit
+from attention_lab.attention.engines.flash import forward
+from attention_lab.attention.families.norms import unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,4 +34,4 @@ class Cosine(Attention):
 
   def attend(self, params, q, k, v, call):
     dtype = logits_dtype(q)
-    return online.attend(params["scale"].astype(dtype) * unit(q.astype(dtype)), unit(k), v, call, 1.0)[0]
+    return forward.attend(params["scale"].astype(dtype) * unit(q.astype(dtype)), unit(k), v, call, 1.0)[0]

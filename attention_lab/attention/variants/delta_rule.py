@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.gated import Gated, Gates
-from attention_lab.attention.primitives.norms import unit
+from attention_lab.attention.families.gated_scan import Gated, Gates
+from attention_lab.attention.families.norms import unit
 
 
 @dataclasses.dataclass(frozen=True)

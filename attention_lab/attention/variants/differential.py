@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, combine, dots
-from attention_lab.attention.primitives.norms import root_mean_square
+from attention_lab.attention.engines.chunked import attend_in_blocks, combine, dots
+from attention_lab.attention.families import softmax
+from attention_lab.attention.families.norms import root_mean_square
 
 NAMES = ("query1", "key1", "query2", "key2")
 

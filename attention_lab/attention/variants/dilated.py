@@ -12,7 +12,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives.patterned import Patterned
+from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Dilated(Patterned):
       raise ValueError(f"window={self.window} and dilation={self.dilation} must be at least 1")
 
   def claims(self):
-    return dataclasses.replace(super().claims(), time=1, state=0)
+    return dataclasses.replace(super().claims(), time_exponent=1, state_exponent=0)
 
   def span(self):
     return self.window * self.dilation

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import logits_dtype
-from attention_lab.attention.primitives.blocks import distance, dots
-from attention_lab.attention.primitives.scored import Scored
+from attention_lab.attention.engines.chunked import distance, dots
+from attention_lab.attention.families.scored import Scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Disentangled(Scored):
       raise ValueError(f"max_distance={self.max_distance} must be at least 1 position")
 
   def claims(self):
-    return dataclasses.replace(super().claims(), own_positions=True, exactness="exact")
+    return dataclasses.replace(super().claims(), encodes_positions=True, exactness="exact")
 
   def init(self, key, dims):
     shape = (dims.heads, 2 * self.max_distance, dims.head)

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 
 from attention_lab.attention import cache
 from attention_lab.attention.base import Call, Dims, check_extend, logits_dtype
+from attention_lab.attention.families import causal_cumsum, gated_scan
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.primitives import gated, ordered
 
 
 @dataclasses.dataclass(frozen=True)
-class Forgetting(ordered.Ordered):
+class Forgetting(causal_cumsum.Ordered):
   def claims(self):
     return dataclasses.replace(super().claims(), exactness="exact")
 
@@ -35,7 +35,7 @@ class Forgetting(ordered.Ordered):
 
   def logits(self, params, block):
     scores = super().logits(params, block._replace(k=block.k[..., :-1].astype(block.q.dtype)))
-    decay = ordered.later(block.k[:, :, None, :, -1], block.readable)
+    decay = causal_cumsum.later(block.k[:, :, None, :, -1], block.readable)
     return scores + jnp.repeat(decay, block.q.shape[2], axis=1)
 
   def init_state(self, batch, dims: Dims, dtype):
@@ -57,7 +57,7 @@ class Forgetting(ordered.Ordered):
       raise ValueError("Forgetting reads the layer's input: pass x, of shape B T D")
     dtype = logits_dtype(k, x)
     kernel, bias = (
-      gated.own(params[name], k.shape[2], axis).astype(dtype) for name, axis in (("kernel", 1), ("bias", 0))
+      gated_scan.own(params[name], k.shape[2], axis).astype(dtype) for name, axis in (("kernel", 1), ("bias", 0))
     )
     return jax.nn.log_sigmoid(jnp.tensordot(x.astype(dtype), kernel, axes=1) + bias[None, None])[..., None]
 

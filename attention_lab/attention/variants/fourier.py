@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import logits_dtype
-from attention_lab.attention.primitives.mixer import Mixer
-from attention_lab.attention.primitives.places import refuse_positions
+from attention_lab.attention.families.positions_refused import refuse_positions
+from attention_lab.attention.families.token_mixing import Mixer
 
 LONGEST = 2**16 - 1  # tokens whose squared rank fits into 32 bits
 

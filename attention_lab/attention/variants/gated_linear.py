@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.gated import Gated, Gates
+from attention_lab.attention.families.gated_scan import Gated, Gates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Claims
-from attention_lab.attention.primitives.blocks import distance
-from attention_lab.attention.primitives.scored import Scored
+from attention_lab.attention.engines.chunked import distance
+from attention_lab.attention.families.scored import Scored
 
 OFFSETS = (-1, 1, 0)
 
@@ -34,7 +34,7 @@ class HardCoded(Scored):
       raise ValueError(f"sigma={self.sigma} must be positive")
 
   def claims(self):
-    return Claims(masks=EVERY_MASK, cross=False, grouped=False, own_positions=True, exactness="other")
+    return Claims(masks=EVERY_MASK, cross=False, supports_gqa=False, encodes_positions=True, exactness="other")
 
   def init(self, key, dims):
     offsets = [float(OFFSETS[n % len(OFFSETS)]) for n in range(dims.heads)]

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attention_lab.attention.base import Attention, Call, Claims, logits_dtype
-from attention_lab.attention.primitives import cells, softmax
-from attention_lab.attention.primitives.layout import heads_last
-from attention_lab.attention.primitives.places import refuse_positions
+from attention_lab.attention.engines.layout import heads_last
+from attention_lab.attention.families import segment_mean, softmax
+from attention_lab.attention.families.positions_refused import refuse_positions
 
 
 class Level(NamedTuple):
@@ -44,7 +44,7 @@ class Hierarchical(Attention):
 
   def claims(self) -> Claims:
     masks = frozenset({"causal", "q_valid", "kv_valid"})
-    return Claims(masks=masks, cross=False, decode=False, exactness="other", time=1)
+    return Claims(masks=masks, cross=False, decode=False, exactness="other", time_exponent=1)
 
   def attend(self, params, q, k, v, call: Call):
     refuse_positions(self, call)
@@ -52,7 +52,7 @@ class Hierarchical(Attention):
     while self.block * 2 ** (top + 1) < T:
       top += 1
     padding = -T % (self.block * 2**top)
-    valid = jnp.pad(cells.valid_keys(call, T), ((0, 0), (0, padding)))
+    valid = jnp.pad(segment_mean.valid_keys(call, T), ((0, 0), (0, padding)))
     q, k, v = (jnp.pad(a, ((0, 0), (0, padding), (0, 0), (0, 0))).astype(logits_dtype(q, k, v)) for a in (q, k, v))
     q = jnp.moveaxis(q.reshape(B, -1, K, N // K, H), 1, 3) * softmax.scale(self.scale, q)
     levels = [self._level(level, q, k, v, valid, call.mask.causal) for level in range(top + 1)]
@@ -67,8 +67,8 @@ class Hierarchical(Attention):
     """Slots lie within one block of the level below, so that all of a slot is read at one level or not at all."""
     rows, cell = self.block * 2**level, 2**level
     slot = cell if self.block % 2 == 0 or level == 0 else cell // 2
-    (k,), _ = cells.by_runs(cell, valid, k)
-    (v,), occupied = cells.by_runs(slot, valid, v)
+    (k,), _ = segment_mean.by_runs(cell, valid, k)
+    (v,), occupied = segment_mean.by_runs(slot, valid, v)
     count = valid.reshape(len(valid), -1, slot).sum(axis=2, dtype=v.dtype)
     sides = (-1, 0, 1) if level == 0 else (-1, 1)
     slots = (jnp.repeat(k, cell // slot, axis=1), v, count, occupied)

@@ -21,7 +21,9 @@ class Identity(Attention):
   projections: ClassVar[str] = "vo"
 
   def claims(self) -> Claims:
-    return Claims(masks=EVERY_MASK, cross=False, grouped=False, exactness="other", time=1, state=0)
+    return Claims(
+      masks=EVERY_MASK, cross=False, supports_gqa=False, exactness="other", time_exponent=1, state_exponent=0
+    )
 
   def pattern(self, params, i, j):
     return i == j

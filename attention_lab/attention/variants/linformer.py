@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, Call, Claims, Dims, logits_dtype
-from attention_lab.attention.primitives import cells, landmarks
-from attention_lab.attention.primitives.layout import heads_last
+from attention_lab.attention.engines.layout import heads_last
+from attention_lab.attention.families import landmarks, segment_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Linformer(Attention):
       raise ValueError(f"rank={self.rank} must be at least 1 slot")
 
   def claims(self) -> Claims:
-    return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other", time=1)
+    return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other", time_exponent=1)
 
   def init(self, key, dims: Dims):
     keys, values = jax.random.split(key)
@@ -46,7 +46,7 @@ class Linformer(Attention):
         f"Linformer has projections for {len(params['keys'])} positions and was given {S} keys: raise max_len"
       )
     dtype = logits_dtype(q, k, v)
-    valid = cells.valid_keys(call, S)
+    valid = segment_mean.valid_keys(call, S)
     k, v = (jnp.where(valid[:, :, None, None], array, 0.0).astype(dtype) for array in (k, v))
     k = jnp.einsum("bskh,sr->brkh", k, params["keys"][:S].astype(dtype))
     v = jnp.einsum("bskv,sr->bkrv", v, params["values"][:S].astype(dtype))

@@ -14,22 +14,24 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
+from attention_lab.attention.engines import gpu_kernels
+from attention_lab.attention.engines.flash import forward
+from attention_lab.attention.families import softmax
 from attention_lab.attention.mask import Mask
-from attention_lab.attention.primitives import kernels, online, softmax
 
 
 @dataclasses.dataclass(frozen=True)
 class Local(Attention):
   window: int = 128  # W, in positions
   scale: float | None = None  # factor of the logits; None = 1/√H
-  implementation: kernels.Implementation = "xla"  # 'cudnn' and 'tokamax': a GPU's kernels, in 16 bits
+  implementation: gpu_kernels.Implementation = "xla"  # 'cudnn' and 'tokamax': a GPU's kernels, in 16 bits
 
   def __post_init__(self):
     Mask(window=self.window)
-    kernels.check(self)
+    gpu_kernels.check(self)
 
   def claims(self) -> Claims:
-    return Claims(masks=EVERY_MASK, bias=True, exactness="other", time=1, state=0)
+    return Claims(masks=EVERY_MASK, bias=True, exactness="other", time_exponent=1, state_exponent=0)
 
   def capacity(self, dims: Dims) -> int:
     return self.window
@@ -40,5 +42,5 @@ class Local(Attention):
   def attend(self, params, q, k, v, call: Call):
     call = call._replace(mask=call.mask & Mask(window=self.window))
     if self.implementation != "xla":
-      return kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
-    return online.attend(q, k, v, call, softmax.scale(self.scale, q))[0]
+      return gpu_kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
+    return forward.attend(q, k, v, call, softmax.scale(self.scale, q))[0]

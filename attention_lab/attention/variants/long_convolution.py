@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Call, Claims, Dims, logits_dtype
-from attention_lab.attention.primitives.blocks import distance
-from attention_lab.attention.primitives.places import refuse_positions
-from attention_lab.attention.primitives.scored import Scored
+from attention_lab.attention.engines.chunked import distance
+from attention_lab.attention.families.positions_refused import refuse_positions
+from attention_lab.attention.families.scored import Scored
 
 DIRECT = 64  # places whose products are summed without a transform
 
@@ -40,7 +40,9 @@ class LongConvolution(Scored):
 
   def claims(self) -> Claims:
     masks = frozenset({"causal", "q_valid", "kv_valid"})
-    return Claims(masks=masks, cross=False, grouped=False, own_positions=True, exactness="other", time=1)
+    return Claims(
+      masks=masks, cross=False, supports_gqa=False, encodes_positions=True, exactness="other", time_exponent=1
+    )
 
   def init(self, key, dims: Dims):
     shape = (dims.heads, dims.max_len)

@@ -11,7 +11,7 @@ global tokens share the projections of the others, and are the first g positions
 
 import dataclasses
 
-from attention_lab.attention.primitives.patterned import Patterned
+from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Longformer(Patterned):
       raise ValueError(f"window={self.window} must be at least 1 and global_tokens={self.global_tokens} at least 0")
 
   def claims(self):
-    return dataclasses.replace(super().claims(), time=1)
+    return dataclasses.replace(super().claims(), time_exponent=1)
 
   def pattern(self, params, i, j):
     return (abs(i - j) < self.window) | (j < self.global_tokens) | (i < self.global_tokens)

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.primitives.blocks import distance
-from attention_lab.attention.primitives.norms import unit
-from attention_lab.attention.primitives.tied import Tied
+from attention_lab.attention.engines.chunked import distance
+from attention_lab.attention.families.norms import unit
+from attention_lab.attention.families.shared_qk import Tied
 
 
 @dataclasses.dataclass(frozen=True)

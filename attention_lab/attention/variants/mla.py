@@ -20,9 +20,10 @@ import jax.numpy as jnp
 
 from attention_lab.attention import cache
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, check_extend, logits_dtype
+from attention_lab.attention.engines.flash import forward
+from attention_lab.attention.families import sinusoids
+from attention_lab.attention.families.norms import root_mean_square
 from attention_lab.attention.mask import CAUSAL, Mask
-from attention_lab.attention.primitives import online, sinusoids
-from attention_lab.attention.primitives.norms import root_mean_square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Mla(Attention):
       raise ValueError(f"rope={self.rope} must be even and at least 2, and base={self.base} positive")
 
   def claims(self) -> Claims:
-    return Claims(masks=EVERY_MASK, bias=True, grouped=False, own_positions=True)
+    return Claims(masks=EVERY_MASK, bias=True, supports_gqa=False, encodes_positions=True)
 
   def init(self, key, dims: Dims):
     N, inner = dims.heads, self.query_rank or dims.model
@@ -98,7 +99,7 @@ class Mla(Attention):
       k, v = (jnp.einsum("bsr,nrh->bsnh", latent[:, :, 0], matrix) for matrix in (to_keys, to_values))
     code = jnp.broadcast_to(code, (*k.shape[:3], self.rope))
     q, k = jnp.concatenate([q, turned], axis=-1).astype(x.dtype), jnp.concatenate([k, code], axis=-1).astype(x.dtype)
-    out = online.attend(q, k, v.astype(x.dtype), call, scale)[0]
+    out = forward.attend(q, k, v.astype(x.dtype), call, scale)[0]
     return (jnp.einsum("btnr,nrv->btnv", out.astype(to_values.dtype), to_values) if folded else out).astype(x.dtype)
 
 

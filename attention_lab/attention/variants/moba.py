@@ -17,11 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Call, Claims, logits_dtype
-from attention_lab.attention.primitives import cells, gathered, softmax, tiling
-from attention_lab.attention.primitives.blocks import dots
-from attention_lab.attention.primitives.places import refuse_positions
-from attention_lab.attention.primitives.scored import Scaled
-from attention_lab.attention.primitives.selection import indices, largest
+from attention_lab.attention.engines import block_sparse
+from attention_lab.attention.engines.chunked import dots
+from attention_lab.attention.engines.flash import tiles
+from attention_lab.attention.families import segment_mean, softmax
+from attention_lab.attention.families.positions_refused import refuse_positions
+from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families.top_k import indices, largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Moba(Scaled):
     return super().with_aux(params, q, k, v, call)
 
   def attend(self, params, q, k, v, call: Call):
-    valid = jnp.broadcast_to(cells.valid_keys(call, k.shape[1]), k.shape[:2])
+    valid = jnp.broadcast_to(segment_mean.valid_keys(call, k.shape[1]), k.shape[:2])
     masked = lambda q, k, v: self._masked(params, q, k, v, call, valid)
     if not call.positions.known or k.shape[1] <= self.block * self.top_k:  # few enough keys that all past ones are read
       return masked(q, k, v)
     chosen, tied = self._chosen(q, k, valid, call.mask.q_valid)
-    form = gathered.Form(self.block, softmax.scale(self.scale, q), causal=True)
-    sparse = lambda q, k, v: gathered.attend(q, k, v, chosen, valid, form)
+    form = block_sparse.FlashConfig(self.block, softmax.scale(self.scale, q), causal=True)
+    sparse = lambda q, k, v: block_sparse.attend(q, k, v, chosen, valid, form)
     return jax.lax.cond(tied, jax.checkpoint(masked), sparse, q, k, v)
 
   def logits(self, params, block):
@@ -56,7 +58,7 @@ class Moba(Scaled):
 
   def reads(self, params, block, positions):
     keys = jnp.swapaxes(block.k.astype(logits_dtype(block.k)), 1, 2)
-    (means,), occupied = cells.by_runs(self.block, keys[:, :, 0, -1] > 0, keys)
+    (means,), occupied = segment_mean.by_runs(self.block, keys[:, :, 0, -1] > 0, keys)
     I, J = block.i[:, None, :, None] // self.block, jnp.arange(occupied.shape[1])[None, None, None]
     chosen = J == I
     if self.top_k > 1:
@@ -78,7 +80,7 @@ class Moba(Scaled):
     own = jnp.broadcast_to(I[:, None, :, None], (B, N, T, 1))
     if self.top_k == 1:
       return own, False
-    (means,), occupied = cells.by_runs(self.block, valid, jax.lax.stop_gradient(k))
+    (means,), occupied = segment_mean.by_runs(self.block, valid, jax.lax.stop_gradient(k))
 
     def best(query):
       q, I = query
@@ -87,7 +89,7 @@ class Moba(Scaled):
       return indices(fit, past[:, None, None], self.top_k - 1)
 
     queries = jax.lax.stop_gradient(q).astype(means.dtype).reshape(B, T, K, N // K, H)
-    at_a_time = max(1, tiling.LOGITS // (B * N * occupied.shape[1]))
+    at_a_time = max(1, tiles.LOGITS // (B * N * occupied.shape[1]))
     chosen, tied = jax.lax.map(best, (jnp.swapaxes(queries, 0, 1), I.T), batch_size=min(T, at_a_time))
     chosen = jnp.moveaxis(chosen, 0, 3).reshape(B, N, T, -1)
     return jnp.concatenate([own, chosen], axis=-1), jnp.any(tied)

@@ -15,7 +15,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives.grid import Gridded
+from attention_lab.attention.families.gridded import Gridded
 
 
 @dataclasses.dataclass(frozen=True)

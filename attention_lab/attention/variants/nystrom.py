@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, Call, Claims
-from attention_lab.attention.primitives import cells, landmarks, softmax
-from attention_lab.attention.primitives.layout import heads_last
+from attention_lab.attention.engines.layout import heads_last
+from attention_lab.attention.families import landmarks, segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Nystrom(Attention):
 
   def claims(self) -> Claims:
     masks = frozenset({"q_valid", "kv_valid"})
-    return Claims(masks=masks, decode=False, per_query=False, exactness="approximate", time=1)
+    return Claims(masks=masks, decode=False, per_query=False, exactness="approximate", time_exponent=1)
 
   def attend(self, params, q, k, v, call: Call):
-    scale, valid = softmax.scale(self.scale, q), cells.valid_keys(call, k.shape[1])
+    scale, valid = softmax.scale(self.scale, q), segment_mean.valid_keys(call, k.shape[1])
     q_valid = jnp.ones((1, q.shape[1]), bool) if call.mask.q_valid is None else call.mask.q_valid
     middle_q, has_q = self._means(q, q_valid)
     middle_k, has_k = self._means(k, valid)
@@ -53,7 +53,7 @@ class Nystrom(Attention):
     """The landmarks `B M N H` of one side, and which have a token `#B M`."""
     rank = jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
     count = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True, dtype=jnp.int32), 1)
-    (means,), occupied = cells.by_id(rank * self.landmarks // count, self.landmarks, valid, array)
+    (means,), occupied = segment_mean.by_id(rank * self.landmarks // count, self.landmarks, valid, array)
     return means, occupied
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Claims, Dims, logits_dtype
-from attention_lab.attention.primitives.kernel import Kernel
+from attention_lab.attention.families.feature_map import Kernel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, combine, dots
+from attention_lab.attention.engines.chunked import attend_in_blocks, biased, combine, dots
+from attention_lab.attention.families import softmax
 
 
 @dataclasses.dataclass(frozen=True)

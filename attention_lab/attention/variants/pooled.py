@@ -12,8 +12,9 @@ for a cell mixes its tokens, and so decoding and a bias. Departure: means, where
 import dataclasses
 
 from attention_lab.attention.base import Attention, Call, Claims
+from attention_lab.attention.engines.flash import forward
+from attention_lab.attention.families import segment_mean, softmax
 from attention_lab.attention.mask import Mask
-from attention_lab.attention.primitives import cells, online, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,6 @@ class Pooled(Attention):
     return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other")
 
   def attend(self, params, q, k, v, call: Call):
-    (k, v), occupied = cells.by_runs(self.stride, cells.valid_keys(call, k.shape[1]), k, v)
+    (k, v), occupied = segment_mean.by_runs(self.stride, segment_mean.valid_keys(call, k.shape[1]), k, v)
     call = Call(Mask(q_valid=call.mask.q_valid, kv_valid=occupied))
-    return online.attend(q, k, v, call, softmax.scale(self.scale, q))[0]
+    return forward.attend(q, k, v, call, softmax.scale(self.scale, q))[0]

@@ -13,7 +13,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Claims, Dims, logits_dtype
-from attention_lab.attention.primitives.kernel import Kernel
+from attention_lab.attention.families.feature_map import Kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Pooling(Kernel):
   projections: ClassVar[str] = "vo"
 
   def claims(self) -> Claims:
-    return dataclasses.replace(super().claims(), cross=False, grouped=False)
+    return dataclasses.replace(super().claims(), cross=False, supports_gqa=False)
 
   def feature_maps(self, params, q, k, v):
     one = jnp.ones((*v.shape[:3], 1), logits_dtype(v))

@@ -16,8 +16,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attended, logits_dtype
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.base import AttentionOutput, logits_dtype
+from attention_lab.attention.families.scored import Scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Quantized(Scaled):
     errors, sizes = (sum(jnp.sum(a * a) for a in arrays) for arrays in ((steps[0] - wide[0], steps[1] - wide[1]), wide))
     q, k = (array + jax.lax.stop_gradient(step - array) for array, step in zip(wide, steps, strict=True))
     error = jnp.sqrt(jax.lax.stop_gradient(errors / jnp.where(sizes == 0.0, 1.0, sizes)))
-    return Attended(super().attend(params, q, k, v, call), stats={"quantization_error": error})
+    return AttentionOutput(super().attend(params, q, k, v, call), stats={"quantization_error": error})
 
   def _rounded(self, x):
     """X̂ for x `B T N H`."""

@@ -17,9 +17,9 @@ import math
 
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives import cells
-from attention_lab.attention.primitives.grid import Gridded, same_window
-from attention_lab.attention.primitives.summaries import Summarised
+from attention_lab.attention.families import segment_mean
+from attention_lab.attention.families.gridded import Gridded, same_window
+from attention_lab.attention.families.summaries import Summarised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Region(Summarised, Gridded):
     sizes, S = self.grid(positions).sizes, k.shape[1]
     rows = -(-max(S - positions.extra, 0) // math.prod(sizes))
     count = math.prod(-(-axis // self.size) for axis in (rows, *sizes))
-    return cells.by_id(self._regions(positions.keys(S), positions), count, valid, k, v)
+    return segment_mean.by_id(self._regions(positions.keys(S), positions), count, valid, k, v)
 
   def _regions(self, positions, call):
     """The number of each token's region; −1 for class tokens."""

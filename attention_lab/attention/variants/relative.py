@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, logits_dtype
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, combine, distance, dots
+from attention_lab.attention.engines.chunked import attend_in_blocks, biased, combine, distance, dots
+from attention_lab.attention.families import softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Relative(Attention):
       raise ValueError(f"clip={self.clip} must be at least 1 position")
 
   def claims(self) -> Claims:
-    return Claims(masks=EVERY_MASK, bias=True, own_positions=True, values="affine")
+    return Claims(masks=EVERY_MASK, bias=True, encodes_positions=True, values="affine")
 
   def init(self, key, dims: Dims):
     keys, values = jax.random.split(key)

@@ -14,7 +14,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.gated import Gated, Gates, own
+from attention_lab.attention.families.gated_scan import Gated, Gates, own
 
 
 @dataclasses.dataclass(frozen=True)

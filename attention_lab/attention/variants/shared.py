@@ -11,7 +11,7 @@ than query heads. Departure: a token may read itself, where Reformer lets it do 
 
 import dataclasses
 
-from attention_lab.attention.primitives.tied import Tied
+from attention_lab.attention.families.shared_qk import Tied
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.families.scored import Scaled
 
 
 @dataclasses.dataclass(frozen=True)

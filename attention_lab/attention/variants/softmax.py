@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.primitives import kernels, online, softmax
+from attention_lab.attention.engines import gpu_kernels
+from attention_lab.attention.engines.flash import forward
+from attention_lab.attention.families import softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Softmax(Attention):
   soft_cap: float | None = None  # bound of the scaled logits; None = none
   sink: bool = False  # a learned logit for each head that joins the normaliser
   temperature: bool = False  # a learned factor of the logits for each head
-  implementation: kernels.Implementation = "xla"  # 'cudnn' and 'tokamax': a GPU's kernels, in 16 bits
+  implementation: gpu_kernels.Implementation = "xla"  # 'cudnn' and 'tokamax': a GPU's kernels, in 16 bits
 
   def __post_init__(self):
     if self.soft_cap is not None and not self.soft_cap > 0:
       raise ValueError(f"soft_cap={self.soft_cap} must be positive, or None for no bound")
-    kernels.check(self, soft_cap=self.soft_cap, sink=self.sink)
+    gpu_kernels.check(self, soft_cap=self.soft_cap, sink=self.sink)
 
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, exactness="other" if self.sink else "exact")
@@ -45,10 +47,10 @@ class Softmax(Attention):
     if self.temperature:
       q = q * jnp.exp(own["temperature"])[None, None, :, None].astype(q.dtype)
     if self.implementation != "xla":
-      return kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
+      return gpu_kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
     if self.soft_cap is not None:
       score = functools.partial(_capped, self.soft_cap)
-    out, sums = online.attend(q, k, v, call, softmax.scale(self.scale, q), score=score)
+    out, sums = forward.attend(q, k, v, call, softmax.scale(self.scale, q), score=score)
     if not self.sink:
       return out
     share = jax.nn.sigmoid(sums - own["sink"].astype(sums.dtype)[None, :, None])

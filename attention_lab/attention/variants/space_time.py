@@ -15,8 +15,8 @@ import dataclasses
 import math
 from typing import ClassVar
 
-from attention_lab.attention.primitives.grid import OnGrid
-from attention_lab.attention.primitives.parts import Far
+from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.families.gridded import OnGrid
 
 
 @dataclasses.dataclass(frozen=True)

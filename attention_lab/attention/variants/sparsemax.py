@@ -12,14 +12,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives import simplex
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.families import sparse_simplex
+from attention_lab.attention.families.scored import Scaled
 
 
 @dataclasses.dataclass(frozen=True)
 class Sparsemax(Scaled):
   def weights(self, logits, readable):
-    z, ranked, rank = simplex.ranked(logits, readable)
+    z, ranked, rank = sparse_simplex.ranked(logits, readable)
     sums = jnp.cumsum(ranked, axis=-1)
-    threshold = simplex.at_support((sums - 1.0) / rank, rank * ranked > sums - 1.0)
+    threshold = sparse_simplex.at_support((sums - 1.0) / rank, rank * ranked > sums - 1.0)
     return jnp.where(readable, jnp.maximum(z - threshold, 0.0), 0.0)

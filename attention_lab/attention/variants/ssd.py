@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.primitives.gated import Gated, Gates, own, timescales
+from attention_lab.attention.families.gated_scan import Gated, Gates, own, timescales
 
 
 @dataclasses.dataclass(frozen=True)

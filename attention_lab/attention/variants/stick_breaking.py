@@ -14,16 +14,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.primitives import ordered
+from attention_lab.attention.families import causal_cumsum
 
 
 @dataclasses.dataclass(frozen=True)
-class StickBreaking(ordered.Ordered):
+class StickBreaking(causal_cumsum.Ordered):
   own: bool = False  # whether a query may read the key at its own position
 
   def pattern(self, params, i, j):
     return True if self.own else i != j
 
   def weights(self, logits, readable):
-    taken = ordered.later(jax.nn.softplus(logits), readable)
+    taken = causal_cumsum.later(jax.nn.softplus(logits), readable)
     return jnp.where(readable, jnp.exp(jax.nn.log_sigmoid(logits) - taken), 0.0)

@@ -11,8 +11,8 @@ nothing.
 
 import dataclasses
 
-from attention_lab.attention.primitives.parts import Far
-from attention_lab.attention.primitives.patterned import Patterned
+from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)

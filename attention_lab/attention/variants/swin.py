@@ -13,7 +13,7 @@ without a grid. Departures: no position bias inside, pass one; shifted windows a
 
 import dataclasses
 
-from attention_lab.attention.primitives.grid import Gridded, same_window
+from attention_lab.attention.families.gridded import Gridded, same_window
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, logits_dtype
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased, dots
+from attention_lab.attention.engines.chunked import attend_in_blocks, biased, dots
+from attention_lab.attention.families import softmax
 
 LAST = {"dense": "bias2", "random": "logits", "factorized": "columns"}  # the table that tells max_len
 
@@ -42,7 +42,7 @@ class Synthesizer(Attention):
         raise ValueError(f"{name}={getattr(self, name)} has no effect with kind='{self.kind}': leave it out")
 
   def claims(self) -> Claims:
-    return Claims(masks=EVERY_MASK, bias=True, cross=False, grouped=False, own_positions=True)
+    return Claims(masks=EVERY_MASK, bias=True, cross=False, supports_gqa=False, encodes_positions=True)
 
   def init(self, key, dims: Dims):
     N, L = dims.heads, dims.max_len

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims
-from attention_lab.attention.primitives import online
+from attention_lab.attention.engines.flash import forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ class T5(Attention):
       )
 
   def claims(self):
-    return Claims(masks=EVERY_MASK, bias=True, exactness="other", own_positions=True)
+    return Claims(masks=EVERY_MASK, bias=True, exactness="other", encodes_positions=True)
 
   def init(self, key, dims):
     return {"per_head": {"bias": 0.02 * jax.random.normal(key, (dims.heads, self.buckets))}}
 
   def attend(self, params, q, k, v, call):
-    return online.attend(q, k, v, call, self.scale, score=self._score, per_head=params["per_head"])[0]
+    return forward.attend(q, k, v, call, self.scale, score=self._score, per_head=params["per_head"])[0]
 
   def _score(self, logits, pairs):
     table = pairs.per_head["bias"][0].astype(logits.dtype)

@@ -13,7 +13,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.primitives.kernel import Kernel
+from attention_lab.attention.families.feature_map import Kernel
 
 
 @dataclasses.dataclass(frozen=True)

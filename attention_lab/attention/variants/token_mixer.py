@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.primitives.mixer import Mixer
-from attention_lab.attention.primitives.places import refuse_positions
+from attention_lab.attention.families.positions_refused import refuse_positions
+from attention_lab.attention.families.token_mixing import Mixer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TokenMixer(Mixer):
       raise ValueError(f"hidden={self.hidden} must be at least 1")
 
   def claims(self):
-    return dataclasses.replace(super().claims(), own_positions=True)
+    return dataclasses.replace(super().claims(), encodes_positions=True)
 
   def init(self, key, dims: Dims):
     first, second = jax.random.split(key)

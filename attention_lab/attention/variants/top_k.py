@@ -10,9 +10,9 @@ block of queries; decoding state O(S). Honours every mask and a bias; refuses no
 
 import dataclasses
 
-from attention_lab.attention.primitives import softmax
-from attention_lab.attention.primitives.scored import Scaled
-from attention_lab.attention.primitives.selection import largest
+from attention_lab.attention.families import softmax
+from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families.top_k import largest
 
 
 @dataclasses.dataclass(frozen=True)

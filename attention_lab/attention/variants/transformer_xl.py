@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import logits_dtype
-from attention_lab.attention.primitives import sinusoids, softmax
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.families import sinusoids, softmax
+from attention_lab.attention.families.scored import Scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,11 @@ class TransformerXl(Scaled):
       raise ValueError(f"memory={self.memory} must be at least 1 position, or 0 for no bound")
 
   def claims(self):
-    claims = dataclasses.replace(super().claims(), own_positions=True)
+    claims = dataclasses.replace(super().claims(), encodes_positions=True)
     return (
-      dataclasses.replace(claims, time=1, state=0) if self.memory else dataclasses.replace(claims, exactness="exact")
+      dataclasses.replace(claims, time_exponent=1, state_exponent=0)
+      if self.memory
+      else dataclasses.replace(claims, exactness="exact")
     )
 
   def init(self, key, dims):

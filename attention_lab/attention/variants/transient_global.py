@@ -13,9 +13,9 @@ the sum of the block's inputs; no position bias.
 
 import dataclasses
 
-from attention_lab.attention.primitives import cells
-from attention_lab.attention.primitives.blocks import distance
-from attention_lab.attention.primitives.summaries import Summarised
+from attention_lab.attention.engines.chunked import distance
+from attention_lab.attention.families import segment_mean
+from attention_lab.attention.families.summaries import Summarised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,4 +34,4 @@ class TransientGlobal(Summarised):
     return abs(distance(block)) < self.window
 
   def means(self, valid, k, v, positions):
-    return cells.by_runs(self.block, valid, k, v)
+    return segment_mean.by_runs(self.block, valid, k, v)

@@ -17,10 +17,10 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Attended
-from attention_lab.attention.primitives import noise, softmax
-from attention_lab.attention.primitives.blocks import attend_in_blocks, biased
-from attention_lab.attention.primitives.scored import Scaled
+from attention_lab.attention.base import AttentionOutput
+from attention_lab.attention.engines.chunked import attend_in_blocks, biased
+from attention_lab.attention.families import dropout_bits, softmax
+from attention_lab.attention.families.scored import Scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Variational(Scaled):
     return {"fixed": {"per_head": {"index": jnp.arange(dims.heads, dtype=jnp.int32)}}}
 
   def attend(self, params, q, k, v, call):
-    keys = None if call.key is None else noise.examples(call.key, len(q))
+    keys = None if call.key is None else dropout_bits.examples(call.key, len(q))
 
     def equation(block):
       logits = biased(self.logits(params, block), block)
@@ -51,12 +51,12 @@ class Variational(Scaled):
       pairs = jnp.broadcast_to(block.readable, logits.shape).astype(logits.dtype)
       sums = [jnp.sum(array, axis=-1, keepdims=True) for array in (divergence, pairs)]
       if keys is not None:
-        logits += self.sigma * noise.normal(keys, block.per_head["index"], block).astype(logits.dtype)
+        logits += self.sigma * dropout_bits.normal(keys, block.per_head["index"], block).astype(logits.dtype)
       return jnp.concatenate([softmax.average(logits, block), *sums], axis=-1)
 
     out = attend_in_blocks(equation, q, k, v, call, per_head=params["fixed"]["per_head"])
     divergence, pairs = jnp.sum(out[..., -2]), jnp.sum(out[..., -1])
-    return Attended(out[..., :-2], {"kl": self.weight * divergence / jnp.maximum(pairs, 1.0)})
+    return AttentionOutput(out[..., :-2], {"kl": self.weight * divergence / jnp.maximum(pairs, 1.0)})
 
   def _divergence(self, logits):
     """Of N(s − σ²/2, σ²) from the prior, for each pair."""

@@ -17,25 +17,27 @@ from attention_lab import config as configs
 from attention_lab import mesh as meshes
 from attention_lab.benchmark import program
 from attention_lab.benchmark.models.job import LEARNING_RATE, SEED, WEIGHT_DECAY, Job, Subject, images, tokens
-from attention_lab.compare import provenance
-from attention_lab.data.source import Source
+from attention_lab.data.dataset import Dataset
 from attention_lab.models.functional import Functional, functional
 from attention_lab.models.generate import Sampling, generate
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.vision_transformer import VisionTransformer
+from attention_lab.results import provenance
 from attention_lab.tasks import image_classification, language_modeling
 from attention_lab.tasks.base import Task, check
 from attention_lab.tasks.parts import classification
 from attention_lab.train import optimizer, step
 from attention_lab.train import state as states
 
-DRAWN = Source("uniform", {}, {}, {}, {})
+DRAWN = Dataset("uniform", {}, {}, {}, {})
 STEPS = 10**6  # of the learning rate's schedule, none of which a benchmark sees the end of
 BACKEND = "/jax/core/compile/backend_compile_duration"  # reading from the compile cache is in it
 
 
 def build(job: Job) -> Subject:
-  """The program of a job, compiled where that can be done before it runs. Raises Refused for what a variant is not."""
+  """The program of a job, compiled where that can be done before it runs. Raises Unsupported for what a variant is
+  not.
+  """
   make = _matmul if job.program == "matmul" else _generate if job.model == "generate" else _train
   subject = make(job)
   return Subject(subject.run, subject.facts | _where())
@@ -128,7 +130,7 @@ def _train(job: Job) -> Subject:
 def _generate(job: Job) -> Subject:
   """Prefill and greedy decoding, which compile when they first run; the loop's length is not known to a counter."""
   model = _decoder(job, job.length + job.new_tokens, None)
-  params = jax.jit(model.init, compiler_options=states.FAST)(states.init_key(jnp.uint32(SEED)))
+  params = jax.jit(model.init, compiler_options=states.FAST_COMPILE)(states.init_key(jnp.uint32(SEED)))
   _keep(job, params)
 
   def run(number: int) -> dict[str, Any]:

@@ -5,11 +5,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attention_lab.benchmark import document, load, record
-from attention_lab.benchmark.document import Block, Grid, Heading, Listing, Text
+from attention_lab.benchmark import load, record
 from attention_lab.benchmark.tables import between, duration
-from attention_lab.compare import ledger
-from attention_lab.compare.report import numerals
+from attention_lab.results import document, formatting, records
+from attention_lab.results.document import Block, Grid, Heading, Listing, Text
 
 FILE = "rows.jsonl"
 REPORT = "report.md"
@@ -47,7 +46,7 @@ Row = dict[str, Any]
 def append(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
   """Adds a row in one synced write."""
   check(row)
-  ledger.write(folder / FILE, row)
+  records.write(folder / FILE, row)
 
 
 def check(row: Any) -> None:
@@ -58,7 +57,7 @@ def check(row: Any) -> None:
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """Writes the report of the newest session of each model and batch, and returns its path."""
   folder = pathlib.Path(workdir)
-  held = ledger.lines(folder / FILE, check)
+  held = records.lines(folder / FILE, check)
   tables: dict[tuple[str, int], list[Row]] = {}
   for row in held.rows:
     place = row["model"], row["batch"]
@@ -75,7 +74,7 @@ def line(row: Row) -> str:
   start = f"{row['model']} {row['batch']} {row['attention']}"
   if row["status"] != "done":
     return f"{start}: {row['status']}: {row['reason']}"
-  speed = f", {numerals.count(row['per_second']['median'])} {row['unit']}/s" if "per_second" in row else ""
+  speed = f", {formatting.count(row['per_second']['median'])} {row['unit']}/s" if "per_second" in row else ""
   ratio = f", {between(row.get('ratio'))} of the baseline" if row.get("ratio") else ""
   return f"{start}: {duration(row['time']['median'])}{speed}{ratio}, {row['rounds']} rounds"
 
@@ -136,20 +135,20 @@ def _cells(row: Row) -> list[str]:
     _mebibytes((row.get("memory") or {}).get("temporaries")),
     _mebibytes(row.get("resident")),
     between(row.get("share_of_matmul"), share=True),
-    numerals.count(float(row["parameters"])),
+    formatting.count(float(row["parameters"])),
     duration(row.get("compile_seconds")) + " (cached)" * bool(row.get("compile_cached")),
     duration(row.get("first_seconds")),
   ]
 
 
 def _mebibytes(size: int | None) -> str:
-  return numerals.mebibytes(None if size is None else float(size))
+  return formatting.mebibytes(None if size is None else float(size))
 
 
 def _rate(estimate: Mapping[str, Any]) -> str:
   """Whole units a second from 100 on, three digits below."""
   ends = [one for one in (estimate["median"], estimate["low"], estimate["high"]) if one is not None]
-  shown = [numerals.count(one) if one >= 100 else f"{one:.3g}" for one in ends]
+  shown = [formatting.count(one) if one >= 100 else f"{one:.3g}" for one in ends]
   return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else shown[0]
 
 
@@ -176,7 +175,7 @@ def _differences(rows: Sequence[Row]) -> list[Block]:
   if ours is None or peer is None:
     return []
   model = ours["model"]
-  lines = [["parameters", *(numerals.count(float(row["parameters"])) for row in (ours, peer))]]
+  lines = [["parameters", *(formatting.count(float(row["parameters"])) for row in (ours, peer))]]
   if "first_loss" in peer:
     lines.append(["loss of the first step, same weights and batch", *(f"{r['first_loss']:.6f}" for r in (ours, peer))])
   shares = {row["attention"]: row["tokens_equal"] for row in rows if row["peer"] and "tokens_equal" in row}

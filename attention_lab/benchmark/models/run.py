@@ -15,8 +15,9 @@ from attention_lab.benchmark.models import report
 from attention_lab.benchmark.models.job import Job
 from attention_lab.benchmark.models.settings import MATMUL, Settings, check_installed
 from attention_lab.benchmark.models.worker import Answer, Died, Worker
-from attention_lab.benchmark.settings import FEWEST, digest
-from attention_lab.compare import provenance
+from attention_lab.benchmark.settings import digest
+from attention_lab.results import provenance
+from attention_lab.timing import FEWEST
 
 LOG = "workers.log"
 COLD, WARM = " cold", " warm"  # behind the names of rows of --model=start

@@ -9,7 +9,7 @@ from typing import Any
 from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.benchmark.models.job import Job
-from attention_lab.benchmark.settings import FEWEST
+from attention_lab.timing import FEWEST
 
 MATMUL = "matmul"
 PAGES = " +huge_pages"  # behind the name of a row

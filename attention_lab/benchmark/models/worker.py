@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attention_lab import compile_cache, pages
+from attention_lab import compile_cache, huge_pages
 
 MODULE = "attention_lab.benchmark.models.worker"
 WARM = 2  # runs before the first that counts
@@ -104,7 +104,7 @@ def main(words: list[str]) -> int:
 def _prepare(asked: dict[str, Any]) -> None:
   """What must come before jax."""
   if asked["huge_pages"]:
-    pages.enable()
+    huge_pages.enable()
   if asked["cache"]:
     compile_cache.enable(asked["cache"])
 
@@ -160,10 +160,10 @@ def _usage() -> Answer:
 
 def _problem(error: Exception) -> Answer:
   """What is refused, by a variant or by the allocator, and what failed."""
-  from attention_lab.attention.base import Refused
+  from attention_lab.attention.base import Unsupported
 
   reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-  if isinstance(error, Refused) or reason.startswith("--huge_pages"):
+  if isinstance(error, Unsupported) or reason.startswith("--huge_pages"):
     return {"status": "refused", "reason": reason}
   return {"status": "failed", "reason": f"{type(error).__name__}: {reason}"}
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, softmax_mean
-from attention_lab.certify.oracle_more import restricted
-from attention_lab.certify.oracle_zoo import scaled_logit
+from attention_lab.certify.oracle_math import scaled_logit
+from attention_lab.certify.oracle_shared import restricted
 
 SPECS = ("adaptive_span(max_span=4, ramp=2)",)
 LIMITS = (

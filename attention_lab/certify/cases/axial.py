@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
+from attention_lab.certify.oracle_math import pattern_mean
 from attention_lab.certify.oracle_patterns import place
-from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("axial(columns=3)",)
 LIMITS = (("axial(columns=0)", "axial(columns=-1)"),)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
-from attention_lab.certify.oracle_more import later, refuse_future
-from attention_lab.certify.oracle_zoo import logistic
+from attention_lab.certify.oracle_math import logistic
+from attention_lab.certify.oracle_shared import later, refuse_future
 
 SPECS = ("cope(positions=3)",)
 LIMITS = (("cope(positions=1)", "cope(positions=0)"),)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, softmax_mean
-from attention_lab.certify.oracle_more import later, refuse_future
-from attention_lab.certify.oracle_zoo import key_input, scaled_logit
+from attention_lab.certify.oracle_math import key_input, scaled_logit
+from attention_lab.certify.oracle_shared import later, refuse_future
 
 SPECS = ("forgetting",)
 LIMITS = ()  # its class takes every value of its fields

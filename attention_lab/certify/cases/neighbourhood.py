@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
+from attention_lab.certify.oracle_math import pattern_mean
 from attention_lab.certify.oracle_patterns import place
-from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("neighbourhood(window=3, columns=3)",)
 LIMITS = (

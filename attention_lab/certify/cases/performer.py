@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kernel_mean, refuse_bias
-from attention_lab.certify.oracle_more import off_normal
+from attention_lab.certify.oracle_shared import off_normal
 
 SPECS = ("performer(features=8, chunk=4)",)
 LIMITS = (("performer(features=1)", "performer(features=0)"), ("performer(chunk=1)", "performer(chunk=0)"))

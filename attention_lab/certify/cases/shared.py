@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, softmax_mean
-from attention_lab.certify.oracle_more import own_index
-from attention_lab.certify.oracle_zoo import scaled_logit
+from attention_lab.certify.oracle_math import scaled_logit
+from attention_lab.certify.oracle_shared import own_index
 
 SPECS = ("shared", "shared(values=True)")
 LIMITS = ()  # its class takes every value of its fields

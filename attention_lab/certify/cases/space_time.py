@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
+from attention_lab.certify.oracle_math import pattern_mean
 from attention_lab.certify.oracle_patterns import place
-from attention_lab.certify.oracle_zoo import pattern_mean
 
 SPECS = ("space_time(tokens=3)",)
 LIMITS = (("space_time(tokens=0)", "space_time(tokens=-1)"),)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_more import own_index
-from attention_lab.certify.oracle_zoo import key_input
+from attention_lab.certify.oracle_math import key_input
+from attention_lab.certify.oracle_shared import own_index
 
 SPECS = ("token_mixer(hidden=2)",)
 LIMITS = (("token_mixer(hidden=1)", "token_mixer(hidden=0)"),)

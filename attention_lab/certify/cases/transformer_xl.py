@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, bias, kv_head, scale, softmax_mean
-from attention_lab.certify.oracle_more import restricted
+from attention_lab.certify.oracle_shared import restricted
 
 SPECS = ("transformer_xl", "transformer_xl(memory=3)")
 LIMITS = (("transformer_xl(memory=0)", "transformer_xl(memory=-1)"),)

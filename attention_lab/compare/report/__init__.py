@@ -3,8 +3,9 @@
 import os
 import pathlib
 
-from attention_lab.compare import grid, ledger, tables
-from attention_lab.compare.report import crossovers, html, markdown
+from attention_lab.compare.report import crossovers, html, markdown, tables
+from attention_lab.compare.schedule import grid
+from attention_lab.results import records
 
 RESULTS = "results.jsonl"
 
@@ -16,7 +17,7 @@ def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | N
   `benchmark.json` names, if it has this file. ValueError for a benchmark without rows.
   """
   folder = pathlib.Path(workdir)
-  held = ledger.read(folder / RESULTS)
+  held = records.read(folder / RESULTS)
   if not held.rows:
     raise ValueError(f"{folder / RESULTS} holds no row: run a comparison with --workdir={folder} first")
   cells = grid.read(folder)
@@ -36,7 +37,7 @@ def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | N
   return [folder / name for name in pages]
 
 
-def _notes(held: ledger.Ledger, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:
+def _notes(held: records.Ledger, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:
   notes = []
   left = sum(len(cell.seeds) for cell in grid.pending(cells, held.rows))
   if left:
@@ -51,7 +52,7 @@ def _notes(held: ledger.Ledger, cells: list[grid.Cell], built: list[tables.Table
   if held.damaged:
     lines = ", ".join(map(str, held.damaged))
     notes.append(f"{RESULTS}: line {lines} is incomplete, as a killed run leaves it, and is left out.")
-  extra = len(held.rows) - len({ledger.key(row) for row in held.rows})
+  extra = len(held.rows) - len({records.key(row) for row in held.rows})
   if extra:
     notes.append(f"{RESULTS} holds {extra} repeated row{'s' * (extra > 1)}; each run is counted once.")
   return notes

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Claims
-from attention_lab.compare import rows
-from attention_lab.compare.report import columns, numerals
+from attention_lab.compare.report import columns
+from attention_lab.compare.schedule import row_spec
+from attention_lab.results import formatting
 
 YES, NO = "✓", "–"
 MOST_LAYERS = 64
@@ -15,11 +16,11 @@ FLAGS = {
   "bias": "bias on\nlogits",
   "cross": "cross-\nattention",
   "decode": "decoding",
-  "grouped": "grouped\nkeys",
+  "supports_gqa": "grouped\nkeys",
   "per_query": "each query\non its own",
-  "own_positions": "tells\npositions",
+  "encodes_positions": "tells\npositions",
 }
-POWERS = {"time": "time", "memory": "memory", "state": "state"}
+POWERS = {"time_exponent": "time", "memory_exponent": "memory", "state_exponent": "state"}
 EXACTNESS = ("exact", "approximate", "other")
 WORDS = (
   f"{YES} claimed and {NO} refused by name. Causal “only”: it runs under a causal mask alone. Exact: softmax over all "
@@ -70,7 +71,7 @@ def specs(order: Iterable[str]) -> list[str]:
 
 def _changes(name: str) -> dict[str, str]:
   try:
-    return rows.split(name)[1]
+    return row_spec.split(name)[1]
   except ValueError:
     return {}
 
@@ -95,4 +96,4 @@ def _power(exponent: int) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-  return numerals.joined(f"`{name}`" for name in names)
+  return formatting.joined(f"`{name}`" for name in names)

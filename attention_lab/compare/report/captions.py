@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attention_lab.compare import rules
-from attention_lab.compare.report import columns, numerals
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report import columns
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.compare.schedule import protocol
+from attention_lab.results import formatting
 
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "state": "bytes of decoding state", "time": "s a step"}
 PREFIX = "config."
@@ -76,9 +77,9 @@ def _chances(table: Table) -> str:
   if not had:
     return "Second chances: no row was behind on validation, so none was needed."
   taken = [f"`{entry.attention}` ({entry.tuning['taken']})" for entry in had if entry.tuning.get("taken")]
-  kept = f"a better one was kept by {numerals.joined(taken)}" if taken else "none was better"
+  kept = f"a better one was kept by {formatting.joined(taken)}" if taken else "none was better"
   many = f"{len(had)} of {len(rows)} rows were behind on validation and"
-  few = f", judged with {rules.FEW} seeds" if len(table.seeds) > rules.FEW else ""
+  few = f", judged with {protocol.FEW} seeds" if len(table.seeds) > protocol.FEW else ""
   return f"Second chances: {many} ran again at a third and at three times their learning rate{few}; {kept}."
 
 
@@ -112,7 +113,7 @@ def _chosen(entry: Entry, flag: str) -> str:
 
 def _second(entry: Entry, name: str, places: int) -> str:
   second = entry.tuning.get("second") or {}
-  return "" if name not in second else "diverged" if second[name] is None else numerals.score(second[name], places)
+  return "" if name not in second else "diverged" if second[name] is None else formatting.score(second[name], places)
 
 
 def _kept(entry: Entry) -> str:
@@ -123,7 +124,7 @@ def _worth(budget: Mapping[str, Any]) -> str:
   if not budget:
     return ""
   off = budget["value"] / budget["target"] - 1
-  sign = "+" if off >= 0 else numerals.MINUS
+  sign = "+" if off >= 0 else formatting.MINUS
   return f"{_amount(float(budget['value']))} ({sign}{abs(100 * off):.2f}\N{NO-BREAK SPACE}%)"
 
 
@@ -138,17 +139,17 @@ def _limits(limits: Sequence[Any]) -> str:
 
 
 def _short(flag: str) -> str:
-  return numerals.metric(flag.removeprefix(PREFIX).rpartition(".")[2])
+  return formatting.metric(flag.removeprefix(PREFIX).rpartition(".")[2])
 
 
 def _number(value: Any) -> str:
   if isinstance(value, bool) or not isinstance(value, int | float):
     return str(value)
-  return numerals.count(float(value)) if isinstance(value, int) else f"{value:.3g}"
+  return formatting.count(float(value)) if isinstance(value, int) else f"{value:.3g}"
 
 
 def _amount(value: float) -> str:
-  return numerals.count(value) if value >= 100 else f"{value:.3g}"
+  return formatting.count(value) if value >= 100 else f"{value:.3g}"
 
 
 def _percent(share: float) -> str:

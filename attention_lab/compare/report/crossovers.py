@@ -7,9 +7,10 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attention_lab.benchmark import crossover, record
+from attention_lab.benchmark import record
 from attention_lab.benchmark import tables as benchmarks
-from attention_lab.compare.report import capability, columns, numerals
+from attention_lab.compare.report import capability, columns
+from attention_lab.results import crossover, formatting
 
 FILE = "benchmark.json"
 KEY = "folder"
@@ -58,7 +59,7 @@ def read(folder: str | os.PathLike[str], order: Iterable[str]) -> Crossovers:
   head = ["variant", "call", "faster from T [95 %]", "smaller from T", "lengths measured"]
   absent = [f"`{name}`" for name in specs if name not in measured]
   words = [_facts(held.rows[-1], rows)]
-  words += [f"Not in the benchmark: {numerals.joined(absent)}."] if absent else []
+  words += [f"Not in the benchmark: {formatting.joined(absent)}."] if absent else []
   shown = [row for row in rows if row["attention"] in specs]
   commands = tuple((f"{row['attention']}, {row['mode']}, {row['length']}", row.get("command", "")) for row in shown)
   return Crossovers(columns.Sheet(head, cells, 5) if cells else None, tuple(words), commands)
@@ -72,7 +73,7 @@ def _cells(rows: Sequence[dict[str, Any]], mode: str, specs: Sequence[str]) -> l
     lengths = sorted({row["length"] for row in rows if row["attention"] == name})
     if lengths:
       faster, smaller = crossover.of_rounds(times, name, exact), crossover.of_costs(peaks, name, exact)
-      span = ", ".join(numerals.count(float(length)) for length in lengths)
+      span = ", ".join(formatting.count(float(length)) for length in lengths)
       found.append([f"`{name}`", mode, _shown(faster, name, exact), _shown(smaller, name, exact), span])
   return found
 
@@ -89,7 +90,7 @@ def _facts(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
   settings = row["settings"]
   sizes = f"batch {settings['batch']}, {settings['heads']} heads of {settings['head_width']}, {settings['dtype']}"
   mask = "causal" if settings["causal"] else "full"
-  exact = numerals.joined(f"`{name}`" for name in benchmarks.exact_names(rows)) or "none"
+  exact = formatting.joined(f"`{name}`" for name in benchmarks.exact_names(rows)) or "none"
   return (
     "The best exact implementation of each length is the fastest, or the smallest, of "
     f"{exact}. Measured on {row['device']}: {mask} attention, {sizes}, commit {row['commit']}. Nothing is extrapolated "

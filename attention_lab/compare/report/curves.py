@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from attention_lab.compare import statistics
-from attention_lab.compare.report import numerals, plots, series, svg
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report import plots, series
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting, statistics, svg
 
 CLIP = 0.12  # the part of training whose worse scores may leave the plot
 
@@ -20,7 +20,7 @@ def figure(table: Table, numbers: plots.Numbers) -> plots.Figure | None:
     svg.Scale(0.0, max(steps)),
     _scale(table, max(steps)),
     "optimizer step",
-    numerals.count,
+    formatting.count,
     table,
     f"Validation {table.primary} against step, {table.task} {table.label}",
   )

@@ -1,7 +1,8 @@
 """How far each row trails the best: thick the 95 % interval, thin the one corrected for all pairs of rows."""
 
-from attention_lab.compare.report import numerals, plots, svg, verdict
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report import plots, verdict
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting, svg
 
 CAPTION = "Paired by seed. Thick: 95 %; thin: corrected for all pairs of rows. A thin line that touches zero is a tie."
 
@@ -27,7 +28,7 @@ def figure(table: Table, numbers: plots.Numbers) -> plots.Figure | None:
   zero = frame.column(0.0)
   parts = [svg.line((zero, frame.top), (zero, frame.height - frame.bottom), "zero")]
   parts += [_row(frame, entry, rank, numbers[entry.attention], table) for rank, entry in enumerate(rows)]
-  parts.append(svg.axes(frame, f"{numerals.metric(table.primary)} behind the best", plots.ticked(frame.x)))
+  parts.append(svg.axes(frame, f"{formatting.metric(table.primary)} behind the best", plots.ticked(frame.x)))
   picture = svg.figure(frame, parts, f"Paired differences to the best row, {table.task}")
   return plots.Figure("Distance to the best", CAPTION, picture)
 

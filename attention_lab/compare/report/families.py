@@ -7,8 +7,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from attention_lab.compare import rows
-from attention_lab.compare.report import svg
+from attention_lab.compare.schedule import row_spec
+from attention_lab.results import svg
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
 WIDTH = "width"
@@ -72,6 +72,6 @@ def _size(written: str) -> float:
 
 def _changes(name: str) -> dict[str, str]:
   try:
-    return rows.split(name)[1]
+    return row_spec.split(name)[1]
   except ValueError:
     return {}

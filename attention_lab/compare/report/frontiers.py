@@ -3,8 +3,9 @@
 import dataclasses
 import itertools
 
-from attention_lab.compare.report import columns, families, labels, pareto, plots, svg
-from attention_lab.compare.tables import Table
+from attention_lab.compare.report import columns, families, labels, pareto, plots
+from attention_lab.compare.report.tables import Table
+from attention_lab.results import svg
 
 TITLE = "Quality against cost"
 WORDS = (

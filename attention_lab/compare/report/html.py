@@ -16,7 +16,7 @@ from attention_lab.compare.report import (
   sections,
   verdict,
 )
-from attention_lab.compare.tables import Table
+from attention_lab.compare.report.tables import Table
 
 SHOWN = 4  # sentences of a verdict after the first that are not folded away
 
@@ -26,7 +26,7 @@ def page(
 ) -> str:
   """The whole of report.html; `order` numbers the variants, so that each keeps its colour and mark."""
   numbers = families.numbers(order)
-  style = importlib.resources.files("attention_lab.compare.report").joinpath("report.css").read_text(encoding="utf-8")
+  style = importlib.resources.files("attention_lab.results").joinpath("page.css").read_text(encoding="utf-8")
   parts = [
     _header(tables),
     markup.notes(notes),

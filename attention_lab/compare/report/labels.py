@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from attention_lab.compare.report import svg
+from attention_lab.results import svg
 
 RINGS = (9.0, 22.0, 38.0, 56.0, 78.0, 104.0)
 ROUNDS = 4

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
-from attention_lab.compare import statistics
-from attention_lab.compare.report import columns, numerals, plots, series, svg
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report import columns, plots, series
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting, statistics, svg
 
 AT = re.compile(r"(.+)@(\d+)")
 EFFECTIVE = "effective_length"
@@ -29,18 +29,18 @@ def sheet(table: Table) -> columns.Sheet | None:
   lengths = sorted({length for _, found in rows.values() for length in found})
   if len(lengths) < 2:
     return None
-  digits = numerals.decimals(one for _, found in rows.values() for one in found.values())
+  digits = formatting.decimals(one for _, found in rows.values() for one in found.values())
   effective = any(_effective(entry) for entry, _ in rows.values())
   head = [
     "variant",
     *(["effective length"] if effective else []),
-    *(numerals.count(float(length)) for length in lengths),
+    *(formatting.count(float(length)) for length in lengths),
   ]
   cells = [
     [
       f"`{name}`",
       *([_effective(entry) or "–"] if effective else []),
-      *(numerals.plus_minus(found.get(length), digits) for length in lengths),
+      *(formatting.plus_minus(found.get(length), digits) for length in lengths),
     ]
     for name, (entry, found) in rows.items()
     if found
@@ -51,7 +51,9 @@ def sheet(table: Table) -> columns.Sheet | None:
 def words(table: Table) -> str:
   """What the sheet shows."""
   metric = next(name for row in table.done if (name := _metric(row["metrics"], row["primary"])))
-  text = f"Test {numerals.metric(metric)} at each length, mean ± 95 % over seeds; the model is the same at all of them."
+  text = (
+    f"Test {formatting.metric(metric)} at each length, mean ± 95 % over seeds; the model is the same at all of them."
+  )
   if any(_effective(entry) for entry in table.scored):
     text += " The effective length is the task's own measure: its median over seeds, and the lowest to the highest."
   return text
@@ -69,7 +71,7 @@ def figure(table: Table, numbers: plots.Numbers) -> plots.Figure | None:
   scale = svg.Marked(margin.low, margin.high, True, tuple(lengths))
   label = f"Score against length, {table.task} {table.label}"
   drawn = series.Series(
-    lines, scale, plots.with_references(values, table), "length (log)", numerals.count, table, label
+    lines, scale, plots.with_references(values, table), "length (log)", formatting.count, table, label
   )
   caption = "Test score at each length, mean over seeds; band: 95 % interval of the mean."
   return plots.Figure("Score against length", caption + drawn.key, series.draw(drawn, numbers), wide=drawn.wide)
@@ -90,5 +92,5 @@ def _effective(entry: Entry) -> str:
   values = sorted(value for row in entry.done if (value := row["metrics"].get(EFFECTIVE)) is not None)
   if not values:
     return ""
-  shown = [numerals.count(float(one)) for one in (values[(len(values) - 1) // 2], values[0], values[-1])]
+  shown = [formatting.count(float(one)) for one in (values[(len(values) - 1) // 2], values[0], values[-1])]
   return shown[0] if shown[1] == shown[2] else f"{shown[0]} ({shown[1]} to {shown[2]})"

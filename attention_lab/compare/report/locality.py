@@ -7,9 +7,9 @@ differ in more than their range, so that softmax and its windows, which do not, 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from attention_lab.compare import statistics
-from attention_lab.compare.report import families, frontiers, labels, numerals, pareto, plots, svg
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report import families, frontiers, labels, pareto, plots
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting, statistics, svg
 
 LONGER = "the task needs long range"
 FEWEST = 3  # receptive fields that make a picture
@@ -107,7 +107,7 @@ def _picture(points: Sequence[pareto.Point], table: Table, numbers: plots.Number
   references, taken = plots.named(plot, table, boxes)
   joined = _joined(points)
   lines = [[places[name] for name in family.numbers] for family in joined]
-  axes = svg.axes(plot, "receptive field, positions (log)", numerals.count, plots.ticked(plot.y))
+  axes = svg.axes(plot, "receptive field, positions (log)", formatting.count, plots.ticked(plot.y))
   parts = [axes, plots.references(plot, table), references]
   parts += [
     svg.path(line, "join", numbers[next(iter(family.numbers))]) for line, family in zip(lines, joined, strict=True)

@@ -9,13 +9,13 @@ from attention_lab.compare.report import (
   crossovers,
   lengths,
   locality,
-  numerals,
   overview,
   pareto,
   protocol,
   verdict,
 )
-from attention_lab.compare.tables import Table
+from attention_lab.compare.report.tables import Table
+from attention_lab.results import formatting
 
 
 def page(
@@ -65,7 +65,7 @@ def _table(table: Table) -> str:
     for entry in table.scored
   ]
   ranked += [
-    (sign * value, [name, "reference", numerals.score(value, columns.digits(table)), *blank])
+    (sign * value, [name, "reference", formatting.score(value, columns.digits(table)), *blank])
     for name, value in table.references.items()
   ]
   rest = [

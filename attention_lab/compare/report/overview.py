@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from attention_lab.compare.report import columns, numerals, verdict
-from attention_lab.compare.tables import Table
+from attention_lab.compare.report import columns, verdict
+from attention_lab.compare.report.tables import Table
+from attention_lab.results import formatting
 
 FEWEST = 2  # tasks
 MARK = "◆"
@@ -33,5 +34,5 @@ def _cell(table: Table, name: str) -> str:
     return ""
   if not entry.interval:
     return entry.standing
-  shown = numerals.plus_minus(entry.interval, columns.digits(table))
+  shown = formatting.plus_minus(entry.interval, columns.digits(table))
   return f"{MARK} {shown}" if verdict.standing(entry, table) in ("best", "tied best") else shown

@@ -7,9 +7,8 @@ A row dominates another if it costs no more and has the better mean, or as good 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from attention_lab.compare import statistics
-from attention_lab.compare.report import numerals
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting, statistics
 
 DIFFERENT = 1.05  # the largest cost over the smallest, below which a cost is no axis
 LOGARITHMIC = 4.0  # from which on the axis is logarithmic
@@ -58,7 +57,7 @@ class Front:
 
 
 AXES = (
-  Axis("time_ratio", "step time, {baseline} = 1", "step time", 1.0, numerals.ratio),
+  Axis("time_ratio", "step time, {baseline} = 1", "step time", 1.0, formatting.ratio),
   Axis(
     "peak_bytes",
     "peak memory of the training step, MiB",
@@ -73,8 +72,8 @@ AXES = (
     2.0**10,
     lambda x: f"{x:.3g}\N{NO-BREAK SPACE}KiB",
   ),
-  Axis("parameters", "parameters", "parameters", 1.0, numerals.thousands),
-  Axis("flops_per_token", "training FLOPs per token", "FLOPs per token", 1.0, numerals.thousands),
+  Axis("parameters", "parameters", "parameters", 1.0, formatting.thousands),
+  Axis("flops_per_token", "training FLOPs per token", "FLOPs per token", 1.0, formatting.thousands),
 )
 
 
@@ -103,8 +102,9 @@ def sentence(front: Front, digits: int) -> str:
   axis = front.axis
 
   def listed(points: Sequence[Point]) -> str:
-    return numerals.joined(
-      f"`{point.entry.attention}` ({axis.shown(point.cost)}, {numerals.score(point.mean, digits)})" for point in points
+    return formatting.joined(
+      f"`{point.entry.attention}` ({axis.shown(point.cost)}, {formatting.score(point.mean, digits)})"
+      for point in points
     )
 
   text = f"{axis.words[0].upper()}{axis.words[1:]}: not beaten by any row that costs no more: {listed(front.best)}."

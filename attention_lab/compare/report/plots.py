@@ -4,8 +4,9 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from attention_lab.compare.report import labels, numerals, svg
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report import labels
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting, svg
 
 APART = 13.0  # pixels between the lines of two references that are named apart
 Numbers = Mapping[str, int]  # variant -> its number, which gives colour, dash and mark on the whole page
@@ -113,7 +114,7 @@ def ticked(scale_: svg.Scale):
   ticks = scale_.ticks()
   step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
   digits = next((digits for digits in range(5) if abs(round(step, digits) - step) < 1e-9), 5)
-  return lambda value: numerals.score(value, digits)
+  return lambda value: formatting.score(value, digits)
 
 
 def short(value: float) -> str:

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attention_lab.compare import ledger
-from attention_lab.compare.report import numerals
-from attention_lab.compare.tables import Table
+from attention_lab.compare.report.tables import Table
+from attention_lab.results import formatting, records
 
 READING = (
   "An interval is the 95 % Student-t interval of the mean over seeds; ± 0 says that all seeds gave the same "
@@ -54,7 +53,7 @@ def facts(table: Table) -> list[tuple[str, str]]:
   found += [(name, _all(row.get(name) for row in rows)) for name in ("device", "commit", "config_digest")]
   parameters = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
   if parameters:
-    found.append(("parameters", f"{numerals.thousands(min(parameters))} to {numerals.thousands(max(parameters))}"))
+    found.append(("parameters", f"{formatting.thousands(min(parameters))} to {formatting.thousands(max(parameters))}"))
   found += _footing(table) if rows else []
   return [(name.replace("_", " "), value) for name, value in found if value]
 
@@ -62,7 +61,7 @@ def facts(table: Table) -> list[tuple[str, str]]:
 def _footing(table: Table) -> list[tuple[str, str]]:
   """What was done for each row beside training it, and what that changed in which row."""
   footing, entries = table.footing, [entry for entry in table.entries if entry.done]
-  target = "" if footing.target is None else f", {numerals.count(footing.target)}"
+  target = "" if footing.target is None else f", {formatting.count(footing.target)}"
   found = [("budget", f"--match={footing.match}{target}"), ("trials", f"--trials={footing.trials}")]
   found += [(f"trials, {_short(flag)}", _dimension(values)) for flag, values in json.loads(footing.space).items()]
   for name, chosen in (
@@ -92,13 +91,13 @@ def _dimension(values: list[Any]) -> str:
 
 
 def _score(value: float | None) -> str:
-  return "failed" if value is None else numerals.score(value, 4)
+  return "failed" if value is None else formatting.score(value, 4)
 
 
 def settings(table: Table) -> dict[str, str]:
   """Every field of the configuration that the rows share, but seed and attention; empty when rows do not record it."""
   merged = _merged(row.get("config") for row in table.done)
-  return {name: value for name, value in merged.items() if name not in ledger.OF_THE_CELL}
+  return {name: value for name, value in merged.items() if name not in records.OF_THE_CELL}
 
 
 def _merged(mappings: Iterable[Mapping[str, Any] | None]) -> dict[str, str]:

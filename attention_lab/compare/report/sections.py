@@ -13,12 +13,12 @@ from attention_lab.compare.report import (
   lengths,
   locality,
   markup,
-  numerals,
   plots,
   protocol,
   verdict,
 )
-from attention_lab.compare.tables import Entry, Table
+from attention_lab.compare.report.tables import Entry, Table
+from attention_lab.results import formatting
 
 WORDS = {"tied best": "tied", "best": "best", "refused": "off", "failed": "off", "diverged": "off"}
 LONG = 70  # letters from which on a value of the protocol has a line of its own
@@ -54,7 +54,7 @@ def _table(table: Table, numbers: plots.Numbers) -> str:
   rows += [(value, _reference(name, value, table, len(titles))) for name, value in table.references.items()]
   ranked = [row for _, row in sorted(rows, key=lambda row: row[0], reverse=table.higher_is_better)]
   ranked += [_missing(entry, numbers[entry.attention], len(titles)) for entry in table.entries if not entry.interval]
-  ends = "".join(f"<span>{numerals.score(end, 2)}</span>" for end in plots.scale(table)) if table.scored else ""
+  ends = "".join(f"<span>{formatting.score(end, 2)}</span>" for end in plots.scale(table)) if table.scored else ""
   head = [
     f'<th scope="col" class="{"number" if n > 1 else ""}">{markup.marked(one)}</th>' for n, one in enumerate(titles)
   ]
@@ -71,7 +71,7 @@ def _row(entry: Entry, table: Table, number: int) -> str:
 
 
 def _reference(name: str, value: float, table: Table, width: int) -> str:
-  score = f'<td class="number">{numerals.score(value, columns.digits(table))}</td><td colspan="{width - 2}"></td>'
+  score = f'<td class="number">{formatting.score(value, columns.digits(table))}</td><td colspan="{width - 2}"></td>'
   return f'<tr class="control"><th scope="row">{html.escape(name)}</th><td>reference</td>{score}</tr>'
 
 

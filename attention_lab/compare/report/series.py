@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from attention_lab.compare.report import plots, svg
-from attention_lab.compare.tables import Table
+from attention_lab.compare.report import plots
+from attention_lab.compare.report.tables import Table
+from attention_lab.results import svg
 
 FEW = 6  # curves whose bands can be told apart in one plot
 Point = tuple[float, float, float, float]  # x, low, mean, high

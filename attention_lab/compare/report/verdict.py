@@ -4,9 +4,8 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 
-from attention_lab.compare import power, statistics
-from attention_lab.compare.report import numerals
-from attention_lab.compare.tables import SOLVED, Entry, Table
+from attention_lab.compare.report.tables import SOLVED, Entry, Table
+from attention_lab.results import formatting, power, statistics
 
 SHOWN = 3
 RATES = {"÷3": "a third of the learning rate", "×3": "three times the learning rate"}
@@ -65,26 +64,26 @@ def _broken(table: Table) -> list[str]:
     runs = len({row["seed"] for row in entry.rows})
     failed.append(f"`{entry.attention}`, the positive control, solved {entry.solved} of {runs} seed{'s' * (runs != 1)}")
   claim = f"No order of the rows is claimed until the control reaches {SOLVED} on every seed."
-  return [f"Undecided: the instrument failed: {numerals.joined(failed)}.", claim]
+  return [f"Undecided: the instrument failed: {formatting.joined(failed)}.", claim]
 
 
 def _order(table: Table) -> list[str]:
   if not table.scored:
     return ["No variant finished this task."]
   best, *others = table.scored
-  digits = numerals.decimals(entry.interval for entry in table.scored)
-  mean = f"{numerals.plus_minus(best.interval, digits)} {numerals.metric(table.primary)}"
+  digits = formatting.decimals(entry.interval for entry in table.scored)
+  mean = f"{formatting.plus_minus(best.interval, digits)} {formatting.metric(table.primary)}"
   if not others:
     return [f"`{best.attention}` is the only variant with a score: {mean}."]
   if best.interval.half is None:
-    mean = f"{numerals.score(best.interval.mean, digits)} {numerals.metric(table.primary)}"
+    mean = f"{formatting.score(best.interval.mean, digits)} {formatting.metric(table.primary)}"
     return [f"`{best.attention}` has the best score, {mean}, but one seed says nothing about the order."]
   tied, behind, open_ = (
     [entry for entry in others if entry.standing == standing_] for standing_ in ("tied", "behind", "undecided")
   )
   found = [f"`{best.attention}` is best: {mean}."]
   if tied:
-    names = numerals.joined(f"`{entry.attention}`" for entry in (best, *tied))
+    names = formatting.joined(f"`{entry.attention}`" for entry in (best, *tied))
     extreme = "highest" if table.higher_is_better else "lowest"
     found = [f"{names} are tied for best; the {extreme} mean is {mean}."]
     found += [f"These seeds do not tell them apart: {_gaps(tied, digits, ' trails by')}."]
@@ -95,14 +94,14 @@ def _order(table: Table) -> list[str]:
 
 def _gaps(entries: Sequence[Entry], digits: int, verb: str) -> str:
   shown = [
-    f"`{entry.attention}`{verb} {numerals.between(entry.difference.corrected, digits)} ({_sure(entry)})"
+    f"`{entry.attention}`{verb} {formatting.between(entry.difference.corrected, digits)} ({_sure(entry)})"
     for entry in entries[:SHOWN]
   ]
-  return numerals.joined([*shown, *([f"{len(entries) - SHOWN} more"] if len(entries) > SHOWN else [])])
+  return formatting.joined([*shown, *([f"{len(entries) - SHOWN} more"] if len(entries) > SHOWN else [])])
 
 
 def _sure(entry: Entry) -> str:
-  p, effect = numerals.p_value(entry.difference.p_holm), numerals.effect(entry.effect)
+  p, effect = formatting.p_value(entry.difference.p_holm), formatting.effect(entry.effect)
   return f"Holm {p}, {effect}" if effect else f"Holm {p}"
 
 
@@ -116,7 +115,7 @@ def _power(table: Table) -> list[str]:
   prior = min(entry.difference.prior for entry in tied or gaps)
   deviations = [entry.difference.deviation or 0.0 for entry in tied or gaps]
   share = table.higher_is_better and all(0 <= (score or 0) <= 1 for row in gaps for score in row.scores.values())
-  amount = functools.partial(numerals.amount, unit="" if share else numerals.metric(table.primary))
+  amount = functools.partial(formatting.amount, unit="" if share else formatting.metric(table.primary))
   noise = "the tied rows" if tied else "these rows"
   said = power.line(power.pooled(deviations), n, table.tests, noise, amount, 1.0 if share else math.inf, prior)
   return [said] if said else []
@@ -126,12 +125,12 @@ def _controls(table: Table) -> list[str]:
   if not table.scored or not table.references:
     return []
   best = table.scored[0]
-  digits = numerals.decimals(entry.interval for entry in table.scored)
+  digits = formatting.decimals(entry.interval for entry in table.scored)
   parts = [
-    f"{_relation(best.interval, value, table.higher_is_better)} {name} ({numerals.score(value, digits)})"
+    f"{_relation(best.interval, value, table.higher_is_better)} {name} ({formatting.score(value, digits)})"
     for name, value in table.references.items()
   ]
-  return [f"`{best.attention}` is {numerals.joined(parts)}."]
+  return [f"`{best.attention}` is {formatting.joined(parts)}."]
 
 
 def _relation(interval: statistics.Interval, value: float, higher: bool) -> str:
@@ -146,7 +145,7 @@ def _solved(table: Table) -> list[str]:
   shares = [
     f"`{entry.attention}` on {entry.solved} of {len(entry.scores)} seeds" for entry in table.scored if entry.solved
   ]
-  found = [f"Solved (≥ {SOLVED}) by {numerals.joined(shares)}."]
+  found = [f"Solved (≥ {SOLVED}) by {formatting.joined(shares)}."]
   return found if table.broken else found + _luck(table)
 
 
@@ -158,7 +157,7 @@ def _luck(table: Table) -> list[str]:
   if not mixed or p < statistics.ALPHA:
     return []
   one = f"{_names(mixed)} solved it on some seeds only, so a mean here is partly luck"
-  return [f"{one}: even {n} of {n} seeds against 0 of {n} is Holm {numerals.p_value(p)} by Fisher's exact test."]
+  return [f"{one}: even {n} of {n} seeds against 0 of {n} is Holm {formatting.p_value(p)} by Fisher's exact test."]
 
 
 def _chances(table: Table) -> list[str]:
@@ -170,7 +169,7 @@ def _chances(table: Table) -> list[str]:
   had = [entry for entry in table.entries if entry.tuning.get("second")]
   if not had:
     return ["No row was behind on validation, so none had a second chance."]
-  taken, digits = [entry for entry in had if _took(entry)], numerals.decimals(one.interval for one in table.scored)
+  taken, digits = [entry for entry in had if _took(entry)], formatting.decimals(one.interval for one in table.scored)
   found = [_taken(entry, digits) for entry in taken[:SHOWN]]
   if len(taken) > SHOWN:
     found.append(f"So had {len(taken) - SHOWN} more, which the caption of the table names.")
@@ -201,8 +200,8 @@ def _took(entry: Entry) -> str:
 def _taken(entry: Entry, digits: int) -> str:
   """`before` is the mean on validation at the first rate, which older rows do not record."""
   before, after = entry.tuning.get("before"), entry.tuning["second"][_took(entry)]
-  start = "" if before is None else f"{numerals.score(before, digits)} to "
-  gain = f"{start}{numerals.score(after, digits)} on validation"
+  start = "" if before is None else f"{formatting.score(before, digits)} to "
+  gain = f"{start}{formatting.score(after, digits)} on validation"
   return f"`{entry.attention}` had its second chance: {RATES[_took(entry)]}, taken, {gain}."
 
 
@@ -217,9 +216,9 @@ def _footing(table: Table) -> list[str]:
   if match == "time":
     return [tuned, "All rows take the baseline's time for a step within 1 %."]
   if match != "none":
-    return [tuned, f"All rows are within 1 % of {numerals.count(target)} {BUDGETS.get(match, match)}."]
+    return [tuned, f"All rows are within 1 % of {formatting.count(target)} {BUDGETS.get(match, match)}."]
   sizes = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
-  least, most = (numerals.count(end) for end in (min(sizes, default=0), max(sizes, default=0)))
+  least, most = (formatting.count(end) for end in (min(sizes, default=0), max(sizes, default=0)))
   spread = f"; parameters from {least} to {most}" if least != most else f"; all rows have {most} parameters"
   return [tuned, f"Budgets are not matched: --match=none{spread if sizes else ''}."]
 
@@ -231,12 +230,12 @@ def _missing(entry: Entry, table: Table) -> list[str]:
   lacking = sorted(set(table.seeds) - entry.scores.keys())
   if not lacking:
     return []
-  seeds = f"seed{'s' * (len(lacking) > 1)} {numerals.joined(map(str, lacking))}"
+  seeds = f"seed{'s' * (len(lacking) > 1)} {formatting.joined(map(str, lacking))}"
   return [f"`{entry.attention}` was not run on {seeds}, and is judged on the seeds that it has."]
 
 
 def _names(entries: Iterable[Entry]) -> str:
-  return numerals.joined(f"`{entry.attention}`" for entry in entries)
+  return formatting.joined(f"`{entry.attention}`" for entry in entries)
 
 
 def _with(table: Table, standing_: str) -> list[Entry]:

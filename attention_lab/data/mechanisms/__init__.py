@@ -1,6 +1,6 @@
 """Generated sequences that each ask for one mechanism, so small that a tiny decoder learns them from nothing.
 
-  generation.generate(name, {"length": 64}, longest=256) -> Source     name: one of generation.MECHANISMS
+  generation.generate(name, {"length": 64}, longest=256) -> Dataset     name: one of generation.MECHANISMS
 
 `recalls` and `sequences` are in the manner of MAD (Poli et al. 2024, "Mechanistic Design and Scaling of Hybrid
 Architectures", section 3), with induction heads and parity; `needles` in that of RULER (Hsieh et al. 2024, section 3),

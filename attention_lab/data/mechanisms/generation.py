@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data import distinct
+from attention_lab.data import dedup
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
 from attention_lab.data.mechanisms import fuzzy, needles, recalls, sequences
 from attention_lab.data.mechanisms.families import PAD, Examples, Mechanism, Shape
-from attention_lab.data.source import SPLITS, Arrays, Lazy, Source, digest
 
 MECHANISMS: dict[str, Mechanism] = {
   "in_context": recalls.IN_CONTEXT,
@@ -72,7 +72,7 @@ def generate(
   longest: int = 0,
   sizes: tuple[int, int, int] = (100_000, 1_000, 2_000),
   seed: int = 0,
-) -> Source:
+) -> Dataset:
   """The dataset `name`; `sizes` are the examples of train, validation and test, the last for each length.
 
   given: sizes by field of Shape, 0 or absent for the mechanism's own. Examples are unique, within and across splits. A
@@ -101,7 +101,7 @@ def generate(
     "answers": [answers.start, answers.stop],
     "chance": 1 / len(answers),
   }
-  return Source(name, splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(name, own, test))
+  return Dataset(name, splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(name, own, test))
 
 
 def oracle(name: str, tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
@@ -183,5 +183,5 @@ def _split(
     return {field: array.astype(np.int32) for field, array in zip(("tokens", "targets"), arrays, strict=True)}
 
   problem = f"--config.data.{name}={size} is more than there are different examples; give fewer, or a larger length"
-  arrays, taken = distinct.fill(some, size, taken, idle=_IDLE, problem=problem)
+  arrays, taken = dedup.fill(some, size, taken, idle=_IDLE, problem=problem)
   return Arrays(arrays), taken

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from attention_lab.config import ModelConfig
-from attention_lab.models.dimensions import FLAG
+from attention_lab.models.config_checks import FLAG
 
 EVERY = frozenset({"architecture", "width", "dropout", "dtype"})  # fields that every baseline reads
 ATTENTION = frozenset({"attention", "heads", "kv_heads", "head_width"})  # and those of one that calls a variant

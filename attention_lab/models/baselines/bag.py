@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from attention_lab.models import dimensions, keys
+from attention_lab.models import config_checks, rng
 from attention_lab.models.baselines import check
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import embedded, tables
@@ -31,9 +31,9 @@ class BagOfWords(nnx.Module):
   ):
     del mesh
     check(config, "bag_of_words", {"types"})
-    self.max_len, self.dropout, self.dtype = max_len, config.dropout, dimensions.dtype(config)
+    self.max_len, self.dropout, self.dtype = max_len, config.dropout, config_checks.dtype(config)
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    self.head = Linear((config.width,), (classes,), key=keys.child(key, "head"))
+    self.head = Linear((config.width,), (classes,), key=rng.child(key, "head"))
 
   def __call__(
     self,
@@ -47,6 +47,6 @@ class BagOfWords(nnx.Module):
     pooled = drop(
       mean(embedded(self.tokens, self.types, tokens, types, self.dtype), valid),
       self.dropout,
-      keys.child(key, "dropout"),
+      rng.child(key, "dropout"),
     )
     return Output(self.head(pooled, jnp.float32), {}, {})

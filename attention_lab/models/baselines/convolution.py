@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention_lab.models import dimensions, keys
+from attention_lab.models import config_checks, rng
 from attention_lab.models.baselines import check
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import embedded, tables
@@ -42,7 +42,7 @@ class Convolution(nnx.Module):
   ):
     self.stride, self.padding = stride, padding
     std = gain * (math.prod(window) * inputs) ** -0.5
-    self.kernel = nnx.Param(std * jax.random.normal(keys.child(key, "kernel"), (*window, inputs, outputs)))
+    self.kernel = nnx.Param(std * jax.random.normal(rng.child(key, "kernel"), (*window, inputs, outputs)))
     self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
   def __call__(self, x: Float[Array, "B *space I"]) -> Float[Array, "B *places O"]:
@@ -99,17 +99,17 @@ class TextCnn(nnx.Module):
   ):
     del mesh
     check(config, "cnn", {"types"})
-    width, self.dtype = config.width, dimensions.dtype(config)
+    width, self.dtype = config.width, config_checks.dtype(config)
     self.max_len, self.dropout = max_len, config.dropout
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    own = keys.child(key, "windows")
+    own = rng.child(key, "windows")
     self.windows = nnx.Dict(
       {
-        str(size): Convolution((size,), width, width, key=keys.child(own, str(size)), padding=((0, size - 1),))
+        str(size): Convolution((size,), width, width, key=rng.child(own, str(size)), padding=((0, size - 1),))
         for size in WINDOWS
       }
     )
-    self.head = Linear((len(WINDOWS) * width,), (classes,), key=keys.child(key, "head"))
+    self.head = Linear((len(WINDOWS) * width,), (classes,), key=rng.child(key, "head"))
 
   def __call__(
     self,
@@ -127,5 +127,5 @@ class TextCnn(nnx.Module):
     found = jnp.concatenate(features, axis=2)
     if valid is not None:
       found = jnp.where(valid[:, :, None], found, jnp.zeros_like(found))  # no smaller than any, after the ReLU
-    pooled = drop(largest(found), self.dropout, keys.child(key, "dropout"))
+    pooled = drop(largest(found), self.dropout, rng.child(key, "dropout"))
     return Output(self.head(pooled, jnp.float32), {}, {})

@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attended, Refused
+from attention_lab.attention.base import AttentionOutput, Unsupported
 from attention_lab.attention.mask import FULL, Mask
 from attention_lab.attention.positions import Positions
-from attention_lab.models import dimensions, keys
+from attention_lab.models import config_checks, rng
 from attention_lab.models.baselines import ATTENTION, check
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import embedded, tables
@@ -33,9 +33,9 @@ class Cell(nnx.Module):
 
   def __init__(self, inputs: int, units: int, *, key: PRNGKeyArray):
     self.units = units
-    self.input = Linear((inputs,), (GATES, units), key=keys.child(key, "input"))
+    self.input = Linear((inputs,), (GATES, units), key=rng.child(key, "input"))
     self.input.bias = nnx.Param(jnp.zeros((GATES, units)).at[FORGET].set(1.0))
-    start = jax.random.normal(keys.child(key, "recurrent"), (units, GATES * units))
+    start = jax.random.normal(rng.child(key, "recurrent"), (units, GATES * units))
     self.recurrent = nnx.Param(units**-0.5 * start)
 
   def __call__(
@@ -71,7 +71,8 @@ class Lstm(nnx.Module):
   `additive` is Bahdanau's score, `bilinear` Luong's. Dropout on the vectors of tokens and on the output of each layer.
 
   Of the config it reads, besides what every baseline does, types, layers and pooling, and for attention the variant,
-  its heads and their width. Raises ValueError for other fields that are set, and for a spec of several layers; Refused
+  its heads and their width. Raises ValueError for other fields that are set, and for a spec of several layers;
+  Unsupported
   for a variant that reads no other sequence than its queries'.
   """
 
@@ -87,22 +88,22 @@ class Lstm(nnx.Module):
     key: PRNGKeyArray,
     mesh: Mesh | None = None,
   ):
-    found = dimensions.choose(f"{dimensions.FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
+    found = config_checks.choose(f"{config_checks.FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
     self.pooling = "last" if found == "auto" else found
     attends = self.pooling == "attention"
     reads = {"types", "layers", "pooling"} | (ATTENTION if attends else set())
     check(config, f"{self.name} with pooling={self.pooling}", reads)
-    self.max_len, self.dropout, self.dtype = max_len, config.dropout, dimensions.dtype(config)
+    self.max_len, self.dropout, self.dtype = max_len, config.dropout, config_checks.dtype(config)
     width = len(self.directions) * config.width
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    own = keys.child(key, "layers")
+    own = rng.child(key, "layers")
     inputs = [config.width] + [width] * (config.layers - 1)
-    self.layers = nnx.List([self._layer(size, config.width, keys.child(own, str(i))) for i, size in enumerate(inputs)])
+    self.layers = nnx.List([self._layer(size, config.width, rng.child(own, str(i))) for i, size in enumerate(inputs)])
     if attends:
       variant, dims = _reader(config, width, max_len)
-      self.attention = MultiHeadAttention(variant, dims, key=keys.child(key, "attention"), mesh=mesh)
-      self.combine = Linear((2 * width,), (width,), key=keys.child(key, "combine"))
-    self.head = Linear((width,), (classes,), key=keys.child(key, "head"))
+      self.attention = MultiHeadAttention(variant, dims, key=rng.child(key, "attention"), mesh=mesh)
+      self.combine = Linear((2 * width,), (width,), key=rng.child(key, "combine"))
+    self.head = Linear((width,), (classes,), key=rng.child(key, "head"))
 
   def __call__(
     self,
@@ -114,31 +115,31 @@ class Lstm(nnx.Module):
   ) -> Output:
     """Logits `B C` in float32. valid: False on padding, which nobody reads. types: below `config.types`."""
     real = jnp.ones(tokens.shape[:2], bool) if valid is None else valid
-    states = drop(embedded(self.tokens, self.types, tokens, types, self.dtype), self.dropout, keys.child(key, "tokens"))
+    states = drop(embedded(self.tokens, self.types, tokens, types, self.dtype), self.dropout, rng.child(key, "tokens"))
     last = states[:, 0]
     for i, layer in enumerate(self.layers):
       found = [layer[str(n)](states, real, backward=backward) for n, backward in enumerate(self.directions)]
       states, last = (jnp.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
-      states = drop(states, self.dropout, keys.child(key, f"layer_{i}"))
-    pooled = Attended(drop(last, self.dropout, keys.child(key, "last")))
+      states = drop(states, self.dropout, rng.child(key, f"layer_{i}"))
+    pooled = AttentionOutput(drop(last, self.dropout, rng.child(key, "last")))
     if self.pooling == "mean":
-      pooled = Attended(mean(states, valid))
+      pooled = AttentionOutput(mean(states, valid))
     elif self.pooling == "attention":
-      pooled = self._read(pooled.out, states, valid, keys.child(key, "attention"))
+      pooled = self._read(pooled.out, states, valid, rng.child(key, "attention"))
     return Output(self.head(pooled.out, jnp.float32), pooled.losses, pooled.stats)
 
   def _layer(self, inputs: int, units: int, key: PRNGKeyArray) -> nnx.Dict:
     names = [str(n) for n in range(len(self.directions))]
-    return nnx.Dict({name: Cell(inputs, units, key=keys.child(key, name)) for name in names})
+    return nnx.Dict({name: Cell(inputs, units, key=rng.child(key, name)) for name in names})
 
-  def _read(self, last: Array, states: Array, valid: Array | None, key: PRNGKeyArray | None) -> Attended:
+  def _read(self, last: Array, states: Array, valid: Array | None, key: PRNGKeyArray | None) -> AttentionOutput:
     places = jnp.arange(states.shape[1], dtype=jnp.int32)[None]
     ends = places[:, -1:] if valid is None else jnp.max(jnp.where(valid, places, 0), axis=1, keepdims=True)
     mask = FULL if valid is None else Mask(kv_valid=valid)
     read = self.attention(last[:, None], y=states, mask=mask, positions=Positions(q=ends), key=key)
     both = jnp.concatenate([read.out[:, 0], last], axis=-1)
     stats = {f"layer_0/{name}": value for name, value in read.stats.items()}
-    return Attended(jnp.tanh(self.combine(both)), read.losses, stats)
+    return AttentionOutput(jnp.tanh(self.combine(both)), read.losses, stats)
 
 
 class BiLstm(Lstm):
@@ -151,8 +152,10 @@ def _reader(config: ClassifierConfig, width: int, max_len: int) -> tuple:
   """The one variant that is named, and sizes for states of this width."""
   spec.parse(config.attention)  # one layer, or ValueError
   config = dataclasses.replace(config, width=width, layers=1)
-  variant = dimensions.variants(config)[0]
+  variant = config_checks.variants(config)[0]
   if not variant.claims().cross:
     why = "a last state that reads all states is cross-attention, which it does not claim"
-    raise Refused(f"{dimensions.FLAG}.attention={spec.to_string(variant)} with pooling=attention: {why}; give additive")
-  return variant, dimensions.dims(config, max_len)
+    raise Unsupported(
+      f"{config_checks.FLAG}.attention={spec.to_string(variant)} with pooling=attention: {why}; give additive"
+    )
+  return variant, config_checks.dims(config, max_len)

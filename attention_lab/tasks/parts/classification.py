@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from attention_lab.data.source import Source
+from attention_lab.data.dataset import Dataset
+from attention_lab.models.chunked_cross_entropy import cross_entropy
 from attention_lab.models.functional import Functional, Params
 from attention_lab.models.layers import Output
-from attention_lab.models.vocabulary import cross_entropy
-from attention_lab.tasks.base import Batch, Judgement, objective
+from attention_lab.tasks.base import Batch, EvalResult, objective
 from attention_lab.tasks.parts import metrics
 
 Forward = Callable[[Any, Batch, PRNGKeyArray | None], Output]
@@ -49,7 +49,7 @@ def summarize(sums: Mapping[str, float]) -> dict[str, float]:
   return {"accuracy": sums["correct"] / sums["examples"], "loss": sums["nll"] / sums["examples"]}
 
 
-def functions(model: Functional, forward: Forward, source: Source) -> dict[str, Callable]:
+def functions(model: Functional, forward: Forward, source: Dataset) -> dict[str, Callable]:
   """`loss`, `score`, `summarize`, `predict` and `judge` of a `Task`; `source.facts` has the classes' `names`."""
   return {
     "loss": lambda params, batch, key: loss(model, forward, params, batch, key),
@@ -66,7 +66,7 @@ def predict(model: Functional, forward: Forward, params: Params, batch: Batch) -
   return {"probabilities": jax.nn.softmax(logits, axis=-1), "label": batch["label"]}
 
 
-def judge(source: Source, predictions: Mapping[str, np.ndarray], split: str) -> Judgement:
+def judge(source: Dataset, predictions: Mapping[str, np.ndarray], split: str) -> EvalResult:
   """The metrics and tables of a split, and its wrong guesses, the surest first.
 
   Probabilities that are no numbers count as knowing nothing: all classes alike.
@@ -88,4 +88,4 @@ def judge(source: Source, predictions: Mapping[str, np.ndarray], split: str) -> 
     }
     for i in wrong[np.argsort(-confidence[wrong], kind="stable")]
   ]
-  return Judgement(metrics.classification(probabilities, label), metrics.tables(probabilities, label, names), errors)
+  return EvalResult(metrics.classification(probabilities, label), metrics.tables(probabilities, label, names), errors)

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
-from attention_lab.data import buckets, contents, folds
+from attention_lab.data import buckets, example_hashes, folds
+from attention_lab.data.dataset import Dataset, Split, digest
 from attention_lab.data.labelled import Reading
-from attention_lab.data.source import Source, Split, digest
-from attention_lab.models import classifiers, inspection
+from attention_lab.models import inspection, registry
 from attention_lab.models.classifier import MASKS, ClassifierConfig
 from attention_lab.models.functional import functional
 from attention_lab.models.layers import Output
@@ -49,18 +49,18 @@ def positions(config: ClassifierConfig, task: str) -> str:
   """What the codes of positions come to, "none" for a baseline; refuses a model that cannot be, before data is read."""
   attends = config.architecture in MASKS
   codes = check(config, task, causal=config.architecture == "decoder") if attends else "none"
-  smallest = functional(lambda key: classifiers.build(config, 2, 2, 2, key=key))
+  smallest = functional(lambda key: registry.build(config, 2, 2, 2, key=key))
   jax.eval_shape(smallest.init, jax.random.key(0))
   return codes
 
 
-def task(name: str, config: configs.Config, source: Source, codes: str, *, mesh: Mesh | None = None) -> Task:
+def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh: Mesh | None = None) -> Task:
   """The task `name` on `source`, folded before, whose facts have vocabulary, length, classes, names and chance."""
   facts, model = source.facts, config.model
   T = facts["length"]
 
   def build(key: PRNGKeyArray) -> Any:
-    return classifiers.build(model, facts["vocabulary"], T, facts["classes"], key=key, mesh=mesh)
+    return registry.build(model, facts["vocabulary"], T, facts["classes"], key=key, mesh=mesh)
 
   own = functional(build)
   inspected = lambda params, batch: inspection.inspect(
@@ -87,13 +87,13 @@ def forward(module: Any, batch: Batch, key: PRNGKeyArray | None) -> Output:
   return module(tokens, valid=valid, types=batch.get("types"), key=key)
 
 
-def bucketed(source: Source) -> Source:
+def bucketed(source: Dataset) -> Dataset:
   """The source with every split grouped by the valid tokens of its examples."""
   widths = buckets.widths(source.facts["length"])
   return dataclasses.replace(source, splits={name: _grouped(split, widths) for name, split in source.splits.items()})
 
 
-def limited(source: Source, limit: int) -> Source:
+def limited(source: Dataset, limit: int) -> Dataset:
   """The source with at most `limit` examples of train, the same ones whatever their order; 0 = all of them.
 
   Raises ValueError for a negative limit, and where one class is left.
@@ -103,7 +103,7 @@ def limited(source: Source, limit: int) -> Source:
   train = source.splits["train"]
   if not limit or limit >= len(train):
     return source
-  found = contents.read(train)
+  found = example_hashes.read(train)
   kept = np.sort(np.lexsort((found.whole, found.inputs))[:limit])
   part = folds.View([train], kept)
   arrays, names = part[np.arange(limit)], source.facts["names"]

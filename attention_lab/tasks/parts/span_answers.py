@@ -15,12 +15,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import span_metrics
-from attention_lab.data.source import Lazy, Source
+from attention_lab.data.dataset import Dataset, Lazy
 from attention_lab.models import inspection, span_model
+from attention_lab.models.chunked_cross_entropy import cross_entropy
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.functional import Functional, Params, functional
-from attention_lab.models.vocabulary import cross_entropy
-from attention_lab.tasks.base import Batch, Judgement, Task, check, objective
+from attention_lab.tasks.base import Batch, EvalResult, Task, check, objective
 from attention_lab.tasks.parts import sequences
 
 FACTS = {"types": span_model.TYPES}
@@ -32,7 +32,7 @@ def positions(config: ClassifierConfig, task: str) -> str:
   return check(config, task, causal=False)
 
 
-def task(name: str, config: configs.Config, source: Source, codes: str, *, mesh: Mesh | None = None) -> Task:
+def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh: Mesh | None = None) -> Task:
   """The task `name` on a source of `data.spans`; its primary metric is both ends right, in every row."""
   T, words, model = source.facts["length"], source.facts["vocabulary"], config.model
   own = functional(lambda key: span_model.SpanModel(model, words, T, key=key, mesh=mesh))
@@ -97,7 +97,7 @@ def predict(model: Functional, length: int, params: Params, batch: Batch) -> dic
   return {"start": padded[:, :, 0], "end": padded[:, :, 1], "normalizer": jnp.sum(logsumexp(logits, axis=1), axis=1)}
 
 
-def judge(source: Source, predictions: Mapping[str, np.ndarray], split: str) -> Judgement:
+def judge(source: Dataset, predictions: Mapping[str, np.ndarray], split: str) -> EvalResult:
   """Exact match and F1 of the answers, and the questions whose answer is not exact, the surest first.
 
   The confidence of an answer is the probability of its ends among those of its row.
@@ -115,7 +115,7 @@ def judge(source: Source, predictions: Mapping[str, np.ndarray], split: str) -> 
       said = {"predicted": texts[i], "confidence": round(float(confidence[i]), 4), "f1": round(overlap, 4)}
       errors.append(row | said)
   tables = {"questions": len(part.questions), "rows": len(part)}
-  return Judgement(metrics, tables | ({"controls": dict(source.controls)} if split == "test" else {}), errors)
+  return EvalResult(metrics, tables | ({"controls": dict(source.controls)} if split == "test" else {}), errors)
 
 
 def _confidence(predictions: Mapping[str, np.ndarray], example: np.ndarray) -> Float[np.ndarray, "N"]:

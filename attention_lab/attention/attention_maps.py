@@ -1,0 +1,78 @@
+"""What a variant attends to, read from the outside.
+
+A variant that is linear or affine in its values is a matrix of weights: fed the identity as values, it returns that
+matrix. So the program that is looked at is the program that runs, and nothing has to be returned, stored or hooked.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attention_lab.attention.base import Attention, Call, Params, Unsupported
+
+
+def weights(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
+  """The exact map from values to outputs; refuses a variant whose output is not affine in its values.
+
+  The identity goes in as slabs of V columns, so that the variant sees the width it was made for.
+  """
+  name, claims = type(variant).__name__, variant.claims()
+  if "v" not in variant.projections or claims.values == "nonlinear":
+    raise Unsupported(f"{name} is not affine in its values, so that it has no map of weights")
+  (B, S, K, V), slabs = v.shape, -(-v.shape[1] // v.shape[3])
+  identity = jnp.eye(S, slabs * V, dtype=jnp.float32).reshape(S, slabs, V)
+
+  def run(values: Float[Array, "S V"]) -> Float[Array, "B T N V"]:
+    spread = jnp.broadcast_to(values[None, :, None, :], (B, S, K, V))
+    return variant.with_aux(params, q, k, spread, call).out
+
+  offset = run(jnp.zeros((S, V)))
+  columns = jax.lax.map(lambda slab: run(identity[:, slab]) - offset, jnp.arange(slabs))
+  return jnp.moveaxis(columns, 0, 3).reshape(*offset.shape[:3], slabs * V)[..., :S].swapaxes(1, 2)
+
+
+def entropy(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
+  """−Σ p log p of each row, in nats; rows are divided by their sum of absolute values first."""
+  shares = jnp.abs(maps) / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1, keepdims=True), 1e-30)
+  return -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0), axis=-1)
+
+
+def distance(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
+  """Mean |i − j| of each row in tokens, weighted by the absolute weights."""
+  apart = jnp.abs(jnp.arange(maps.shape[-2])[:, None] - jnp.arange(maps.shape[-1])[None])
+  moment = jnp.einsum("...ts,ts->...t", jnp.abs(maps), apart.astype(maps.dtype))
+  return moment / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1), 1e-30)
+
+
+def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
+  """Attention rollout over layers with residual connections.
+
+  Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
+  """
+  own = total = jnp.eye(layers[0].shape[-1])[None]
+  for maps in layers:
+    step = 0.5 * maps.mean(axis=1) + 0.5 * own
+    total = step / step.sum(axis=-1, keepdims=True) @ total
+  return total
+
+
+def sensitivity(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
+  """Frobenius norms of ∂out_t/∂v_s, or of ∂out_t/∂x_s where the variant reads no values: a map for every variant.
+
+  Local and without sign, where `weights` is exact; N is 1 for an output without heads.
+  """
+  source: Any = call.x if v is None else v
+
+  def out(one: Array, b: Array) -> Array:
+    """The output of example b alone, its source replaced by `one`."""
+    given = source.at[b].set(one)
+    own = call._replace(x=given) if v is None else call
+    return variant.with_aux(params, q, k, v if v is None else given, own).out[b]
+
+  jacobians = jax.lax.map(lambda b: jax.jacrev(out)(source[b], b), jnp.arange(len(source)))
+  if v is None and jacobians.ndim == 5:  # B T D S D: an output without heads
+    return jnp.sqrt(jnp.einsum("btdse->bts", jacobians**2))[:, None]
+  axes = "btnvse->bnts" if v is None else "btnvske->bnts"
+  return jnp.sqrt(jnp.einsum(axes, jacobians**2))

@@ -1,0 +1,1 @@
+"""What variants inherit: feature maps, gated scans, patterns of positions, scores, low-rank maps."""

@@ -1,0 +1,42 @@
+"""Random numbers for pairs of tokens, counted and not drawn in turn.
+
+A pair's bits are a function of the key, of the example in the batch, of the head and of the two positions, and of
+nothing else: blocks, their order, computing them again and other devices leave them as they are. Threefry, Salmon et
+al. 2011 (https://doi.org/10.1145/2063384.2063405).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+from attention_lab.attention.engines.chunked import Block
+
+
+def examples(key: Array, batch: int) -> Key[Array, " B"]:
+  """A key for each example of the whole batch, `B`; keys that are one for each example already stay as they are.
+
+  Raises ValueError unless `key` is a typed one.
+  """
+  if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    raise ValueError("key must be a typed one, as jax.random.key gives it, not an array from jax.random.PRNGKey")
+  return key if key.ndim else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
+
+
+def fold(key: Key[Array, "*B"], data: int) -> Key[Array, "*B"]:
+  """The key, or each example's key, folded with `data`."""
+  return jax.vmap(jax.random.fold_in, (0, None))(key, data) if key.ndim else jax.random.fold_in(key, data)
+
+
+def normal(keys: Key[Array, " B"], head: Int[Array, "C N"], block: Block) -> Float[Array, "C N T S"]:
+  """Standard normal numbers for a block's pairs, from a key for each example of the batch and the heads' indices."""
+  words = jax.random.key_data(keys)[block.example]
+  own = _bits((words[:, :1], words[:, 1:2]), (head.astype(jnp.uint32), jnp.zeros_like(words[:, :1])))
+  places = block.i[:, None, :, None].astype(jnp.uint32), block.j[:, None, None, :].astype(jnp.uint32)
+  bits = _bits((own[0][:, :, None, None], own[1][:, :, None, None]), places)[0]
+  ones = jax.lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32)  # within [1, 2)
+  return 2.0**0.5 * jax.lax.erf_inv(2.0 * (ones - 1.0) - (1.0 - 2.0**-23))  # symmetrical, and never ±1
+
+
+def _bits(key: tuple[UInt32[Array, "..."], ...], count: tuple[UInt32[Array, "..."], ...]) -> list[Array]:
+  return threefry2x32_p.bind(*jnp.broadcast_arrays(*key, *count))

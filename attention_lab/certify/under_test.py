@@ -1,0 +1,187 @@
+"""A variant under examination: shapes, seeded inputs, randomised parameters, and programs that are compiled once."""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attention_lab.attention import spec
+from attention_lab.attention.base import Attention, Call, Claims, Dims, Params
+from attention_lab.attention.mask import CAUSAL, Mask
+from attention_lab.attention.positions import Positions
+
+WIDTH = 6  # D, the width of the layer's input
+FAST_COMPILE = {
+  "xla_backend_optimization_level": 0,
+  "xla_llvm_disable_expensive_passes": True,
+  "xla_cpu_use_fusion_emitters": False,
+  "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
+class Shape(NamedTuple):
+  """Sizes of one call; `cross` means that the keys come from another sequence."""
+
+  B: int = 2
+  T: int = 5
+  S: int = 5
+  N: int = 4
+  K: int = 4
+  H: int = 3
+  V: int = 2
+  cross: bool = False
+  room: int = 1  # the longest sequence is so many times longer than this one
+
+  def __str__(self) -> str:
+    sizes = " ".join(f"{letter}{size}" for letter, size in zip(self._fields[:7], self[:7], strict=True))
+    return sizes + (" cross" if self.cross else "")
+
+  def dims(self) -> Dims:
+    """Dimensions for `init`."""
+    return Dims(WIDTH, self.N, self.K, self.H, self.V, self.room * max(self.T, self.S))
+
+
+class Inputs(NamedTuple):
+  """Arrays of a call; None where the variant does not read the projection, and y is None in self-attention."""
+
+  q: Any
+  k: Any
+  v: Any
+  x: Any
+  y: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantUnderTest:
+  """One variant with its case (None for a stranger's), and how thorough to be."""
+
+  variant: Attention
+  case: Any = None
+  quick: bool = False
+
+  def __post_init__(self):
+    object.__setattr__(self, "forward", self.compiled(self.eager))
+    object.__setattr__(self, "optimised", self.compiled(self.eager, optimised=True))
+    object.__setattr__(self, "gradient", self.compiled(self._gradient))
+    object.__setattr__(self, "extend", self.compiled(self._extend))
+    object.__setattr__(self, "init", jax.jit(self.variant.init, static_argnums=1))
+    object.__setattr__(self, "known", {})
+
+  def compiled(self, function: Callable[..., Any], optimised: bool = False) -> Callable[..., Any]:
+    """`jax.jit` with little optimisation, which takes a quarter of the time to compile; a full battery may ask for all.
+
+    What XLA makes of a variant when it optimises is looked at where it could matter: against the oracle, against the
+    eager form, in low precision and at length. Temporaries are laid out before that, and do not depend on it.
+    """
+    return jax.jit(function, compiler_options=None if optimised and not self.quick else _haste())
+
+  @property
+  def claims(self) -> Claims:
+    """What the variant promises."""
+    return self.variant.claims()
+
+  @property
+  def spec(self) -> str:
+    """The string that names the variant."""
+    return spec.to_string(self.variant)
+
+  @property
+  def name(self) -> str:
+    """The class, as messages of refusal name it."""
+    return type(self.variant).__name__
+
+  @property
+  def draws(self) -> int:
+    """How many random instances a proof looks at."""
+    return 2 if self.quick else 4
+
+  def shape(self, **sizes: Any) -> Shape:
+    """A shape that the variant accepts: K = N unless it claims grouped heads, H a multiple that it can split."""
+    shape, unit = Shape(**sizes), self.claims.head_multiple
+    shape = shape._replace(H=-(-shape.H // unit) * unit)
+    return shape if self.claims.supports_gqa else shape._replace(K=shape.N)
+
+  def mask(self, mask: Mask = Mask()) -> Mask:
+    """`mask`, causal where the variant is causal by construction."""
+    return mask & CAUSAL if self.claims.requires_causal and not mask.causal else mask
+
+  def params(self, dims: Dims, seed: int = 0) -> Params:
+    """Initial parameters plus noise where they are trained: a mixing table that is the identity proves nothing."""
+    if (dims, seed) not in self.known:
+      self.known[dims, seed] = self._disturbed(self.init(jax.random.key(seed), dims), np.random.default_rng(seed + 1))
+    return self.known[dims, seed]
+
+  def _disturbed(self, params: Params, rng: np.random.Generator) -> Params:
+    def disturb(path: tuple, leaf: Any) -> Any:
+      fixed = any(getattr(part, "key", None) == "fixed" for part in path)
+      if fixed or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+      return jnp.asarray(np.asarray(leaf) + 0.4 * rng.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(disturb, params)
+
+  def inputs(self, shape: Shape, seed: int = 0, scale: float = 1.0) -> Inputs:
+    """Normal values times `scale`, as NumPy arrays in float32: data that is not computed on needs no compiling."""
+    rng = np.random.default_rng(zlib.crc32(f"{seed} {shape}".encode()))
+
+    def normal(*sizes: int) -> np.ndarray:
+      return (scale * rng.normal(size=sizes)).astype(np.float32)
+
+    B, T, S, N, K, H, V, cross, _ = shape
+    arrays = {"q": normal(B, T, N, H), "k": normal(B, S, K, H), "v": normal(B, S, K, V)}
+    given = {name: array if name in self.variant.projections else None for name, array in arrays.items()}
+    return Inputs(**given, x=normal(B, T, WIDTH), y=normal(B, S, WIDTH) if cross else None)
+
+  def eager(self, params: Params, inputs: Inputs, call: Call) -> jax.Array:
+    """The output of one call, not compiled; `forward` is its compiled form."""
+    q, k, v, x, y = inputs
+    return self.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).out
+
+  def run(self, inputs: Inputs, shape: Shape, call: Call = Call(), seed: int = 0) -> np.ndarray:
+    """The compiled output in float32, with the parameters of `seed`."""
+    return np.asarray(self.forward(self.params(shape.dims(), seed), inputs, call), np.float32)
+
+  def _gradient(self, params: Params, inputs: Inputs, call: Call, cotangent: jax.Array) -> tuple[jax.Array, Any]:
+    """The output, and the gradient of its product with `cotangent` for every float leaf of (params, inputs, bias)."""
+    leaves, tree = jax.tree.flatten((params, inputs, call.bias))
+    floats = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+
+    def out(chosen: list[Any]) -> jax.Array:
+      rest = iter(chosen)
+      params, inputs, bias = jax.tree.unflatten(
+        tree, [next(rest) if f else x for f, x in zip(floats, leaves, strict=True)]
+      )
+      return self.eager(params, inputs, call._replace(bias=bias))
+
+    value, back = jax.vjp(out, [x for f, x in zip(floats, leaves, strict=True) if f])
+    grads = iter(back(cotangent.astype(value.dtype))[0])
+    return value, jax.tree.unflatten(tree, [next(grads) if f else jnp.zeros(()) for f in floats])
+
+  def _extend(self, params: Params, state: Any, inputs: Inputs, lengths: Any, mask: Mask) -> tuple[Any, jax.Array]:
+    return self.variant.extend(params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask)
+
+
+@functools.cache
+def _haste() -> dict[str, Any] | None:
+  """`FAST_COMPILE` where the installed XLA knows these options, else None."""
+  try:
+    jax.jit(lambda: 0, compiler_options=FAST_COMPILE)()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return FAST_COMPILE
+
+
+def rows(inputs: Inputs, start: int, stop: int) -> Inputs:
+  """The tokens start … stop − 1 of self-attention."""
+  return Inputs(*(None if array is None else array[:, start:stop] for array in inputs))
+
+
+def at_positions(i: Any = None, j: Any = None) -> Positions:
+  """Positions from anything that NumPy takes; None stays the default."""
+  arrays = (None if array is None else jnp.asarray(np.asarray(array, np.int32)) for array in (i, j))
+  return Positions(*arrays)

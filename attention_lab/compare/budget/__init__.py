@@ -1,0 +1,1 @@
+"""What a row of a comparison costs, and how its sizes are matched to a budget."""

@@ -1,0 +1,244 @@
+"""From rows of the ledger to tables: one for each task and each set of rows that may be compared at all."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attention_lab.compare.report import fairness
+from attention_lab.compare.report import remarks as notes
+from attention_lab.results import power, records, statistics
+
+SOLVED = 0.99
+Row = records.Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One variant in one table.
+
+  `standing` is best, tied, behind, undecided (too few shared seeds, or the table's positive control failed), alone,
+  diverged (a seed without a finite score), refused or failed. `scores` maps seed -> primary metric of the finished
+  runs; `interval` is None unless all are finite.
+  """
+
+  attention: str
+  standing: str
+  rows: tuple[Row, ...]
+  scores: Mapping[int, float | None]
+  interval: statistics.Interval | None
+  difference: statistics.Difference | None
+  time_ratio: float | None
+
+  @property
+  def done(self) -> list[Row]:
+    return [row for row in self.rows if row["status"] == "done"]
+
+  @property
+  def reasons(self) -> list[str]:
+    """Why runs were refused or failed, each reason once."""
+    return list(dict.fromkeys(row.get("reason") or "no reason given" for row in self.rows if row["status"] != "done"))
+
+  @property
+  def solved(self) -> int:
+    """How many seeds reached 0.99."""
+    return sum(score is not None and score >= SOLVED for score in self.scores.values())
+
+  @property
+  def solved_share(self) -> float | None:
+    """The share of the seeds that were run, failed ones among them, which reached 0.99; None where none was."""
+    seeds = {row["seed"] for row in self.rows}
+    return self.solved / len(seeds) if seeds else None
+
+  @property
+  def positive(self) -> bool:
+    """Whether the row is the table's positive control."""
+    return any(row.get("positive") for row in self.rows)
+
+  @property
+  def effect(self) -> float | None:
+    """Hedges' g of the difference to the best row; None without one, and with fewer than three shared seeds."""
+    gap = self.difference
+    if gap is None or gap.deviation is None:
+      return None
+    return power.hedges(gap.interval.mean, gap.deviation, gap.interval.n, gap.prior)
+
+  @property
+  def tuning(self) -> Mapping[str, Any]:
+    """How the row's setting was found, as its rows record it; empty where they do not."""
+    return (self.done[0].get("tuning") if self.done else None) or {}
+
+  @property
+  def changed(self) -> Mapping[str, Any]:
+    """The sizes that were changed to meet the budget."""
+    return ((self.done[0].get("budget") if self.done else None) or {}).get("changed") or {}
+
+  def cost(self, name: str) -> float | None:
+    """Median over the finished seeds of a number that rows hold; None where none holds it.
+
+    parameters, flops_per_token, step_time (s), wall_time (s), peak_bytes, state_bytes, receptive_field (positions).
+    """
+    return _median(self.done, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """The comparison of all variants on one task; `entries` from best to worst, those without a score last.
+
+  `label` tells tables of one task apart (its commit and digests) and is empty when there is only one. `baseline` is the
+  variant whose step time is 1. `references` are chance and the task's controls on the test split.
+  """
+
+  task: str
+  label: str
+  primary: str
+  higher_is_better: bool
+  entries: tuple[Entry, ...]
+  references: Mapping[str, float]
+  baseline: str
+  notes: tuple[str, ...]
+
+  @property
+  def scored(self) -> list[Entry]:
+    return [entry for entry in self.entries if entry.interval]
+
+  @property
+  def seeds(self) -> list[int]:
+    return sorted({seed for entry in self.entries for seed in entry.scores})
+
+  @property
+  def rows(self) -> list[Row]:
+    return [row for entry in self.entries for row in entry.rows]
+
+  @property
+  def done(self) -> list[Row]:
+    return [row for entry in self.entries for row in entry.done]
+
+  @property
+  def footing(self) -> fairness.Footing:
+    """What was done alike for all rows: match, target of the budget, trials, search space, second chances."""
+    return fairness.footing(self.done[0]) if self.done else fairness.Footing()
+
+  @property
+  def match(self) -> str:
+    """The budget that all rows meet: parameters, flops, state, time, or none."""
+    return self.footing.match
+
+  @property
+  def trials(self) -> int:
+    """Settings that were tried on validation for each row."""
+    return self.footing.trials
+
+  @property
+  def chances(self) -> bool:
+    """Whether rows behind on validation had a second chance."""
+    return self.footing.chances
+
+  @property
+  def tests(self) -> int:
+    """The pairs of rows that p-values are corrected for: those that share two seeds or more."""
+    scored = [entry.scores.keys() for entry in self.scored]
+    return sum(len(one & other) > 1 for i, one in enumerate(scored) for other in scored[i + 1 :])
+
+  @property
+  def broken(self) -> list[Entry]:
+    """Positive controls that did not reach 0.99 on every seed that was run: what the table shows is then undecided."""
+    return [entry for entry in self.entries if entry.positive and entry.solved_share != 1.0]
+
+  @property
+  def jumps(self) -> bool:
+    """Whether the share of seeds that reach 0.99 says something: a score in [0, 1] that some run brings there."""
+    scores = [score for entry in self.entries for score in entry.scores.values() if score is not None]
+    return self.higher_is_better and bool(scores) and SOLVED <= max(scores) <= 1 and min(scores) >= 0
+
+
+def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
+  """One table for each task and set of comparable rows; `order` lists variants as they were asked for.
+
+  Rows of another commit, configuration or data are set apart, never averaged; refused and failed rows join the table
+  of their commit, or the task's last one. ValueError, in one line, for rows that were not treated alike
+  (`fairness.check`).
+  """
+  rows = records.distinct(rows)
+  fairness.check(rows)
+  order = list(dict.fromkeys((*order, *(row["attention"] for row in rows))))
+  tables = []
+  for task in dict.fromkeys(row["task"] for row in rows):
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+      if row["task"] == task and row["status"] == "done":
+        groups.setdefault(records.group(row), []).append(row)
+    others = [row for row in rows if row["task"] == task and row["status"] != "done"]
+    if not groups:
+      groups[task,] = []
+    commits = {group_key[-1]: group_key for group_key in groups}
+    for row in reversed(others):
+      members = groups[commits.get(row.get("commit", ""), list(groups)[-1])]
+      if records.cell(row) not in map(records.cell, members):
+        members.append(row)
+    tables += [_table(members, order, notes.label(members) if len(groups) > 1 else "") for members in groups.values()]
+  return tables
+
+
+def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
+  done = [row for row in rows if row["status"] == "done"]
+  first = done[0] if done else {"primary": "", "higher_is_better": True}
+  references = {"chance": first.get("chance"), **(first.get("controls") or {})}
+  names = [name for name in order if any(row["attention"] == name for row in rows)]
+  finished = [name for name in names if any(row["attention"] == name for row in done)]
+  baseline = finished[0] if finished else ""
+  rows = sorted(rows, key=lambda row: row["seed"])
+  groups = {name: tuple(row for row in rows if row["attention"] == name) for name in names}
+  entries = _entries(groups, first["higher_is_better"], _median(groups.get(baseline, ()), "step_time"))
+  table = Table(
+    rows[0]["task"],
+    label,
+    first["primary"],
+    first["higher_is_better"],
+    entries,
+    {name: float(value) for name, value in references.items() if value is not None},
+    baseline,
+    tuple(notes.remarks(done)),
+  )
+  if not table.broken:
+    return table
+  entries = tuple(dataclasses.replace(one, standing="undecided") if one.interval else one for one in entries)
+  return dataclasses.replace(table, entries=entries)
+
+
+def _entries(groups: Mapping[str, tuple[Row, ...]], higher: bool, unit: float | None) -> tuple[Entry, ...]:
+  scores = {name: _scores(rows) for name, rows in groups.items()}
+  whole = {name: values for name, values in scores.items() if values and None not in values.values()}
+  compared = statistics.compare(whole, higher) if whole else statistics.Comparison("", {})
+  entries = []
+  for name, rows in groups.items():
+    time = _median([row for row in rows if row["status"] == "done"], "step_time")
+    mean = statistics.interval(list(whole[name].values())) if name in whole else None
+    ratio = time / unit if time and unit else None
+    standing = _standing(name, rows, mean, compared)
+    entries.append(Entry(name, standing, rows, scores[name], mean, compared.differences.get(name), ratio))
+  sign = -1.0 if higher else 1.0
+  ranks = {"diverged": 1, "refused": 2, "failed": 3}
+  return tuple(
+    sorted(entries, key=lambda one: (ranks.get(one.standing, 0), sign * one.interval.mean if one.interval else 0))
+  )
+
+
+def _standing(name: str, rows: Sequence[Row], mean: statistics.Interval | None, compared: statistics.Comparison) -> str:
+  statuses = {row["status"] for row in rows}
+  if "done" not in statuses:
+    return "refused" if "refused" in statuses else "failed"
+  if not mean:
+    return "diverged"
+  if name == compared.best:
+    return "best" if len(compared.differences) else "alone"
+  return compared.differences[name].standing if name in compared.differences else "undecided"
+
+
+def _scores(rows: Sequence[Row]) -> dict[int, float | None]:
+  values = {row["seed"]: row["metrics"][row["primary"]] for row in rows if row["status"] == "done"}
+  return {seed: None if value is None else float(value) for seed, value in values.items()}
+
+
+def _median(rows: Iterable[Row], name: str) -> float | None:
+  values = sorted(row[name] for row in rows if row.get(name) is not None)
+  return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2 if values else None

@@ -1,0 +1,180 @@
+"""What a comparison runs: cells of task, attention and seeds, kept in `grid.jsonl`, and their execution.
+
+One line of the file is one run: {task, attention, seed, settings}. Variants, seeds and tasks may be added to a grid;
+the settings of a task never change within a workdir, because rows of different budgets must not meet in one table.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attention_lab.attention import base
+from attention_lab.results import records
+
+FILE = "grid.jsonl"
+Stamp = Callable[["Cell", int], Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One variant on one task, with the seeds that train together; `settings` is flat, by the name of the flag."""
+
+  task: str
+  attention: str
+  seeds: tuple[int, ...]
+  settings: Mapping[str, Any]
+
+  def __str__(self) -> str:
+    """As a log shows it."""
+    seeds = ", ".join(map(str, self.seeds))
+    return f"{self.task} · {self.attention} · seed{'s' * (len(self.seeds) > 1)} {seeds}"
+
+
+def plan(tasks: Mapping[str, Mapping[str, Any]], specs: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+  """Every spec on every task (name -> settings) with every seed; ValueError for an empty or repeated choice."""
+  for name, choice in (("task", list(tasks)), ("attention", specs), ("seeds", seeds)):
+    if not choice:
+      raise ValueError(f"--{name} is empty: a comparison needs at least one")
+    twice = sorted({str(one) for one in choice if list(choice).count(one) > 1})
+    if twice:
+      raise ValueError(f"--{name} names {', '.join(twice)} twice: name each once")
+  return [Cell(task, spec, tuple(seeds), dict(settings)) for task, settings in tasks.items() for spec in specs]
+
+
+def register(workdir: str | os.PathLike[str], cells: Sequence[Cell]) -> pathlib.Path:
+  """Adds the cells to the workdir's grid; ValueError names the settings that differ from those it holds."""
+  path = pathlib.Path(workdir) / FILE
+  held = read(workdir)
+  before = {cell.task: cell.settings for cell in held}
+  for cell in cells:
+    if cell.task in before and _normal(cell.settings) != before[cell.task]:
+      raise ValueError(_disagreement(path, cell, before[cell.task]))
+  lines = dict.fromkeys(line for cell in (*held, *cells) for line in _lines(cell))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_suffix(f".{os.getpid()}")
+  partial.write_text("".join(lines), encoding="utf-8")
+  partial.replace(path)
+  return path
+
+
+def read(workdir: str | os.PathLike[str]) -> list[Cell]:
+  """The cells of a workdir's grid in the order in which they were added; none when it has no grid."""
+  path = pathlib.Path(workdir) / FILE
+  if not path.exists():
+    return []
+  runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+  seeds: dict[tuple[str, str], list[int]] = {}
+  settings = {}
+  for run in runs:
+    seeds.setdefault((run["task"], run["attention"]), []).append(run["seed"])
+    settings[run["task"]] = run["settings"]
+  return [Cell(task, spec, tuple(chosen), settings[task]) for (task, spec), chosen in seeds.items()]
+
+
+def pending(cells: Iterable[Cell], rows: Iterable[Mapping[str, Any]]) -> list[Cell]:
+  """The cells still to run, with the seeds they lack: done and refused runs are finished, failed ones run again."""
+  finished = {(row["task"], row["attention"], row["seed"]) for row in rows if row["status"] != "failed"}
+  left = []
+  for cell in cells:
+    seeds = tuple(seed for seed in cell.seeds if (cell.task, cell.attention, seed) not in finished)
+    if seeds:
+      left.append(dataclasses.replace(cell, seeds=seeds))
+  return left
+
+
+def outcome(
+  cell: Cell, run_cell: Callable[[Cell], Iterable[Mapping[str, Any]]], folder: pathlib.Path, stamp: Stamp | None = None
+) -> Iterator[dict[str, Any]]:
+  """Runs one cell and gives one row for each of its seeds, whatever happens.
+
+  `run_cell` returns or yields one row a seed with at least `seed` and what it measured; `stamp(cell, seed)` gives what
+  holds of a row whether it succeeds or not (command, commit, versions, device, config); `config_digest` is added when
+  there is a config. `attention.base.Unsupported` makes refused rows, any other exception makes failed rows and leaves
+  its
+  traceback in `folder`. A keyboard interrupt passes.
+  """
+  missing = list(cell.seeds)
+  whole = lambda row: _stamped({"task": cell.task, "attention": cell.attention, **row}, stamp, cell)
+  try:
+    for row in run_cell(cell):
+      found = whole({"status": "done", **row})
+      records.check(found)
+      yield found
+      with contextlib.suppress(ValueError):
+        missing.remove(found["seed"])
+    if missing:
+      raise RuntimeError(f"the run returned no row for seeds {', '.join(map(str, missing))}")
+  except base.Unsupported as error:
+    status, reason = "refused", _first_line(error)
+  except Exception as error:
+    kept = _keep_traceback(cell, folder)
+    status, reason = "failed", f"{type(error).__name__}: {_first_line(error)} (traceback in {folder.name}/{kept})"
+  else:
+    return
+  for seed in missing:
+    yield whole({"seed": seed, "status": status, "reason": reason})
+
+
+def record(
+  outcomes: Iterable[tuple[Cell, Iterable[Mapping[str, Any]]]],
+  total: int,
+  write: Callable[[Mapping[str, Any]], None],
+  log: Callable[[str], None],
+) -> dict[str, int]:
+  """Gives each row of `total` cells to `write` as it comes; returns how many rows got each status."""
+  counts = dict.fromkeys(records.STATUSES, 0)
+  start = time.monotonic()
+  for number, (cell, rows) in enumerate(outcomes, 1):
+    log(f"[{number}/{total}] {cell}")
+    for row in rows:
+      write(row)
+      counts[row["status"]] += 1
+      if row["status"] != "done":
+        log(f"  seed {row['seed']} {row['status']}: {row['reason']}")
+    left = (time.monotonic() - start) / number * (total - number)
+    if number < total:
+      log(f"  about {left / 60:.0f} min left" if left >= 90 else f"  about {left:.0f} s left")
+  return counts
+
+
+def _stamped(row: Mapping[str, Any], stamp: Stamp | None, cell: Cell) -> dict[str, Any]:
+  whole = {**(stamp(cell, row["seed"]) if stamp else {}), **row}
+  digest = {"config_digest": records.config_digest(whole["config"])} if whole.get("config") else {}
+  return digest | whole
+
+
+def _keep_traceback(cell: Cell, folder: pathlib.Path) -> str:
+  folder.mkdir(parents=True, exist_ok=True)
+  slug = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{cell.task}_{cell.attention}")[:80].strip("_")
+  name = f"{slug}_{zlib.crc32(str(cell).encode()):08x}.txt"
+  (folder / name).write_text(f"{cell}\n\n{traceback.format_exc()}", encoding="utf-8")
+  return name
+
+
+def _first_line(error: BaseException) -> str:
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0][:300]
+
+
+def _lines(cell: Cell) -> list[str]:
+  runs = [{"task": cell.task, "attention": cell.attention, "seed": s, "settings": cell.settings} for s in cell.seeds]
+  return [json.dumps(run, sort_keys=True, ensure_ascii=False) + "\n" for run in runs]
+
+
+def _normal(settings: Mapping[str, Any]) -> Any:
+  return json.loads(json.dumps(settings))
+
+
+def _disagreement(path: pathlib.Path, cell: Cell, before: Mapping[str, Any]) -> str:
+  now = _normal(cell.settings)
+  names = [name for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
+  shown = ", ".join(f"{name}={before.get(name, 'default')} (now {now.get(name, 'default')})" for name in names)
+  return f"{path} holds {cell.task} with {shown}: ask for the same settings or give another --workdir"

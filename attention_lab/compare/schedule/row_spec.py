@@ -1,0 +1,43 @@
+"""Rows of a comparison: a spec, or `SPEC@FIELD=VALUE,…` with fields of `config.model` that differ in this row alone.
+
+  softmax;additive@architecture=bilstm,pooling=attention;softmax@architecture=cnn
+
+sets two baselines beside a Transformer. All else is shared, so that a row still stands in the table of its task.
+"""
+
+import re
+
+from attention_lab import config as configs
+from attention_lab.attention import Unsupported, spec
+
+
+def canonical(text: str) -> str:
+  """The one way to write a row; ValueError for a malformed one."""
+  attention, changes = split(text)
+  shown = ",".join(f"{name}={value}" for name, value in sorted(changes.items()))
+  return f"{spec.canonical(attention)}@{shown}" if changes else spec.canonical(attention)
+
+
+def split(text: str) -> tuple[str, dict[str, str]]:
+  """(spec, changed fields) of a row; ValueError, in one line, for one that is malformed or changes the variant."""
+  attention, mark, rest = text.partition("@")
+  parts = re.split(r",(?=\s*\w+\s*=)", rest) if mark else []
+  changes = {}
+  for part in parts:
+    name, equals, value = (piece.strip() for piece in part.partition("="))
+    if not equals or not re.fullmatch(r"\w+", name) or name in changes:
+      raise ValueError(f"--attention: row '{text}' is malformed: write SPEC@FIELD=VALUE,FIELD=VALUE, each field once")
+    if name == "attention":
+      raise ValueError(f"--attention: row '{text}' changes its attention: write the spec in front of the @")
+    changes[name] = value
+  return attention.strip(), changes
+
+
+def apply(config: configs.Config, row: str) -> None:
+  """Gives `config` the row's variant and changes; Unsupported for a field that this task's model does not have."""
+  attention, changes = split(row)
+  config.model.attention = attention
+  for name, value in changes.items():
+    if not hasattr(config.model, name):
+      raise Unsupported(f"config.model.{name} is no field of this task's model: leave the row out here")
+    configs.override(config, f"--config.model.{name}={value}")

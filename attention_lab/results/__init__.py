@@ -1,0 +1,1 @@
+"""Results of runs: records, provenance, statistics, figures and pages."""

@@ -1,0 +1,52 @@
+"""The functions of a task that asks a decoder for a token at some positions: loss, sums and what they come to.
+
+Batches: tokens int32 [B, T], targets int32 [B, T], −1 where nothing is asked.
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from attention_lab.models import chunked_cross_entropy
+from attention_lab.models.functional import Functional, Params
+from attention_lab.tasks.base import Batch, objective
+
+SOLVED = 0.99  # accuracy from which a task counts as solved: such tasks are learned by a jump
+
+
+def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
+  """Mean cross entropy over what is asked, in nats, plus auxiliary losses."""
+  module = model.bind(params)
+  hidden, (targets, asked) = module.hidden(batch["tokens"], key=key), _asked(batch)
+  nll = chunked_cross_entropy.nats(module.output_head(), hidden.logits, targets, asked)
+  return objective(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
+
+
+def score(
+  model: Functional, params: Params, batch: Batch, weights: Mapping[str, Float[Array, "B"]] | None = None
+) -> dict[str, Array]:
+  """Sums over the batch: nats, right answers, questions.
+
+  weights: those of examples by what the names of their sums end in; None: {"": batch["weight"]}.
+  """
+  module = model.bind(params)
+  hidden, (targets, asked) = module.hidden(batch["tokens"]).logits, _asked(batch)
+  sums: dict[str, Array] = {}
+  for ending, weight in ({"": batch["weight"]} if weights is None else weights).items():
+    counted = asked * weight[:, None]
+    own = chunked_cross_entropy.score(module.output_head(), hidden, targets, counted) | {"questions": jnp.sum(counted)}
+    sums |= {f"{name}{ending}": value for name, value in own.items()}
+  return sums
+
+
+def summarize(sums: Mapping[str, float]) -> dict[str, float]:
+  """Accuracy and nats per question; solved is 1 from an accuracy of SOLVED."""
+  accuracy = sums["correct"] / sums["questions"]
+  return {"accuracy": accuracy, "loss": sums["nll"] / sums["questions"], "solved": float(accuracy >= SOLVED)}
+
+
+def _asked(batch: Batch) -> tuple[Int[Array, "B T"], Float[Array, "B T"]]:
+  """The targets, 0 where nothing is asked, and 1 where a token is asked for."""
+  targets = batch["targets"]
+  return jnp.maximum(targets, 0), (targets >= 0).astype(jnp.float32)
