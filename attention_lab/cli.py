@@ -19,7 +19,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from attention_lab import compile_cache, nearest
+from attention_lab import compile_cache
 from attention_lab import config as configs
 
 READER_LEFT = 141  # the exit code that shells give a program whose output nobody reads any more
@@ -149,7 +149,7 @@ def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
     inside = [f"--{field}" for field in fields if field.startswith(f"{name}.")]
     if inside:
       _refuse(f"--{name} is a group of fields: set one of {', '.join(inside)}")
-    _refuse(f"unknown flag '--{name}'{nearest.hint(name, fields) or ' (--help lists all)'}")
+    _refuse(f"unknown flag '--{name}'{configs.nearest_hint(name, fields) or ' (--help lists all)'}")
 
 
 def _default(config: flags.FlagHolder) -> Any:

@@ -5,10 +5,10 @@ in `attention_lab/tasks`; `to_json` and `from_json` are what a workdir's `config
 """
 
 import dataclasses
+import difflib
 import json
+from collections.abc import Iterable
 from typing import Any
-
-from attention_lab import nearest
 
 
 @dataclasses.dataclass
@@ -107,7 +107,7 @@ def override(config: Any, word: str) -> None:
   name, mark, text = word.lstrip("-").partition("=")
   fields = flatten(config)
   if name not in fields or not mark:
-    raise ValueError(f"unknown flag {word}{nearest.hint(name, fields)}")
+    raise ValueError(f"unknown flag {word}{nearest_hint(name, fields)}")
   *path, last = name.split(".")[1:]
   for part in path:
     config = getattr(config, part)
@@ -138,3 +138,9 @@ def _fill(config: Any, values: dict[str, Any], prefix: str) -> Any:
     current = getattr(config, name)
     setattr(config, name, _fill(current, value, f"{prefix}.{name}") if dataclasses.is_dataclass(current) else value)
   return config
+
+
+def nearest_hint(name: str, choices: Iterable[str]) -> str:
+  """The hint in a message about an unknown name: `, did you mean 'softmax'?` where a choice is close to it, else ""."""
+  close = difflib.get_close_matches(name, [choice for choice in choices if choice != name], n=1)
+  return f", did you mean '{close[0]}'?" if close else ""

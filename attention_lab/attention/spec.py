@@ -17,10 +17,10 @@ import re
 import types
 import typing
 
-from attention_lab import nearest
 from attention_lab.attention import variants
 from attention_lab.attention.base import Attention
 from attention_lab.attention.head_mixture import HeadMixture
+from attention_lab.config import nearest_hint
 
 
 def names() -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def instance(kind: typing.Any, name: str, call: ast.Call) -> typing.Any:
   hints = typing.get_type_hints(kind)
   for argument, value in given.items():
     if argument not in fields:
-      hint = nearest.hint(argument, fields)
+      hint = nearest_hint(argument, fields)
       raise ValueError(f"{name} has no hyper-parameter '{argument}'{hint}; it has {', '.join(fields) or 'none'}")
     if not _fits(value, hints[argument]):
       raise ValueError(f"{name}: {argument}={value!r} must be {_described(hints[argument])}")
@@ -162,7 +162,7 @@ def _kind(name: str) -> type[Attention]:
       raise ValueError(f"{module}:{kind} is not a variant: it must be a frozen dataclass that extends Attention")
     return found
   if name not in names():
-    raise ValueError(f"unknown attention variant '{name}'{nearest.hint(name, names())}; there are {', '.join(names())}")
+    raise ValueError(f"unknown attention variant '{name}'{nearest_hint(name, names())}; there are {', '.join(names())}")
   file = importlib.import_module(f"{variants.__name__}.{name}")
   return getattr(file, "".join(word.capitalize() for word in name.split("_")))
 

@@ -6,9 +6,9 @@ import json
 import shlex
 from typing import Any
 
-from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.benchmark import peers as peer_table
+from attention_lab.config import nearest_hint
 from attention_lab.timing import FEWEST
 
 MODES = ("forward", "train", "decode")
@@ -120,7 +120,7 @@ def _canonical(row: str) -> str:
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
   if value not in choices:
-    raise ValueError(f"--{flag}={value} is not one of {', '.join(choices)}{nearest.hint(value, choices)}")
+    raise ValueError(f"--{flag}={value} is not one of {', '.join(choices)}{nearest_hint(value, choices)}")
 
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}

@@ -17,8 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab import nearest
-from attention_lab.config import DataConfig
+from attention_lab.config import DataConfig, nearest_hint
 
 SPLITS = ("train", "validation", "test")
 
@@ -105,7 +104,7 @@ def chosen(data: DataConfig, names: Sequence[str], *, any_other: bool = False) -
   if not data.name:
     return names[0]
   if data.name not in names and not any_other:
-    hint = nearest.hint(data.name, names)
+    hint = nearest_hint(data.name, names)
     raise ValueError(f"--config.data.name={data.name} is no dataset of this task{hint}; choices: {', '.join(names)}")
   return data.name
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 from attention_lab.data.dataset import SPLITS, located
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -92,7 +92,7 @@ def _column(file: Path, flag: str, name: str, columns: Sequence[str], usual: Seq
   found = [column for column in ([name] if name else usual) if column in columns]
   if not found:
     given = f"--config.data.{flag}={name}" if name else f"--config.data.{flag} is not given, and {' or '.join(usual)}"
-    hint = nearest.hint(name, columns) if name else ""
+    hint = nearest_hint(name, columns) if name else ""
     raise ValueError(f"{given} is no column of {file}{hint}; choices: {', '.join(columns)}")
   return found[0]
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 from attention_lab.data.record_files import NAME, UNREADABLE, Records, check_shard
 
 DIR = "--config.data.dir"
@@ -116,7 +116,7 @@ def columns(
   kinds = features(name, directory)
   for feature in names:
     if feature not in kinds:
-      hint = nearest.hint(feature, kinds)
+      hint = nearest_hint(feature, kinds)
       raise ValueError(f"{NAME}={name} has no feature {feature}{hint}; it has {', '.join(kinds)}")
   records = open_split(name, split, directory)
   found: dict[str, list] = {feature: [] for feature in names}
@@ -197,7 +197,7 @@ def _absence(name: str, directory: str, others: Sequence[str]) -> str:
   there = listed(root)
   choices = f"{', '.join(there)} {'are' if len(there) > 1 else 'is'} there" if there else "nothing is there"
   command = f"python -m attention_lab.data.builders --name={name} --dir={directory or root}"
-  hint = nearest.hint(name, [*there, *others])
+  hint = nearest_hint(name, [*there, *others])
   return f"{NAME}={name} is not prepared in {root}{hint} ({choices}); give its folder in {DIR}, or make it: {command}"
 
 

@@ -15,7 +15,7 @@ import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST = 257  # the bytes and <|endoftext|>
@@ -33,10 +33,10 @@ def train(kind: str, texts: Iterable[str], vocabulary: int, specials: Sequence[s
   vocabulary that cannot hold what the kind needs.
   """
   if kind not in KINDS:
-    raise ValueError(f"{FLAG}={kind} is no tokenizer{nearest.hint(kind, KINDS)}; choices: {', '.join(KINDS)}")
+    raise ValueError(f"{FLAG}={kind} is no tokenizer{nearest_hint(kind, KINDS)}; choices: {', '.join(KINDS)}")
   for name in specials:
     if name not in SPECIALS:
-      raise ValueError(f"{name} is no special token{nearest.hint(name, SPECIALS)}; choices: {', '.join(SPECIALS)}")
+      raise ValueError(f"{name} is no special token{nearest_hint(name, SPECIALS)}; choices: {', '.join(SPECIALS)}")
   if lines and kind != "word":
     raise ValueError(f"lines=True is for {FLAG}=word; {kind} has its own way with line ends")
   wanted = tuple(name for name in SPECIALS if name in specials or (name == "unknown" and kind not in LOSSLESS))

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims, Unsupported
-from attention_lab.config import ModelConfig
+from attention_lab.config import ModelConfig, nearest_hint
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 REMAT = {
@@ -28,7 +27,7 @@ def choose(flag: str, given: str, choices: Iterable[str]) -> str:
   choices = list(choices)
   if given in choices:
     return given
-  raise ValueError(f"{flag}={given} is unknown{nearest.hint(given, choices)}; choices: {', '.join(choices)}")
+  raise ValueError(f"{flag}={given} is unknown{nearest_hint(given, choices)}; choices: {', '.join(choices)}")
 
 
 def dtype(config: ModelConfig) -> Any:

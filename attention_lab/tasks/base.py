@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from attention_lab import nearest, tasks
+from attention_lab import tasks
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Unsupported
 from attention_lab.attention.families.gridded import OnGrid
 from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.attention.positions import Positions
-from attention_lab.config import ModelConfig
+from attention_lab.config import ModelConfig, nearest_hint
 from attention_lab.data.dataset import Dataset
 from attention_lab.models import config_checks
 from attention_lab.models.functional import Functional, Params
@@ -95,7 +95,7 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> types.ModuleType:
   """The module of a task. Raises ValueError for an unknown name, offering the nearest."""
   if name not in names():
-    raise ValueError(f"unknown task '{name}'{nearest.hint(name, names())}; choices: {', '.join(names())}")
+    raise ValueError(f"unknown task '{name}'{nearest_hint(name, names())}; choices: {', '.join(names())}")
   return importlib.import_module(f"{tasks.__name__}.{name}")
 
 

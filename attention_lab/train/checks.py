@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from jax.sharding import Mesh
 
 from attention_lab import mesh as meshes
-from attention_lab import nearest
-from attention_lab.config import Config, flatten
+from attention_lab.config import Config, flatten, nearest_hint
 from attention_lab.data.dataset import Dataset
 
 _LEAST = {
@@ -65,7 +64,7 @@ def check_source(source: Dataset, config: Config) -> None:
 def _check_selection(config: Config) -> None:
   select = config.checkpoint.select
   if select not in SELECTIONS:
-    hint = nearest.hint(select, SELECTIONS)
+    hint = nearest_hint(select, SELECTIONS)
     raise ValueError(f"--config.checkpoint.select={select} is unknown{hint}; choices: {', '.join(SELECTIONS)}")
   if select == "best" and not config.evaluate_every:
     flags = "--config.checkpoint.select=best with --config.evaluate_every=0"

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from attention_lab import nearest
 from attention_lab.attention.base import Attention, Call, Unsupported
+from attention_lab.config import nearest_hint
 
 Implementation = Literal["xla", "cudnn", "tokamax"]
 
@@ -34,7 +34,7 @@ def check(variant: Attention, **others: Any) -> None:
   """Refuses an unknown `variant.implementation`, and a kernel beside other fields that only XLA computes."""
   chosen, choices = getattr(variant, "implementation", "xla"), get_args(Implementation)
   if chosen not in choices:
-    hint = nearest.hint(str(chosen), choices)
+    hint = nearest_hint(str(chosen), choices)
     raise ValueError(f"implementation={chosen!r} is unknown{hint}; choices: {', '.join(choices)}")
   for name, value in others.items():
     if chosen != "xla" and value:

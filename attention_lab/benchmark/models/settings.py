@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.benchmark.models.job import Job
+from attention_lab.config import nearest_hint
 from attention_lab.timing import FEWEST
 
 MATMUL = "matmul"
@@ -48,7 +48,7 @@ class Settings:
     for flag, given, choices in (("model", self.models, MODELS), ("peers", self.peers, PEERS)):
       for value in given:
         if value not in choices:
-          raise ValueError(f"--{flag}={value} is not one of {', '.join(choices)}{nearest.hint(value, choices)}")
+          raise ValueError(f"--{flag}={value} is not one of {', '.join(choices)}{nearest_hint(value, choices)}")
     for flag, given in (("model", self.models), ("attention", self.attention)):
       if not given:
         raise ValueError(f"--{flag} is empty: name at least one")
@@ -140,7 +140,7 @@ class Settings:
     for model in self.models if self.baseline else ():
       names = self.jobs(model, 1)
       if model != "start" and self.baseline not in names:
-        hint = nearest.hint(self.baseline, names)
+        hint = nearest_hint(self.baseline, names)
         raise ValueError(f"--baseline={self.baseline} is not one of the rows {', '.join(names)}{hint}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 from attention_lab.results import provenance, records
 from attention_lab.tasks import base as tasks
 from attention_lab.train import loop
@@ -27,7 +27,7 @@ def row(workdir: str | os.PathLike[str], name: str, log: Callable[[str], None]) 
   found = [one for one in done if _name(one) == name.strip()]
   if not found:
     form = f"; give TASK ATTENTION SEED, as in {_name(done[0])!r}" if done else ", which has none"
-    raise ValueError(f"--verify={name} is no finished row of {path}{nearest.hint(name, map(_name, done)) or form}")
+    raise ValueError(f"--verify={name} is no finished row of {path}{nearest_hint(name, map(_name, done)) or form}")
   kept = found[-1]
   module = tasks.load(kept["task"].partition(":")[0])
   config = configs.unflatten(module.Config, kept["config"])

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 from attention_lab.results import statistics
 
 BUDGETS = ("none", "parameters", "flops", "state", "time")
@@ -32,7 +32,7 @@ class Protocol:
 
   def __post_init__(self) -> None:
     if self.match not in BUDGETS:
-      hint = nearest.hint(self.match, BUDGETS)
+      hint = nearest_hint(self.match, BUDGETS)
       raise ValueError(f"--match={self.match} is unknown{hint}; choices: {', '.join(BUDGETS)}")
     if self.trials < 0:
       raise ValueError(f"--trials={self.trials} must be at least 0, which tunes nothing")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from attention_lab import config as configs
-from attention_lab import nearest
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
 from attention_lab.attention.head_mixture import HeadMixture
+from attention_lab.config import nearest_hint
 
 RATE = "config.optimizer.learning_rate"
 DECAY = "config.optimizer.weight_decay"
@@ -119,7 +119,7 @@ def apply(config: configs.Config, settings: Mapping[str, Any]) -> None:
   known = own(variants)
   for flag in mine:
     if flag not in known:
-      hint = nearest.hint(flag, known)
+      hint = nearest_hint(flag, known)
       listed = ", ".join(known) or "none"
       raise ValueError(f"{flag} is no tunable hyper-parameter of {config.model.attention}{hint}: it has {listed}")
   texts = [spec.to_string(_set(variant, mine)) for variant in variants]

@@ -14,7 +14,7 @@ Each has a size `cpu`, for two cores, and all but `first` have `gpu`, nearer to 
 import dataclasses
 from collections.abc import Mapping
 
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ def load(name: str, size: str) -> Suite:
   """The suite of a name and size; ValueError, with the choices, for one that does not exist."""
   for flag, given, choices in (("suite", name, SUITES), ("size", size, SUITES.get(name, ()))):
     if given not in choices:
-      raise ValueError(f"--{flag}={given} is unknown{nearest.hint(given, choices)}; choices: {', '.join(choices)}")
+      raise ValueError(f"--{flag}={given} is unknown{nearest_hint(given, choices)}; choices: {', '.join(choices)}")
   return SUITES[name][size]
 
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from attention_lab import nearest
+from attention_lab.config import nearest_hint
 from attention_lab.data.builders import published, substitute
 
 BUILDERS = {"babi": "Babi", "wikitext2": "Wikitext2"}  # modules of this package, and the classes in them
@@ -76,6 +76,6 @@ def _official(name: str, root: str | None) -> Any:
   except registered.DatasetNotFoundError:
     known = [*BUILDERS, *registered.list_imported_builders()]
     own = ", ".join(BUILDERS)
-    raise ValueError(f"--name={name} is no dataset{nearest.hint(stem, known)}; ours are {own}, else TFDS's") from None
+    raise ValueError(f"--name={name} is no dataset{nearest_hint(stem, known)}; ours are {own}, else TFDS's") from None
   except Exception as error:  # TFDS has many kinds, with no base in common
     raise ValueError(f"--name={name}: TFDS cannot make its builder ({' '.join(str(error).split())})") from error
