@@ -92,14 +92,14 @@ def test_causal_oracles_refuse_the_future(name):
     run(name, example("variational"))
 
 
-def test_the_own_index_is_found_by_position_only_where_it_is_one():
+def test_the_key_index_is_found_by_position_only_where_it_is_one():
   e = example(j=np.array([4, 0, -1, 4, 2]))
-  assert [oracle_shared.own_index(e, t) for t in range(T)] == [0, 1, 2, 3, 4]
+  assert [oracle_shared.key_index(e, t) for t in range(T)] == [0, 1, 2, 3, 4]
   part = example(i=np.array([0, 2, 4, 1]), j=e.j, readable=e.readable[:, :4], q=e.q[:4], x=e.x[:4])
-  assert [oracle_shared.own_index(part, t) for t in (0, 1)] == [1, 4]
+  assert [oracle_shared.key_index(part, t) for t in (0, 1)] == [1, 4]
   for t, count in ((2, 2), (3, 0)):
     with pytest.raises(ValueError, match=f"{count} keys"):
-      oracle_shared.own_index(part, t)
+      oracle_shared.key_index(part, t)
 
 
 def test_softmax_with_a_sink_is_softmax_with_one_more_logit_whose_value_is_zero():

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, softmax_mean
-from attention_lab.certify.oracle_math import scaled_logit
-from attention_lab.certify.oracle_shared import restricted
+from attention_lab.certify.oracle_shared import restricted, scaled_logit
 
 SPECS = ("adaptive_span(max_span=4, ramp=2)",)
 LIMITS = (

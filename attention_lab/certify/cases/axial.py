@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
-from attention_lab.certify.oracle_patterns import place
+from attention_lab.certify.oracle_shared import grid_cell, pattern_mean
 
 SPECS = ("axial(columns=3)",)
 LIMITS = (("axial(columns=0)", "axial(columns=-1)"),)
@@ -22,7 +21,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   del params
 
   def allows(i: int, j: int) -> bool:
-    (row, column), (other_row, other_column) = place(i, variant.columns), place(j, variant.columns)
+    (row, column), (other_row, other_column) = grid_cell(i, variant.columns), grid_cell(j, variant.columns)
     return row == other_row or column == other_column
 
   return pattern_mean(variant, example, allows)

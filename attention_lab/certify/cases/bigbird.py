@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
+from attention_lab.certify.oracle_shared import pattern_mean
 
 SPECS = ("bigbird(block=2, window=1, global_blocks=1, random=1)",)
 LIMITS = (

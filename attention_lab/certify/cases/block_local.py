@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
+from attention_lab.certify.oracle_shared import pattern_mean
 
 SPECS = ("block_local(block=3)",)
 LIMITS = (("block_local(block=1)", "block_local(block=0)"),)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
-from attention_lab.certify.oracle_math import logistic
-from attention_lab.certify.oracle_shared import later, refuse_future
+from attention_lab.certify.oracle_shared import later, logistic, refuse_future
 
 SPECS = ("cope(positions=3)",)
 LIMITS = (("cope(positions=1)", "cope(positions=0)"),)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, row_sum
-from attention_lab.certify.oracle_math import shares
+from attention_lab.certify.oracle_shared import shares
 
 SPECS = ("cosformer(chunk=4)",)
 LIMITS = (("cosformer(chunk=1)", "cosformer(chunk=0)"),)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, bias, kv_head, softmax_mean
-from attention_lab.certify.oracle_math import unit
+from attention_lab.certify.oracle_shared import unit
 
 SPECS = ("cosine",)
 LIMITS = ()  # its class takes every value of its fields

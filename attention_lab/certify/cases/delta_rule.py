@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import delta_write, state_read
+from attention_lab.certify.oracle_shared import delta_write, state_read
 
 SPECS = ("delta_rule(chunk=4)",)
 LIMITS = (("delta_rule(chunk=1)", "delta_rule(chunk=0)"),)

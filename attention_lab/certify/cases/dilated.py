@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
+from attention_lab.certify.oracle_shared import pattern_mean
 
 SPECS = ("dilated(window=2, dilation=2)",)
 LIMITS = (("dilated(window=1)", "dilated(window=0)"), ("dilated(dilation=1)", "dilated(dilation=0)"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
+from attention_lab.certify.oracle_shared import pattern_mean
 
 SPECS = ("fixed(stride=3, expressivity=1)",)
 LIMITS = (

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, softmax_mean
-from attention_lab.certify.oracle_math import key_input, scaled_logit
-from attention_lab.certify.oracle_shared import later, refuse_future
+from attention_lab.certify.oracle_shared import key_input, later, refuse_future, scaled_logit
 
 SPECS = ("forgetting",)
 LIMITS = ()  # its class takes every value of its fields

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import key_input
-from attention_lab.certify.oracle_shared import own_index
+from attention_lab.certify.oracle_shared import key_index, key_input
 
 SPECS = ("fourier",)
 
@@ -44,7 +43,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
     mixed[:, d] = transform(mixed[:, d])
   out = np.zeros((len(asked), width))
   for t in range(len(asked)):
-    own = own_index(example, t)
+    own = key_index(example, t)
     if asked[t] and own in tokens:
       out[t] = mixed[tokens.index(own)].real
   return out

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import delta_write, fading, state_read
+from attention_lab.certify.oracle_shared import delta_write, fading, state_read
 
 SPECS = ("gated_delta(chunk=4)",)
 LIMITS = (("gated_delta(chunk=1)", "gated_delta(chunk=0)"),)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import key_input, logistic, outer_write, state_read
+from attention_lab.certify.oracle_shared import key_input, logistic, outer_write, state_read
 
 SPECS = ("gated_linear(chunk=4, temperature=2.0)",)
 LIMITS = (

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, scale, softmax_mean
-from attention_lab.certify.oracle_patterns import groups, inner, mean_row, refuse_positions
+from attention_lab.certify.oracle_shared import groups, inner, mean_row, refuse_positions
 
 SPECS = ("hierarchical(block=1)", "hierarchical(block=2)")
 LIMITS = (("hierarchical(block=1)", "hierarchical(block=0)"),)

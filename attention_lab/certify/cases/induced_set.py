@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, scale
-from attention_lab.certify.oracle_memory import readable_keys, softmax_read
+from attention_lab.certify.oracle_shared import readable_keys, softmax_read
 
 SPECS = ("induced_set(latents=3)",)
 LIMITS = (("induced_set(latents=1)", "induced_set(latents=0)"),)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
+from attention_lab.certify.oracle_shared import pattern_mean
 
 SPECS = ("longformer(window=2, global_tokens=1)",)
 LIMITS = (

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, softmax_mean
-from attention_lab.certify.oracle_math import scaled_logit, unit
-from attention_lab.certify.oracle_patterns import inner
-from attention_lab.certify.oracle_shared import off_normal
+from attention_lab.certify.oracle_shared import inner, off_normal, scaled_logit, unit
 
 SPECS = ("lsh(hashes=2, buckets=4)",)
 LIMITS = (

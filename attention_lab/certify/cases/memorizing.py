@@ -12,8 +12,7 @@ import numpy as np
 
 from attention_lab.certify.cases.top_k import weights
 from attention_lab.certify.oracle import Example, kv_head, softmax
-from attention_lab.certify.oracle_math import logistic, scaled_logit
-from attention_lab.certify.oracle_memory import readable_keys
+from attention_lab.certify.oracle_shared import logistic, readable_keys, scaled_logit
 
 SPECS = ("memorizing(window=2, neighbours=2)",)
 LIMITS = (("memorizing(window=1)", "memorizing(window=0)"), ("memorizing(neighbours=1)", "memorizing(neighbours=0)"))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, bias, dot, softmax_mean
-from attention_lab.certify.oracle_math import key_input
+from attention_lab.certify.oracle_shared import key_input
 
 SPECS = ("mla(kv_rank=3, rope=4)", "mla(kv_rank=2, query_rank=3, rope=4, base=100.0)")
 LIMITS = (

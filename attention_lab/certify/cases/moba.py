@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, softmax_mean
-from attention_lab.certify.oracle_math import scaled_logit
-from attention_lab.certify.oracle_patterns import groups, inner, mean_row, refuse_positions
+from attention_lab.certify.oracle_shared import groups, inner, mean_row, refuse_positions, scaled_logit
 
 SPECS = ("moba(block=2, top_k=2)",)
 LIMITS = (("moba(block=1)", "moba(block=0)"), ("moba(top_k=1)", "moba(top_k=0)"))

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
-from attention_lab.certify.oracle_patterns import place
+from attention_lab.certify.oracle_shared import grid_cell, pattern_mean
 
 SPECS = ("neighbourhood(window=3, columns=3)",)
 LIMITS = (
@@ -28,7 +27,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   reach = variant.window // 2
 
   def allows(i: int, j: int) -> bool:
-    (row, column), (other_row, other_column) = place(i, variant.columns), place(j, variant.columns)
+    (row, column), (other_row, other_column) = grid_cell(i, variant.columns), grid_cell(j, variant.columns)
     return abs(row - other_row) <= reach and abs(column - other_column) <= reach
 
   return pattern_mean(variant, example, allows)

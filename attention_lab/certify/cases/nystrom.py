@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, scale, softmax
-from attention_lab.certify.oracle_memory import group_means, scores
+from attention_lab.certify.oracle_shared import group_means, scores
 
 SPECS = ("nystrom(landmarks=3)",)
 LIMITS = (("nystrom(landmarks=1)", "nystrom(landmarks=0)"), ("nystrom(iterations=1)", "nystrom(iterations=0)"))

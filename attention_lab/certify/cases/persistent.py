@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, scale, softmax
-from attention_lab.certify.oracle_math import scaled_logit
-from attention_lab.certify.oracle_memory import readable_keys, scores
+from attention_lab.certify.oracle_shared import readable_keys, scaled_logit, scores
 
 SPECS = ("persistent(memories=2)",)
 LIMITS = (("persistent(memories=1)", "persistent(memories=0)"),)

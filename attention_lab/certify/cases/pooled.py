@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, scale
-from attention_lab.certify.oracle_memory import group_means, readable_keys, softmax_read
+from attention_lab.certify.oracle_shared import group_means, readable_keys, softmax_read
 
 SPECS = ("pooled(stride=2)",)
 LIMITS = (("pooled(stride=1)", "pooled(stride=0)"),)

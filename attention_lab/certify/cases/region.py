@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_patterns import place, refuse_positions, summary_mean
+from attention_lab.certify.oracle_shared import grid_cell, refuse_positions, summary_mean
 
 SPECS = ("region(size=2, columns=3)",)
 LIMITS = (("region(size=1, columns=3)", "region(size=0, columns=3)"), ("region(columns=0)", "region(columns=-1)"))
@@ -25,7 +25,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   refuse_positions(example, "region")
 
   def region(p: int) -> tuple[int, int]:
-    row, column = place(p, variant.columns)
+    row, column = grid_cell(p, variant.columns)
     return row // variant.size, column // variant.size
 
   return summary_mean(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, row_sum
-from attention_lab.certify.oracle_math import shares
+from attention_lab.certify.oracle_shared import shares
 
 SPECS = ("relu(chunk=4)",)
 LIMITS = (("relu(chunk=1)", "relu(chunk=0)"),)

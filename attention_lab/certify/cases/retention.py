@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import outer_write, state_read
+from attention_lab.certify.oracle_shared import outer_write, state_read
 
 SPECS = ("retention(chunk=4)",)
 LIMITS = (("retention(chunk=1)", "retention(chunk=0)"),)

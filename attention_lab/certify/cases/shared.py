@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, softmax_mean
-from attention_lab.certify.oracle_math import scaled_logit
-from attention_lab.certify.oracle_shared import own_index
+from attention_lab.certify.oracle_shared import key_index, scaled_logit
 
 SPECS = ("shared", "shared(values=True)")
 LIMITS = ()  # its class takes every value of its fields
@@ -22,7 +21,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   del params
   queries, keys = example.readable.shape[1:]
   if variant.values:
-    q, k = np.stack([example.v[own_index(example, t)] for t in range(queries)]), example.v
+    q, k = np.stack([example.v[key_index(example, t)] for t in range(queries)]), example.v
   elif queries == keys:
     q, k = example.q, example.q
   else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, row_sum
-from attention_lab.certify.oracle_math import logistic, scaled_logit
+from attention_lab.certify.oracle_shared import logistic, scaled_logit
 
 SPECS = ("sigmoid",)
 LIMITS = ()  # its class takes every value of its fields

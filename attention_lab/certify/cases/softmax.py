@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, bias, dot, scale, softmax_mean
-from attention_lab.certify.oracle_math import logistic
+from attention_lab.certify.oracle_shared import logistic
 
 SPECS = ("softmax", "softmax(scale=0.3, soft_cap=2.0)", "softmax(sink=True, temperature=True)")
 LIMITS = (

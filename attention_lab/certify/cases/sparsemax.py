@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, row_sum
-from attention_lab.certify.oracle_math import scaled_logit
+from attention_lab.certify.oracle_shared import scaled_logit
 
 SPECS = ("sparsemax",)
 LIMITS = ()  # its class takes every value of its fields

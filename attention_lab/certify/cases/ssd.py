@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import affine, fading, softplus, state_read
+from attention_lab.certify.oracle_shared import affine, fading, softplus, state_read
 
 SPECS = ("ssd(chunk=4)",)
 LIMITS = (("ssd(chunk=1)", "ssd(chunk=0)"),)

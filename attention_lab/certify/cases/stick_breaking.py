@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, row_sum
-from attention_lab.certify.oracle_math import logistic, scaled_logit
-from attention_lab.certify.oracle_shared import refuse_future, restricted
+from attention_lab.certify.oracle_shared import logistic, refuse_future, restricted, scaled_logit
 
 SPECS = ("stick_breaking", "stick_breaking(own=True)")
 LIMITS = ()  # its class takes every value of its fields

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example
-from attention_lab.certify.oracle_math import pattern_mean
-from attention_lab.certify.oracle_patterns import place
+from attention_lab.certify.oracle_shared import grid_cell, pattern_mean
 
 SPECS = ("swin(window=2, shift=1, columns=2)", "swin(window=3, shift=1, columns=4)")
 LIMITS = (
@@ -27,7 +26,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   del params
 
   def square(p: int) -> tuple[int, int]:
-    row, column = place(p, variant.columns)
+    row, column = grid_cell(p, variant.columns)
     return (row - variant.shift) // variant.window, (column - variant.shift) // variant.window
 
   return pattern_mean(variant, example, lambda i, j: square(i) == square(j))

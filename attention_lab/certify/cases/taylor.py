@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, dot, refuse_bias, row_sum
-from attention_lab.certify.oracle_math import shares
+from attention_lab.certify.oracle_shared import shares
 
 SPECS = ("taylor(chunk=4)",)
 LIMITS = (("taylor(chunk=1)", "taylor(chunk=0)"),)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_math import key_input
-from attention_lab.certify.oracle_shared import own_index
+from attention_lab.certify.oracle_shared import key_index, key_input
 
 SPECS = ("token_mixer(hidden=2)",)
 LIMITS = (("token_mixer(hidden=1)", "token_mixer(hidden=0)"),)
@@ -34,7 +33,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   out = np.zeros((queries, x.shape[1]))
   for t in range(queries):
     read = [s for s in range(keys) if example.readable[0, t, s]]
-    place = own_index(example, t)
+    place = key_index(example, t)
     for d in range(x.shape[1]):
       for r in range(variant.hidden):
         inner = sum(float(x[s, d] * params["kernel1"][s, r]) for s in read) + float(params["bias1"][r])

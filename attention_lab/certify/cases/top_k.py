@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, row_sum
-from attention_lab.certify.oracle_math import scaled_logit, shares
+from attention_lab.certify.oracle_shared import scaled_logit, shares
 
 SPECS = ("top_k(k=2)",)
 LIMITS = (("top_k(k=1)", "top_k(k=0)"),)

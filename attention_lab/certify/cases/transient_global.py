@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attention_lab.certify.oracle import Example, refuse_bias
-from attention_lab.certify.oracle_patterns import refuse_positions, summary_mean
+from attention_lab.certify.oracle_shared import refuse_positions, summary_mean
 
 SPECS = ("transient_global(window=2, block=3)",)
 LIMITS = (
