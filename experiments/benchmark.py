@@ -48,7 +48,8 @@ def main() -> int:
     pages.enable()
   if "torch" in PEERS.value:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # on a GPU, leave torch some memory
-  from attention_lab.benchmark import record, report, run, settings
+  from attention_lab.benchmark import report, run, settings
+  from attention_lab.results import benchmark_rows
 
   wanted = settings.Settings(
     attention=settings.specs(ATTENTION.value),
@@ -71,8 +72,12 @@ def main() -> int:
   )
   failed = run.execute(wanted, WORKDIR.value, lambda line: print(line, flush=True), EXPLAIN.value)
   if EXPLAIN.value:
-    mark = record.stamp(wanted)["digest"]
-    rows = [row for row in record.current(record.read(f"{WORKDIR.value}/{record.FILE}").rows) if row["digest"] == mark]
+    mark = run.stamp(wanted)["digest"]
+    rows = [
+      row
+      for row in benchmark_rows.current(benchmark_rows.read(f"{WORKDIR.value}/{benchmark_rows.FILE}").rows)
+      if row["digest"] == mark
+    ]
     for listing in report.explanations(rows):
       print("\n".join([listing.title, *(f"  {line}" for line in listing.lines)]))
   print(f"report: {WORKDIR.value}/report.html")

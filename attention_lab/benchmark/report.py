@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.benchmark import explanation, load, plots, record, tables
+from attention_lab.benchmark import explanation, load, plots, tables
 from attention_lab.benchmark.settings import MODES
-from attention_lab.results import document
+from attention_lab.results import benchmark_rows, document
 from attention_lab.results.document import Block, Grid, Heading, Listing, Text
 
 TITLE = "Attention variants timed"
@@ -34,11 +34,11 @@ Row = dict[str, Any]
 def write(workdir: str | os.PathLike[str], mark: str = "", explain: bool = False) -> list[pathlib.Path]:
   """Writes the report of the rows with digest `mark` (empty: of the last row) and returns the files' paths."""
   folder = pathlib.Path(workdir)
-  held = record.read(folder / record.FILE)
+  held = benchmark_rows.read(folder / benchmark_rows.FILE)
   if not held.rows:
-    raise ValueError(f"{folder / record.FILE} holds no row: run a benchmark with --workdir={folder} first")
+    raise ValueError(f"{folder / benchmark_rows.FILE} holds no row: run a benchmark with --workdir={folder} first")
   mark = mark or held.rows[-1]["digest"]
-  every = record.current(held.rows)
+  every = benchmark_rows.current(held.rows)
   rows = [row for row in every if row["digest"] == mark]
   notes = _notes(held.damaged, len(every) - len(rows), rows)
   if not rows:
@@ -78,7 +78,7 @@ def _blocks(rows: Sequence[Row], notes: Sequence[str], explain: bool) -> list[Bl
   for mode in [mode for mode in MODES if any(row["mode"] == mode for row in rows)]:
     mask = "causal" if settings["causal"] or mode == "decode" else "full"
     mask += f", window {settings['window']}" if settings["window"] else ""
-    exact = tables.exact_names([row for row in rows if row["mode"] == mode and row["status"] == "done"])
+    exact = benchmark_rows.exact_names([row for row in rows if row["mode"] == mode and row["status"] == "done"])
     blocks += [
       Heading(f"{mode.capitalize()}, {mask}"),
       tables.measured(rows, mode, settings["baseline"]),
@@ -125,7 +125,11 @@ def _notes(damaged: Sequence[int], others: int, rows: Sequence[Row]) -> list[str
       "ran (`other_load` in the rows). Ratios of short calls, and of engines that wait for all threads, suffer most."
     )
   if damaged:
-    notes.append(f"{record.FILE}: line {', '.join(map(str, damaged))} was cut short by a kill and does not count.")
+    notes.append(
+      f"{benchmark_rows.FILE}: line {', '.join(map(str, damaged))} was cut short by a kill and does not count."
+    )
   if others:
-    notes.append(f"{record.FILE} holds {others} rows of other settings, code, versions or devices: they are left out.")
+    notes.append(
+      f"{benchmark_rows.FILE} holds {others} rows of other settings, code, versions or devices: they are left out."
+    )
   return notes

@@ -1,15 +1,19 @@
 """A whole benchmark: what is not yet in the workdir is measured and added, then the report is written."""
 
+import importlib.metadata
 import os
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from attention_lab.benchmark import measure, peers, record, report
-from attention_lab.benchmark.settings import Settings
+from attention_lab.benchmark import load, measure, peers, report
+from attention_lab.benchmark.settings import Settings, digest
+from attention_lab.results import benchmark_rows, provenance
 from attention_lab.train import progress
 
 Log = Callable[[str], None]
+Row = dict[str, Any]
 
 
 def execute(settings: Settings, workdir: str | os.PathLike[str], log: Log, explain: bool = False) -> int:
@@ -22,10 +26,10 @@ def execute(settings: Settings, workdir: str | os.PathLike[str], log: Log, expla
     raise ValueError(f"--workdir={workdir} is a file: give a folder")
   peers.check(settings.names(), measure.platform())
   folder.mkdir(parents=True, exist_ok=True)
-  held = record.read(folder / record.FILE)
-  facts = record.stamp(settings) | {"session": uuid.uuid4().hex[:8]}
+  held = benchmark_rows.read(folder / benchmark_rows.FILE)
+  run_fields = stamp(settings) | {"session": uuid.uuid4().hex[:8]}
   todo = [
-    (case, record.missing(settings.names(), case, facts["digest"], held.rows)) for case in measure.cases(settings)
+    (case, unmeasured(settings.names(), case, run_fields["digest"], held.rows)) for case in measure.cases(settings)
   ]
   todo = [(case, names) for case, names in todo if names]
   whole = len(measure.cases(settings)) * len(settings.names())
@@ -42,13 +46,35 @@ def execute(settings: Settings, workdir: str | os.PathLike[str], log: Log, expla
       bar.clear()
       for row in rows:
         command = settings.command(row["attention"], case.length, case.mode)
-        record.append(folder / record.FILE, facts | row | {"command": command})
+        benchmark_rows.append(folder / benchmark_rows.FILE, run_fields | row | {"command": command})
         failed += row["status"] == "failed"
         log(report.line(row))
   finally:
-    if record.read(folder / record.FILE).rows:
-      report.write(folder, facts["digest"], explain)
+    if benchmark_rows.read(folder / benchmark_rows.FILE).rows:
+      report.write(folder, run_fields["digest"], explain)
   return failed
+
+
+def stamp(settings: Settings) -> Row:
+  """The fields that all rows of a run share: settings, commit, versions, device, cores, and the digest of them."""
+  versions = provenance.versions()
+  shared = {
+    "settings": settings.facts(),
+    "commit": provenance.commit(),
+    "versions": versions,
+    "device": provenance.device(),
+    "cores": load.cores(),
+  }
+  used = {peers.PACKAGES[name][0] for name in settings.peers if name in peers.PACKAGES}
+  others = {name: importlib.metadata.version(name) for name in ("torch", "tokamax") if name in used}
+  # torch's version is a matter of its own rows, and no part of the digest
+  return shared | {"versions": versions | others, "digest": digest(shared)}
+
+
+def unmeasured(names: Sequence[str], case: measure.Case, mark: str, rows: Iterable[Row]) -> list[str]:
+  """The names that have neither been measured nor refused at this mode and length, under the digest `mark`."""
+  finished = {benchmark_rows.key(row) for row in rows if row["status"] in ("done", "refused")}
+  return [name for name in names if (mark, case.mode, case.length, name) not in finished]
 
 
 class _Rounds(progress.Bar):

@@ -1,10 +1,9 @@
 """The tables of a benchmark: what was measured, and where one variant overtakes the best exact implementation."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.results import crossover, formatting
+from attention_lab.results import benchmark_rows, crossover, formatting
 from attention_lab.results.document import Grid
 
 HEAD = (
@@ -35,8 +34,8 @@ def measured(rows: Sequence[Row], mode: str, baseline: str) -> Grid:
 def crossovers(rows: Sequence[Row], mode: str) -> Grid:
   """The length from which each variant costs less than the best exact one beside it, in time and in memory."""
   done = [row for row in rows if row["mode"] == mode and row["status"] == "done"]
-  times, bytes_ = logarithms(done), peaks(done)
-  exact = exact_names(done)
+  times, bytes_ = benchmark_rows.log_times(done), benchmark_rows.peak_bytes(done)
+  exact = benchmark_rows.exact_names(done)
   names = list(dict.fromkeys(row["attention"] for row in done))
   cells = []
   for name in names:
@@ -45,40 +44,6 @@ def crossovers(rows: Sequence[Row], mode: str) -> Grid:
     known = any(name in row for row in bytes_.values())
     cells.append([f"`{name}`", shown[0], shown[1] if known else "its memory cannot be read"])
   return Grid(["variant", "faster from T [95 %]", "smaller from T"], cells, 3)
-
-
-def exact_names(rows: Sequence[Row]) -> list[str]:
-  """The implementations of softmax over all readable keys."""
-  return list(dict.fromkeys(row["attention"] for row in rows if row["exact"]))
-
-
-def logarithms(rows: Sequence[Row]) -> dict[int, dict[str, list[float]]]:
-  """Length -> name -> logarithm of the time in each round, over the baseline's of the same round where all have it.
-
-  Rows of several runs meet only through the baseline, which ran beside all of them.
-  """
-  table: dict[int, dict[str, list[float]]] = {}
-  for length in sorted({row["length"] for row in rows}):
-    here = [row for row in rows if row["length"] == length]
-    alone = len({row.get("session") for row in here}) == 1 and any("baseline_times" not in row for row in here)
-    kept = here if alone else [row for row in here if "baseline_times" in row]
-    table[length] = {
-      row["attention"]: [
-        math.log(a / b)
-        for a, b in zip(row["times"], [1.0] * row["rounds"] if alone else row["baseline_times"], strict=True)
-      ]
-      for row in kept
-    }
-  return table
-
-
-def peaks(rows: Sequence[Row]) -> dict[int, dict[str, float]]:
-  """Length -> name -> bytes of arguments, outputs and temporaries together."""
-  table: dict[int, dict[str, float]] = {}
-  for row in rows:
-    if row.get("memory"):
-      table.setdefault(row["length"], {})[row["attention"]] = float(row["memory"]["peak"])
-  return table
 
 
 def duration(seconds: float | None) -> str:

@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from attention_lab.benchmark import tables
-from attention_lab.results import crossover
+from attention_lab.results import benchmark_rows, crossover
 
 LENGTHS = (256, 512, 1024, 2048)
 
@@ -81,8 +80,8 @@ def test_rows_of_two_runs_meet_through_the_baseline_alone(rows):
   for row in rows[3:]:
     row["session"] = "later"
     row["times"], row["baseline_times"] = ([9.0 * t for t in row[name]] for name in ("times", "baseline_times"))
-  found = crossover.of_rounds(tables.logarithms(rows), "linear", ["softmax"])
+  found = crossover.of_rounds(benchmark_rows.log_times(rows), "linear", ["softmax"])
   assert found.length == pytest.approx(150, rel=0.05)
   for row in rows[:3]:
     del row["baseline_times"]
-  assert "softmax" not in tables.logarithms(rows)[64]
+  assert "softmax" not in benchmark_rows.log_times(rows)[64]

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from attention_lab import timing
-from attention_lab.benchmark import measure, peers, record, report, run, settings
+from attention_lab.benchmark import measure, peers, report, run, settings
+from attention_lab.results import benchmark_rows
 
 TINY = settings.Settings(
   ("softmax", "linear", "linformer"), lengths=(24, 40), heads=2, head_width=4, rounds=3, matmul=8, peers=("jax_dpa",)
@@ -19,7 +20,7 @@ def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   lines = []
   assert run.execute(TINY, folder, lines.append, explain=True) == 0
-  return folder, record.read(folder / record.FILE).rows, lines
+  return folder, benchmark_rows.read(folder / benchmark_rows.FILE).rows, lines
 
 
 def test_every_mode_and_length_has_a_row_for_every_name(finished):
@@ -83,21 +84,21 @@ def test_the_report_shows_all_in_files_that_stand_alone(finished):
 
 def test_what_is_measured_is_not_measured_again(finished, monkeypatch):
   folder, rows, _ = finished
-  before = (folder / record.FILE).read_bytes()
+  before = (folder / benchmark_rows.FILE).read_bytes()
   monkeypatch.setattr(measure, "measure", lambda *_, **__: pytest.fail("measured again"))
   lines = []
   assert run.execute(TINY, folder, lines.append) == 0
   assert lines == [f"{len(rows)} of {len(rows)} rows are measured already: going on with the others"]
-  assert (folder / record.FILE).read_bytes() == before
+  assert (folder / benchmark_rows.FILE).read_bytes() == before
 
 
 def test_a_killed_run_goes_on_beside_its_baseline(finished, tmp_path):
   folder, rows, _ = finished
-  kept = (folder / record.FILE).read_bytes().splitlines(keepends=True)
+  kept = (folder / benchmark_rows.FILE).read_bytes().splitlines(keepends=True)
   cut = next(i for i, row in enumerate(rows) if row["attention"] == "linear")
-  (tmp_path / record.FILE).write_bytes(b"".join([*kept[:cut], *kept[cut + 1 :]]) + kept[cut][:99])
+  (tmp_path / benchmark_rows.FILE).write_bytes(b"".join([*kept[:cut], *kept[cut + 1 :]]) + kept[cut][:99])
   run.execute(TINY, tmp_path, lambda _: None)
-  *old, new = record.read(tmp_path / record.FILE).rows
+  *old, new = benchmark_rows.read(tmp_path / benchmark_rows.FILE).rows
   assert len(old) == len(rows) - 1
   assert (new["attention"], new["mode"], new["length"]) == ("linear", "forward", 24)
   assert new["session"] != old[0]["session"]
@@ -107,7 +108,7 @@ def test_a_killed_run_goes_on_beside_its_baseline(finished, tmp_path):
 
 def test_other_settings_are_measured_anew_and_kept_apart(finished, tmp_path):
   folder, _, _ = finished
-  (tmp_path / record.FILE).write_bytes((folder / record.FILE).read_bytes())
+  (tmp_path / benchmark_rows.FILE).write_bytes((folder / benchmark_rows.FILE).read_bytes())
   other = dataclasses.replace(TINY, batch=2, modes=("forward",), lengths=(24,), attention=("softmax",), peers=())
   run.execute(other, tmp_path, lambda _: None)
   text = (tmp_path / "report.md").read_text()
@@ -118,7 +119,7 @@ def test_other_settings_are_measured_anew_and_kept_apart(finished, tmp_path):
 
 def test_what_does_not_fit_is_skipped_before_it_runs(monkeypatch):
   small = dataclasses.replace(TINY, memory=1e-6, modes=("forward",), lengths=(24,))
-  monkeypatch.setattr(rounds, "warm_up", lambda sample, _: pytest.fail("ran") if sample.calls > 1 else timing.Timed([]))
+  monkeypatch.setattr(timing, "warm_up", lambda sample, _: pytest.fail("ran") if sample.calls > 1 else timing.Timed([]))
   rows = measure.measure(small, measure.cases(small)[0], ["softmax", "linformer"])
   assert [row["status"] for row in rows] == ["skipped", "refused"]
   assert rows[0]["reason"].endswith("0.00 GiB may be used")
@@ -127,9 +128,9 @@ def test_what_does_not_fit_is_skipped_before_it_runs(monkeypatch):
 def test_skipped_and_failed_rows_are_tried_again_and_a_done_one_wins(rows):
   done, skipped = rows[0], {**rows[0], "status": "skipped", "reason": "needs 9 GiB"}
   case = measure.Case("forward", 64, 1, 8, 8, 64, "float32", True)
-  assert record.missing(["softmax"], case, "d", [skipped]) == ["softmax"]
-  assert record.missing(["softmax"], case, "d", [skipped, done]) == []
-  assert record.current([done, skipped]) == [done]
+  assert run.unmeasured(["softmax"], case, "d", [skipped]) == ["softmax"]
+  assert run.unmeasured(["softmax"], case, "d", [skipped, done]) == []
+  assert benchmark_rows.current([done, skipped]) == [done]
 
 
 def test_peers_that_cannot_run_here_are_refused_by_name(tmp_path, monkeypatch):
@@ -142,7 +143,7 @@ def test_peers_that_cannot_run_here_are_refused_by_name(tmp_path, monkeypatch):
 
 def test_a_row_is_json_that_names_its_own_command(finished):
   folder, _, _ = finished
-  row = json.loads((folder / record.FILE).read_text().splitlines()[2])
+  row = json.loads((folder / benchmark_rows.FILE).read_text().splitlines()[2])
   assert row["command"] == (
     "python -m experiments.benchmark --attention=linformer --lengths=24 --mode=forward --heads=2 --kv_heads=2"
     " --head_width=4 --rounds=3 --baseline=softmax --matmul=8"
@@ -154,7 +155,7 @@ def test_a_machine_that_others_use_is_said_in_the_report(rows, tmp_path):
     folder = tmp_path / name
     folder.mkdir()
     for row in rows:
-      record.append(folder / record.FILE, {**row, "other_load": used})
+      benchmark_rows.append(folder / benchmark_rows.FILE, {**row, "other_load": used})
     report.write(folder)
   assert "not quiet" not in (tmp_path / "quiet" / "report.md").read_text()
   assert "others used up to 1.5 cores while 6 of 6 rows ran" in (tmp_path / "busy" / "report.html").read_text()
@@ -162,7 +163,7 @@ def test_a_machine_that_others_use_is_said_in_the_report(rows, tmp_path):
 
 def test_the_report_of_rows_names_the_crossover_with_its_interval(rows, tmp_path):
   for row in rows:
-    record.append(tmp_path / record.FILE, row)
+    benchmark_rows.append(tmp_path / benchmark_rows.FILE, row)
   report.write(tmp_path)
   (line,) = [one for one in (tmp_path / "report.md").read_text().splitlines() if one.startswith("| `linear` | 1")]
   assert re.fullmatch(r"\| `linear` \| 1[45]\d \[1[45]\d, 1[45]\d\] \| from 64, the shortest, on \|", line)

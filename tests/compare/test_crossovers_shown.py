@@ -2,11 +2,10 @@ import json
 
 import pytest
 
-from attention_lab.benchmark import record
-from attention_lab.benchmark import tables as benchmarks
+from attention_lab.benchmark import tables
 from attention_lab.compare import report
 from attention_lab.compare.report import crossovers
-from attention_lab.results import records
+from attention_lab.results import benchmark_rows, records
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 SETTINGS = {"batch": 1, "heads": 8, "head_width": 64, "dtype": "float32", "causal": True}
@@ -38,9 +37,9 @@ def _benchmark(folder):
   """The linear one costs what 1,000 positions cost the exact one, times T / 1000, and its memory crosses at 700."""
   folder.mkdir()
   for length in LENGTHS:
-    records.write(folder / record.FILE, _row("softmax", length, 0.0, length**2))
-    records.write(folder / record.FILE, _row("linear", length, 1000 * length * 1e-9, 700 * length))
-    records.write(folder / record.FILE, _row("slow", length, 2 * length**2 * 1e-9, 3 * length**2))
+    records.write(folder / benchmark_rows.FILE, _row("softmax", length, 0.0, length**2))
+    records.write(folder / benchmark_rows.FILE, _row("linear", length, 1000 * length * 1e-9, 700 * length))
+    records.write(folder / benchmark_rows.FILE, _row("slow", length, 2 * length**2 * 1e-9, 3 * length**2))
   return folder
 
 
@@ -54,8 +53,8 @@ def test_crossing_is_where_the_benchmarks_own_code_finds_it(tmp_path):
   assert lines["`slow`"][2:4] == ["not within 256 … 4096"] * 2
   assert lines["`softmax`"][2] == "it is the exact one itself"
   assert "Not in the benchmark: `absent`." in found.words
-  rows = record.current(record.read(folder / record.FILE).rows)
-  theirs = {row[0]: row[1:] for row in benchmarks.crossovers(rows, "forward").rows}
+  rows = benchmark_rows.current(benchmark_rows.read(folder / benchmark_rows.FILE).rows)
+  theirs = {row[0]: row[1:] for row in tables.crossovers(rows, "forward").rows}
   for name in ("`linear`", "`slow`"):
     assert lines[name][2:4] == theirs[name]
 
@@ -71,7 +70,7 @@ def test_older_settings_of_a_benchmark_are_not_mixed_in(tmp_path):
   folder = _benchmark(tmp_path / "bench")
   for length in LENGTHS:
     for name, seconds in (("softmax", 0.0), ("linear", length**2 * 1e-10)):
-      records.write(folder / record.FILE, _row(name, length, seconds, length, "decode", "d2"))
+      records.write(folder / benchmark_rows.FILE, _row(name, length, seconds, length, "decode", "d2"))
   found = crossovers.read(folder, ["linear"])
   assert [row[1:3] for row in found.sheet.rows] == [["decode", "from 256, the shortest, on"]]
 

@@ -7,10 +7,8 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attention_lab.benchmark import record
-from attention_lab.benchmark import tables as benchmarks
 from attention_lab.compare.report import capability, columns
-from attention_lab.results import crossover, formatting
+from attention_lab.results import benchmark_rows, crossover, formatting
 
 FILE = "benchmark.json"
 KEY = "folder"
@@ -44,14 +42,14 @@ def named(workdir: str | os.PathLike[str]) -> pathlib.Path | None:
 
 def read(folder: str | os.PathLike[str], order: Iterable[str]) -> Crossovers:
   """The crossings of the variants in `order`, in the newest settings of a benchmark; ValueError without a row."""
-  path = pathlib.Path(folder) / record.FILE
-  held = record.read(path)
+  path = pathlib.Path(folder) / benchmark_rows.FILE
+  held = benchmark_rows.read(path)
   if not held.rows:
     raise ValueError(
       f"{path} holds no row: run python -m experiments.benchmark --workdir={folder} first, or leave the benchmark out"
     )
   newest = held.rows[-1]["digest"]
-  rows = [row for row in record.current(held.rows) if row["digest"] == newest and row["status"] == "done"]
+  rows = [row for row in benchmark_rows.current(held.rows) if row["digest"] == newest and row["status"] == "done"]
   specs = capability.specs(order)
   measured = {row["attention"] for row in rows}
   modes = dict.fromkeys(row["mode"] for row in rows)
@@ -66,8 +64,8 @@ def read(folder: str | os.PathLike[str], order: Iterable[str]) -> Crossovers:
 
 
 def _cells(rows: Sequence[dict[str, Any]], mode: str, specs: Sequence[str]) -> list[list[str]]:
-  exact = benchmarks.exact_names(rows)
-  times, peaks = benchmarks.logarithms(rows), benchmarks.peaks(rows)
+  exact = benchmark_rows.exact_names(rows)
+  times, peaks = benchmark_rows.log_times(rows), benchmark_rows.peak_bytes(rows)
   found = []
   for name in specs:
     lengths = sorted({row["length"] for row in rows if row["attention"] == name})
@@ -90,7 +88,7 @@ def _facts(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
   settings = row["settings"]
   sizes = f"batch {settings['batch']}, {settings['heads']} heads of {settings['head_width']}, {settings['dtype']}"
   mask = "causal" if settings["causal"] else "full"
-  exact = formatting.joined(f"`{name}`" for name in benchmarks.exact_names(rows)) or "none"
+  exact = formatting.joined(f"`{name}`" for name in benchmark_rows.exact_names(rows)) or "none"
   return (
     "The best exact implementation of each length is the fastest, or the smallest, of "
     f"{exact}. Measured on {row['device']}: {mask} attention, {sizes}, commit {row['commit']}. Nothing is extrapolated "
