@@ -41,7 +41,7 @@ class DataConfig(configs.DataConfig):
   path: str = ""  # a text file, or a folder of text files, in place of a named dataset
   length: int = 128  # T, tokens per example
   tokenizer: str = "bpe"  # byte, char, word, bpe or wordpiece, trained on the train split
-  chunked_cross_entropy: int = 512  # ids of the tokenizer, at most; bpe needs 257; 0 = all there are (byte, char, word)
+  vocabulary: int = 512  # ids of the tokenizer, at most; bpe needs 257; 0 = all there are (byte, char, word)
   prefix: int = 0  # tokens at the start of a window that read each other in both directions, a prefix language model
   packing: bool = False  # whole documents in rows, which do not read each other, in place of windows over all text
 

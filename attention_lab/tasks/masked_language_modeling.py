@@ -38,7 +38,7 @@ class DataConfig(configs.DataConfig):
   path: str = ""  # a text file, or a folder of text files, in place of a named dataset
   length: int = 128  # T, tokens of a pair with its class token and separators
   tokenizer: str = "wordpiece"  # byte, char, word, bpe or wordpiece, trained on the train split
-  chunked_cross_entropy: int = 8000  # ids of the tokenizer, at most
+  vocabulary: int = 8000  # ids of the tokenizer, at most
 
 
 @dataclasses.dataclass
