@@ -21,7 +21,7 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.attention import spec
-from attention_lab.certify import battery, mutation, parallel, report
+from attention_lab.certify import battery, mutation, report
 
 _ATTENTION = flags.DEFINE_string("attention", "all", "Variants to certify, separated by ';', or all.")
 _JSON = flags.DEFINE_string("json", "", "File to write the certificates to, as JSON.")
@@ -55,7 +55,7 @@ def _certify() -> int:
   tables = [table for wanted, table in ((_MARKDOWN, report.markdown), (_DEMANDS, report.demands)) if wanted.value]
   rows = [spec.to_string(variant) for variant, _ in _wanted(_ATTENTION.value)]
   certificates = list(battery.without_case()) if _ATTENTION.value == "all" else []
-  for certificate in parallel.certificates(rows, _QUICK.value, _WORKERS.value):
+  for certificate in battery.certificates(rows, _QUICK.value, _WORKERS.value):
     certificates.append(certificate)
     if tables:
       progress = f"{len(certificates)} of {len(rows)}: {certificate.spec}: {report.summary(certificate)}"

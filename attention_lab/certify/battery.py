@@ -1,79 +1,113 @@
-"""The battery: one generic set of proofs for every variant, the lab's own and a stranger's.
+"""The battery: one generic set of proofs for every variant, the lab's own and a third party's.
 
 certificate = battery.certify(spec.parse("local(window=3)"), battery.case_of("local"))
 finding = battery.prove("padding equals truncation", spec.parse("my_pkg.my_file:Mine(k=3)"))
 """
 
+import concurrent.futures
+import functools
 import importlib
 import inspect
+import multiprocessing
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from attention_lab.attention import spec, variants
 from attention_lab.attention.base import Attention
-from attention_lab.certify import (
-  approximation,
-  cost,
-  decoding,
-  demands,
-  equality,
-  leaks,
-  losses,
-  maps,
-  numerics,
-  parameters,
-  settings,
-  sharding,
-)
-from attention_lab.certify import (
-  cases as case_files,
-)
+from attention_lab.certify import cases as case_files
+from attention_lab.certify import cost, decoding, demands, equality, leaks, maps, numerics, settings, sharding
 from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
 
-_MODULES = (
-  equality,
-  leaks,
-  demands,
-  maps,
-  decoding,
-  numerics,
-  cost,
-  sharding,
-  approximation,
-  parameters,
-  settings,
-  losses,
-)
+_MODULES = (equality, leaks, demands, maps, decoding, numerics, cost, sharding, settings)
 PROOFS: dict[str, Callable[[VariantUnderTest], str]] = {
   claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
 }
 
 
-def certify(variant: Attention, case: ModuleType | None = None, quick: bool = False) -> Certificate:
-  """Every proof of `variant`; case: its file in `certify/cases`, None without an oracle; quick: less of each."""
+CORE = (
+  "equals its oracle",
+  "honours causal",
+  "honours all constraints together",
+  "padding equals truncation",
+  "extend in any split",
+  "extend of ragged rows",
+)  # the claims that are proved again even of a variant whose sources have not changed since its certificate
+
+
+def certify(
+  variant: Attention, case: ModuleType | None = None, quick: bool = False, claims: Sequence[str] = tuple(PROOFS)
+) -> Certificate:
+  """The certificate of a variant.
+
+  Args:
+    variant: the instance to examine.
+    case: its file in `certify/cases`, or a module like these; without one, what needs an oracle is not given.
+    quick: fewer shapes and draws, and forward only where the full battery has gradients too.
+    claims: the claims to examine, by their names in `PROOFS`.
+
+  Returns:
+    One finding for each claim, in the order given; whatever the variant raises is a finding too.
+  """
   subject = VariantUnderTest(variant, case, quick)
-  return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in PROOFS), facts(variant))
+  return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in claims), metadata(variant))
 
 
 def prove(claim: str, variant: Attention, case: ModuleType | None = None, quick: bool = False) -> Finding:
-  """One proof alone; raises ValueError if there is none of this name."""
+  """The finding of one claim alone.
+
+  Args:
+    claim: its name in `PROOFS`.
+    variant: the instance to examine.
+    case: as in `certify`; None stands for the lab's own case of the variant, if it has one.
+    quick: as in `certify`.
+
+  Raises:
+    ValueError: there is no claim of this name.
+  """
   if claim not in PROOFS:
     raise ValueError(f"no proof is named '{claim}'; there are {', '.join(PROOFS)}")
   return _finding(claim, VariantUnderTest(variant, case or case_of(variant), quick))
 
 
+def certificates(rows: Sequence[str], quick: bool, workers: int) -> Iterator[Certificate]:
+  """The certificate of each spec, by several processes: compiling, which takes most of the time, uses one core.
+
+  Args:
+    rows: specs of single variants.
+    quick: as in `certify`.
+    workers: processes; with one, or one spec, all is done in this process.
+
+  Yields:
+    Certificates in the order of `rows`, each as soon as it and those before it are ready.
+  """
+  certify_row = functools.partial(_certify_row, quick)
+  if min(workers, len(rows)) < 2:
+    yield from map(certify_row, rows)
+    return
+  with worker_processes(workers) as pool:
+    yield from pool.map(certify_row, rows)
+
+
+def worker_processes(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+  """A pool of new Python processes, each with the devices that claims about sharding take."""
+  spawn = multiprocessing.get_context("spawn")
+  return concurrent.futures.ProcessPoolExecutor(workers, spawn, initializer=_start_worker)
+
+
 def cases() -> dict[str, ModuleType]:
   """The case of each variant, by file name."""
-  found = sorted(module.name for module in pkgutil.iter_modules(case_files.__path__))
-  return {name: importlib.import_module(f"{case_files.__name__}.{name}") for name in found}
+  names = sorted(module.name for module in pkgutil.iter_modules(case_files.__path__))
+  return {name: importlib.import_module(f"{case_files.__name__}.{name}") for name in names}
 
 
 def case_of(variant: Attention) -> ModuleType | None:
-  """The case of one of the lab's own variants, None for a stranger's."""
+  """The case of one of the lab's own variants, None for a third party's."""
   package, _, name = type(variant).__module__.rpartition(".")
   return cases().get(name) if package == variants.__name__ else None
 
@@ -85,7 +119,7 @@ def without_case() -> tuple[Certificate, ...]:
   return tuple(Certificate(name, (Finding("has a case", FAILED, detail.format(name)),)) for name in missing)
 
 
-def facts(variant: Attention) -> dict[str, Any]:
+def metadata(variant: Attention) -> dict[str, Any]:
   """What the table of variants says about one: paper, title and claims."""
   text = inspect.getdoc(inspect.getmodule(type(variant))) or ""
   paper = re.search(r"(?:\(|^)([A-Z][^()\n]*?(?:19|20)\d\d)[^()]*?\s+(https?://[^\s,()]+[^\s,().])", text, re.MULTILINE)
@@ -97,6 +131,17 @@ def facts(variant: Attention) -> dict[str, Any]:
     **{name: getattr(claims, name) for name in claims.__dataclass_fields__},
     "masks": sorted(claims.masks),
   }
+
+
+def _start_worker() -> None:
+  jax.config.update("jax_num_cpu_devices", sharding.DEVICES)
+
+
+def _certify_row(quick: bool, row: str) -> Certificate:
+  variant = spec.parse(row)
+  certificate = certify(variant, case_of(variant), quick)
+  jax.clear_caches()  # programs of one variant serve no other
+  return certificate
 
 
 def _finding(claim: str, subject: VariantUnderTest) -> Finding:

@@ -8,8 +8,7 @@ import numpy as np
 
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
-from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.finding import Refuted, require, same
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest, rows
 
 LENGTH = 9

@@ -8,8 +8,7 @@ import numpy as np
 
 from attention_lab.attention.base import Call, Unsupported
 from attention_lab.attention.mask import NAMES, Mask
-from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.finding import Refuted, require, same
 from attention_lab.certify.under_test import Inputs, VariantUnderTest, at_positions, rows
 
 SHORT, LONG = 5, 10  # a length and twice that; both odd to chunks of 4

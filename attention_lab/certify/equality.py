@@ -1,4 +1,4 @@
-"""Equal to the oracle: a float64 loop written from the paper by someone who has not read the implementation."""
+"""Equality with the oracle, a float64 loop written from the paper by someone who has not read the implementation."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,17 +7,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from attention_lab.attention.base import Call, Unsupported
+from attention_lab.attention.base import Call, Params, Unsupported
 from attention_lab.attention.mask import NAMES
 from attention_lab.certify import oracle, random_calls
-from attention_lab.certify.comparison import FORWARD, GRADIENT, same
-from attention_lab.certify.finding import NOT_GIVEN, Refuted, require
+from attention_lab.certify.finding import FORWARD, GRADIENT, NOT_GIVEN, NOT_RUN, Refuted, require, same
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
 EVERY = (*NAMES, "bias")
 TWO_WAYS = tuple(name for name in EVERY if name not in ("causal", "window", "prefix"))
 STEP = 1e-4  # of the central differences, in float64
+# Constraints under which auxiliary losses are compared.
+LOSS_CALLS = ((), ("causal",), ("causal", "kv_valid"), ("q_valid", "kv_valid", "bias"))
+LOSS_TOLERANCE = 1e-4  # largest relative error of an auxiliary loss
+# Fields whose growth makes an approximation better.
+GROWING_FIELDS = ("features", "rank", "landmarks", "samples", "hashes", "buckets")
+GROWTH = (8, 512)  # two sizes of such a field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +111,47 @@ def gradient(subject: VariantUnderTest) -> str:
       worst, count = max(worst, error), count + 1
   require(count > 0, "every combination is refused, or nothing has a gradient")
   return f"{count} directions, largest error {worst:.0e}"
+
+
+def losses(subject: VariantUnderTest) -> str:
+  """Each loss equals the one that the case computes from the same examples."""
+  shape = subject.shape(T=6, S=6)
+  inputs, call = subject.inputs(shape), Call(subject.mask())
+  program = subject.compiled(lambda params, inputs, call: _found(subject, params, inputs, call))
+  names = sorted(jax.eval_shape(program, subject.params(shape.dims()), inputs, call))
+  require(bool(names), "has no auxiliary loss")
+  require(hasattr(subject.case, "losses"), "no losses in its case", NOT_GIVEN)
+  count, params = 0, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), subject.params(shape.dims()))
+  for seed, cell in enumerate(Cell(shape, names) for names in LOSS_CALLS):
+    inputs, call, problem = instance(subject, cell, seed)
+    if problem:
+      continue
+    found = program(subject.params(shape.dims()), inputs, call)
+    examples = [example(inputs, call, cell, b) for b in range(shape.B)]
+    wanted = subject.case.losses(subject.variant, params, examples)
+    if set(found) != set(wanted):
+      raise Refuted(f"the losses are {', '.join(found)}, not {', '.join(wanted)}", shape=shape, seed=seed)
+    for name, value in wanted.items():
+      if not abs(float(found[name]) - value) <= LOSS_TOLERANCE * abs(value):
+        detail = f"the loss {name} is {float(found[name]):.6g}, not {value:.6g}, under {cell.names or 'no mask'}"
+        raise Refuted(detail, shape=shape, seed=seed)
+    count += 1
+  require(count > 0, "every combination is refused")
+  return f"{', '.join(names)} in {count} calls"
+
+
+def converges(subject: VariantUnderTest) -> str:
+  """With more of what it grows with, the mean error against exact softmax attention is less than half."""
+  require(subject.claims.exactness == "approximate", "not claimed to approximate softmax")
+  name, steps = getattr(subject.case, "GROWS", None) or _grows(subject)
+  require(bool(name), f"none of the fields {', '.join(GROWING_FIELDS)} is there to grow", NOT_RUN)
+  errors = []
+  for size in steps:
+    grown = dataclasses.replace(subject, variant=dataclasses.replace(subject.variant, **{name: size}))
+    errors.append(np.mean([_error(grown, seed) for seed in range(8)]))
+  if not errors[1] < 0.5 * errors[0]:
+    raise Refuted(f"the mean error is {errors[0]:.3g} at {name}={steps[0]} and {errors[1]:.3g} at {steps[1]}")
+  return f"mean error {errors[0]:.2g} at {name}={steps[0]}, {errors[1]:.2g} at {steps[1]}"
 
 
 def instance(subject: VariantUnderTest, cell: Cell, seed: int) -> tuple[Inputs, Call, str]:
@@ -225,4 +271,32 @@ def _listed(call: Call) -> str:
   return "+".join(sorted(call.mask.names() | extras)) or "no mask"
 
 
-PROOFS = {"equals its oracle": forward, "gradient equals its oracle's": gradient}
+def _found(subject: VariantUnderTest, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
+  q, k, v, x, y = inputs
+  return subject.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).losses
+
+
+def _grows(subject: VariantUnderTest) -> tuple[str, tuple[int, int]]:
+  """The field that an approximation grows with, where its case names none: 64 times as much of it."""
+  names = [field.name for field in dataclasses.fields(subject.variant) if field.name in GROWING_FIELDS]
+  return (names or [""])[0], GROWTH
+
+
+def _error(subject: VariantUnderTest, seed: int) -> float:
+  shape = subject.shape(B=4, T=16, S=16, N=2, K=2, H=4)
+  inputs = subject.inputs(shape, seed)
+  out = subject.run(inputs, shape, Call(subject.mask()), seed)
+  logits = np.einsum("btnh,bsnh->bnts", inputs.q, inputs.k) / np.sqrt(shape.H)
+  if subject.claims.requires_causal:
+    logits = np.where(np.tri(shape.T, dtype=bool), logits, -np.inf)
+  numerators = np.exp(logits - logits.max(axis=-1, keepdims=True))
+  weights = numerators / numerators.sum(axis=-1, keepdims=True)
+  return float(np.mean(np.abs(out - np.einsum("bnts,bsnv->btnv", weights, inputs.v))))
+
+
+PROOFS = {
+  "equals its oracle": forward,
+  "gradient equals its oracle's": gradient,
+  "losses are the paper's": losses,
+  "error falls with its features": converges,
+}

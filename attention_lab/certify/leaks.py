@@ -12,9 +12,8 @@ import numpy as np
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify import random_calls
-from attention_lab.certify.comparison import same
 from attention_lab.certify.equality import readable_pairs
-from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.finding import Refuted, require, same
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
 MAGNITUDES = (0.3, 10.0, 1e3)

@@ -8,9 +8,8 @@ import numpy as np
 from attention_lab.attention import attention_maps
 from attention_lab.attention.base import Call
 from attention_lab.certify import random_calls
-from attention_lab.certify.comparison import FORWARD, same
 from attention_lab.certify.equality import readable_pairs
-from attention_lab.certify.finding import Refuted, require
+from attention_lab.certify.finding import FORWARD, Refuted, require, same
 from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 GOLDEN = (2.57521, 2.85093, 2.94799)  # outputs for q = k = v = 1, 2, 3

@@ -3,16 +3,21 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
+import itertools
+import signal
+import sys
+import threading
 import time
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from attention_lab.attention.base import Attention
-from attention_lab.certify import battery, hlo_equal, sandbox, settings
+from attention_lab.certify import battery, hlo_equal, settings
 from attention_lab.certify.mutation_operators import REACHED, Change
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.under_test import VariantUnderTest
@@ -31,6 +36,9 @@ _FIRST = (
 _BRIEF = 3  # programs that are compared at settings near by
 _START = 30.0  # seconds of the processor for a mutant's import and first parameters; more is a kill
 _SECONDS, _FEW, _TIMES = 20.0, 4.0, 5.0  # the same for a claim, a cheap one; so many times the original's, on top
+
+
+_COUNTER = itertools.count()  # names of mutants' modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Original:
       return ""
     said = claim + "".join(f" with {name}={value!r}" for name, value in self.changed.items())
     try:
-      with sandbox.limited((_FEW if claim in _CHEAP else _SECONDS) + _TIMES * self.seconds[claim]):
+      with limited((_FEW if claim in _CHEAP else _SECONDS) + _TIMES * self.seconds[claim]):
         return said if _fails(claim, mutant) else ""
     except TimeoutError:
       return f"{said} (out of time)"
@@ -102,8 +110,8 @@ def outcome(change: Change, originals: list[Original]) -> Outcome:
   with contextlib.ExitStack() as stack:
     try:
       name = type(originals[0].subject.variant).__module__
-      with sandbox.limited(_START):
-        module = stack.enter_context(sandbox.imported(change.source, name))
+      with limited(_START):
+        module = stack.enter_context(imported(change.source, name))
         pairs = [(original, original.rival(module)) for original in originals]
         moved = change.function == "init" and all(hlo_equal.starts_elsewhere(one.subject, two) for one, two in pairs)
     except Exception as error:  # a mutant may raise anything
@@ -179,3 +187,42 @@ def _remembering(case: Any) -> types.SimpleNamespace:
 
   facts = {name: value for name, value in vars(case).items() if not name.startswith("_")}
   return types.SimpleNamespace(**facts | {"oracle": oracle})
+
+
+@contextlib.contextmanager
+def imported(source: str, name: str) -> Iterator[types.ModuleType]:
+  """The changed text of the module `name` as a module of its own, known to `sys.modules` inside the block."""
+  origin = importlib.import_module(name)
+  module = types.ModuleType(f"{name}__mutant{next(_COUNTER)}")
+
+  def reached(value: Any) -> Any:
+    reached.called = True
+    return value
+
+  reached.called = False
+  vars(module).update({"__file__": origin.__file__, "__package__": origin.__package__, REACHED: reached})
+  sys.modules[module.__name__] = module
+  try:
+    exec(compile(source, str(origin.__file__), "exec"), vars(module))
+    yield module
+  finally:
+    del sys.modules[module.__name__]
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+  """Raises TimeoutError in a loop of Python's that takes more of the processor's time, where signals can be had."""
+  if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGPROF"):
+    yield
+    return
+
+  def stop(*_: Any) -> None:
+    raise TimeoutError
+
+  signal.signal(signal.SIGPROF, stop)
+  signal.setitimer(signal.ITIMER_PROF, seconds)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one that is still on its way must not end the process

@@ -14,7 +14,6 @@ import dataclasses
 import importlib
 import inspect
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,9 +23,8 @@ import jax
 
 from attention_lab.attention.base import Attention
 from attention_lab.attention.head_mixture import HeadMixture
-from attention_lab.certify import mutants, mutation_operators
+from attention_lab.certify import battery, mutants, mutation_operators
 from attention_lab.certify.mutants import EQUIVALENT, KILLED, SURVIVED, Outcome
-from attention_lab.certify.sharding import DEVICES
 
 Row = tuple[Attention, Any]  # a variant and its case, or None
 SHARE = 0.9  # of the mutants, killed: below it the battery, or the file's case, is too weak
@@ -65,15 +63,10 @@ def scores(rows: Iterable[Row], limit: int = 0, workers: int = 1) -> Iterator[Sc
   if min(workers, len(files)) < 2:
     yield from (_score(same, limit) for same in files.values())
     return
-  spawn = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(min(workers, len(files)), spawn, initializer=_start) as pool:
+  with battery.worker_processes(min(workers, len(files))) as pool:
     named = ([(variant, case and case.__name__) for variant, case in same] for same in files.values())
     pending = [pool.submit(_named_score, same, limit) for same in named]
     yield from (future.result() for future in concurrent.futures.as_completed(pending))
-
-
-def _start() -> None:
-  jax.config.update("jax_num_cpu_devices", DEVICES)
 
 
 def _named_score(rows: list[tuple[Attention, str | None]], limit: int) -> Score:

@@ -8,8 +8,7 @@ import numpy as np
 
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
-from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import NOT_RUN, Refuted, require
+from attention_lab.certify.finding import NOT_RUN, Refuted, require, same
 from attention_lab.certify.under_test import Shape, VariantUnderTest
 
 BFLOAT16 = 2.0**-6  # largest error in bfloat16 (whose step is 2⁻⁸), relative to the largest output

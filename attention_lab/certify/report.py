@@ -55,14 +55,18 @@ def summary(certificate: Certificate) -> str:
 
 
 def to_json(certificates: Iterable[Certificate]) -> str:
-  """All certificates as an indented JSON list."""
-  rows = [dataclasses.asdict(certificate) | {"summary": summary(certificate)} for certificate in certificates]
+  """All certificates as an indented JSON list; the key of their metadata is `facts`."""
+  rows = [
+    {"spec": certificate.spec, "findings": [dataclasses.asdict(finding) for finding in certificate.findings]}
+    | {"facts": certificate.metadata, "summary": summary(certificate)}
+    for certificate in certificates
+  ]
   return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
 def markdown(certificates: Iterable[Certificate]) -> str:
   """The table of variants: one row for each certificate that could be made."""
-  rows = [_row(certificate) for certificate in certificates if certificate.facts]
+  rows = [_row(certificate) for certificate in certificates if certificate.metadata]
   head = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
   return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
 
@@ -72,27 +76,28 @@ def demands(certificates: Iterable[Certificate]) -> str:
   columns = (*NAMES, "bias", "cross", "K < N", "decoding")
   lines = [f"| variant | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
   for certificate in certificates:
-    facts = certificate.facts
-    honoured = [name in facts["masks"] for name in NAMES]
+    metadata = certificate.metadata
+    honoured = [name in metadata["masks"] for name in NAMES]
     honoured += [facts[name] for name in ("bias", "cross", "supports_gqa", "decode")]
     lines.append(f"| `{certificate.spec}` | {' | '.join('●' if each else '○' for each in honoured)} |")
   return "\n".join(lines)
 
 
 def _row(certificate: Certificate) -> tuple[str, ...]:
-  facts = certificate.facts
+  metadata = certificate.metadata
   proved, failed = certificate.count(PROVED), certificate.count(FAILED)
-  masks = "all, bias" if facts["bias"] and len(facts["masks"]) == _MASKS else ", ".join(facts["masks"]) or "none"
-  masks = "all" if len(facts["masks"]) == _MASKS and not facts["bias"] else masks
+  every_mask, masks = len(metadata["masks"]) == _MASKS, ", ".join(metadata["masks"]) or "none"
+  if every_mask:
+    masks = "all, bias" if metadata["bias"] else "all"
   return (
     f"`{certificate.spec}`",
-    f"[{facts['paper']}]({facts['url']})" if facts["url"] else "",
-    masks + (" (causal only)" if facts["requires_causal"] else ""),
-    "yes" if facts["cross"] else "no",
-    _COST[facts["state_exponent"]] if facts["decode"] else "no",
-    "yes" if facts["supports_gqa"] else "no",
-    facts["exactness"],
-    _COST[facts["time_exponent"]],
-    _COST[facts["memory_exponent"]],
+    f"[{facts['paper']}]({facts['url']})" if metadata["url"] else "",
+    masks + (" (causal only)" if metadata["requires_causal"] else ""),
+    "yes" if metadata["cross"] else "no",
+    _COST[metadata["state_exponent"]] if metadata["decode"] else "no",
+    "yes" if metadata["supports_gqa"] else "no",
+    metadata["exactness"],
+    _COST[metadata["time_exponent"]],
+    _COST[metadata["memory_exponent"]],
     f"{proved}/{proved + failed}",
   )

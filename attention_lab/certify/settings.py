@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention.base import Call, Dims, Unsupported
-from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require
+from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require, same
 from attention_lab.certify.under_test import Shape, VariantUnderTest
 
 SPEED_ONLY = frozenset({"chunk", "unroll", "implementation"})  # change the speed, not the result
@@ -215,9 +214,29 @@ def _unlike(wanted: dict, found: Any) -> str:
   return ""
 
 
+def act(subject: VariantUnderTest) -> str:
+  """Every parameter changes the output."""
+  shape, call = subject.shape(T=7, S=7), Call(subject.mask(), key=jax.random.key(0))
+  leaves, tree = jax.tree_util.tree_flatten_with_path(subject.params(shape.dims()))
+  floats = [index for index, (_, leaf) in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+  require(bool(floats), "has no parameters")
+
+  def out(seed: int, moved: int = -1) -> np.ndarray:
+    steps = np.random.default_rng(seed).normal(size=leaves[moved][1].shape).astype(np.float32)
+    values = [leaf + 0.5 * steps if index == moved else leaf for index, (_, leaf) in enumerate(leaves)]
+    return np.asarray(subject.forward(jax.tree.unflatten(tree, values), subject.inputs(shape, seed, scale=1.5), call))
+
+  for index in floats:
+    if not any(np.any(np.abs(out(seed, index) - out(seed)) > 1e-5) for seed in range(4)):
+      name = jax.tree_util.keystr(leaves[index][0], simple=True, separator="/")
+      raise Refuted(f"the parameter {name} changes nothing", shape=shape)
+  return f"{len(floats)} leaves"
+
+
 PROOFS = {
   "every hyper-parameter acts": fields,
   "parameters keep the rules": parameters,
   "illegal settings are refused": limits,
   "fixed parameters are the paper's": fixed,
+  "every parameter acts": act,
 }

@@ -9,8 +9,7 @@ import numpy as np
 from attention_lab.attention import sharded
 from attention_lab.attention.mask import Mask
 from attention_lab.certify import random_calls
-from attention_lab.certify.comparison import same
-from attention_lab.certify.finding import NOT_RUN, require
+from attention_lab.certify.finding import NOT_RUN, require, same
 from attention_lab.certify.under_test import VariantUnderTest
 
 DEVICES = 8

@@ -66,9 +66,9 @@ def test_every_variant_has_a_case_and_every_case_a_variant():
 
 @pytest.mark.parametrize("row", [row for row, _ in SPECS if row != "identity"])
 def test_the_paper_of_a_variant_is_found_in_its_docstring(row):
-  facts = battery.facts(spec.parse(row))
-  assert re.fullmatch(r"[A-Z][^\n]+ (19|20)\d\d", facts["paper"])
-  assert facts["url"].startswith("https://arxiv.org/abs/")
+  metadata = battery.metadata(spec.parse(row))
+  assert re.fullmatch(r"[A-Z][^\n]+ (19|20)\d\d", metadata["paper"])
+  assert metadata["url"].startswith("https://arxiv.org/abs/")
 
 
 def test_a_variant_without_a_case_fails(monkeypatch):
@@ -119,7 +119,7 @@ def fixture_certificate():
     Finding("honours prefix", NOT_CLAIMED, "refused"),
     Finding("equals its oracle", NOT_GIVEN, "no oracle"),
   )
-  return Certificate("softmax(scale=0.3)", findings, battery.facts(Softmax(scale=0.3)))
+  return Certificate("softmax(scale=0.3)", findings, battery.metadata(Softmax(scale=0.3)))
 
 
 def test_the_text_shows_each_failure_with_its_counter_example_and_snippet(certificate):

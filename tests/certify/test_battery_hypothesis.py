@@ -12,7 +12,7 @@ from attention_lab.attention import spec
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.certify import battery, equality, random_calls
-from attention_lab.certify.comparison import same
+from attention_lab.certify.finding import same
 from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 SPECS = ("softmax", "local(window=3)", "linear(chunk=4)", "gated_delta(chunk=4)")

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.certify import battery, hlo_equal, mutation, mutation_operators, sandbox
+from attention_lab.certify import battery, hlo_equal, mutants, mutation, mutation_operators
 from attention_lab.certify.mutation import EQUIVALENT, KILLED, SURVIVED, Outcome, Score
 from attention_lab.certify.under_test import VariantUnderTest
 
@@ -193,7 +193,7 @@ def test_initial_values_of_trained_parameters_are_left_out(monkeypatch):
 
 
 def test_an_endless_loop_is_ended():
-  with pytest.raises(TimeoutError), sandbox.limited(0.05):
+  with pytest.raises(TimeoutError), mutants.limited(0.05):
     endless()
 
 
