@@ -13,7 +13,7 @@ _SAME = {
   "match": "--match",
   "target": "budget",
   "trials": "--trials",
-  "space": "search space",
+  "search_space": "search space",
   "chances": "--second_chance",
 }
 

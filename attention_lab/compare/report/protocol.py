@@ -63,7 +63,9 @@ def _footing(table: Table) -> list[tuple[str, str]]:
   footing, entries = table.footing, [entry for entry in table.entries if entry.done]
   target = "" if footing.target is None else f", {formatting.count(footing.target)}"
   found = [("budget", f"--match={footing.match}{target}"), ("trials", f"--trials={footing.trials}")]
-  found += [(f"trials, {_short(flag)}", _dimension(values)) for flag, values in json.loads(footing.space).items()]
+  found += [
+    (f"trials, {_short(flag)}", _dimension(values)) for flag, values in json.loads(footing.search_space).items()
+  ]
   for name, chosen in (
     ("changed to match", [(entry, entry.changed) for entry in entries]),
     ("chosen on validation", [(entry, entry.tuning.get("chosen") or {}) for entry in entries]),
