@@ -78,7 +78,7 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
   }
   digests = {split: digest(part.arrays) for split, part in splits.items()}
   return Dataset(
-    f"same_article/{corpus.name}", splits, digests, _facts(splits, found, tokenizer, reading.length), Lazy(controls)
+    f"same_article/{corpus.name}", splits, digests, _metadata(splits, found, tokenizer, reading.length), Lazy(controls)
   )
 
 
@@ -157,7 +157,7 @@ def _first(text: str, tokenizer: Tokenizer, count: int) -> str:
   return text.encode()[:end].decode(errors="ignore")
 
 
-def _facts(
+def _metadata(
   splits: Mapping[str, Pairs], found: Mapping[str, Sequence], tokenizer: Tokenizer, length: int
 ) -> dict[str, Any]:
   return {

@@ -13,7 +13,7 @@ sentences: tokens int32 [B, T, W] are their words, padded with 0, without class 
 
 Validation is 100 of the 1,000 training questions of each task: whole stories, in order of a hash of their text, until
 there are as many; `data.folds` deals the stories of each task instead. A few questions on equal beginnings of different
-stories remain in both (`facts["repeated"]`), as in the published test.
+stories remain in both (`metadata["repeated"]`), as in the published test.
 """
 
 import collections
@@ -28,7 +28,7 @@ import numpy as np
 
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, chosen, digest
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest, validate_name
 
 TASKS = (
   *("one supporting fact", "two supporting facts", "three supporting facts", "two-argument relations"),
@@ -61,12 +61,12 @@ def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Dataset:
   sentences: an example is of sentences in place of words.
 
   The test split is the published one. Answers of any split are classes, so that an answer that train lacks
-  (`facts["unseen"]`) counts as wrong. Control, in accuracy: the most frequent answer of train to each task. Raises
+  (`metadata["unseen"]`) counts as wrong. Control, in accuracy: the most frequent answer of train to each task. Raises
   ValueError for a bad name, a path, no such task or fold, and a length that a question does not fit.
   """
   if not 0 <= task <= len(TASKS):
     raise ValueError(f"--config.data.task={task} is no task of bAbI; give 1 to {len(TASKS)}, or 0 for all")
-  if not chosen(data, ("babi",)):
+  if not validate_name(data, ("babi",)):
     raise ValueError(f"--config.data.path={data.path}: bAbI is read from --config.data.dir; leave the path out")
   published = {split: prepared.columns("babi", split, data.dir, COLUMNS) for split in ("train", "test")}
   rows = {split: _rows(columns, task, sentences) for split, columns in published.items()}
@@ -81,11 +81,15 @@ def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Dataset:
   width = max(len(text) for part in parts.values() for row in part for text in (row["asked"], *row["sentences"]))
   encode = functools.partial(_encoded, words, width if sentences else 0)
   splits = {split: _split(part, data.length, encode, answers) for split, part in parts.items()}
-  facts = _facts(parts, data.length, words) | {"classes": len(answers), "names": answers, "chance": 1 / len(answers)}
-  facts |= {"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {}
+  metadata = _metadata(parts, data.length, words) | {
+    "classes": len(answers),
+    "names": answers,
+    "chance": 1 / len(answers),
+  }
+  metadata |= {"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {}
   control = {"most frequent answer per task": lambda: _most_frequent(splits["train"], splits["test"])}
   digests = {split: digest(stories.arrays) for split, stories in splits.items()}
-  return Dataset(f"babi/{task}" if task else "babi", splits, digests, facts, Lazy(control))
+  return Dataset(f"babi/{task}" if task else "babi", splits, digests, metadata, Lazy(control))
 
 
 def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[str, Any]]:
@@ -176,7 +180,7 @@ def _dropped(row: Mapping[str, Any], length: int) -> int:
   return len(sizes) - int(np.searchsorted(sizes, room, side="right"))
 
 
-def _facts(parts: Mapping[str, list], length: int, words: Mapping[str, int]) -> dict[str, Any]:
+def _metadata(parts: Mapping[str, list], length: int, words: Mapping[str, int]) -> dict[str, Any]:
   known = {(row["group"], row["story"], row["question"]) for row in parts["train"]}
   answers = {row["answer"] for row in parts["train"]}
   twice = {s: sum((row["group"], row["story"], row["question"]) in known for row in parts[s]) for s in SPLITS[1:]}

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared
-from attention_lab.data.dataset import SPLITS, chosen
+from attention_lab.data.dataset import SPLITS, validate_name
 from attention_lab.data.documents import Corpus, held_out, user_text
 from attention_lab.data.topics import python_docs
 
@@ -31,7 +31,7 @@ def corpus(data: DataConfig, by_article: bool = False) -> Corpus:
   Raises ValueError for a name that is neither of TEXTS nor prepared in `data.dir`, a dataset without exactly one text
   feature, a bad path.
   """
-  name = chosen(data, TEXTS, any_other=True)
+  name = validate_name(data, TEXTS, allow_other=True)
   if name in ("", TEXTS[0]):
     return python_docs() if name else user_text(data.path)
   if name not in TEXTS:

@@ -1,10 +1,10 @@
-"""What every dataset is: named splits that answer a batch of indices, their digests, facts and reference lines.
+"""What every dataset is: named splits that answer a batch of indices, their digests, metadata and reference lines.
 
   text.load(data, workdir, vocabulary=512) -> Dataset          TEXTS, or the user's own text in `data.path`
   images.load(data) -> Dataset                                 IMAGES, or the user's own folder in `data.path`
   recall.generate(vocabulary, length, pairs, …) -> Dataset     RECALLS, generated
 
-`data` is a `config.DataConfig`. Which dataset it means is decided by `chosen`, in one place.
+`data` is a `config.DataConfig`. Which dataset it means is decided by `validate_name`, in one place.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ class Dataset:
   name: str
   splits: Mapping[str, Split]  # by SPLITS
   digests: Mapping[str, str]  # split -> `digest` of its content
-  facts: Mapping[str, Any]  # JSON-able: vocabulary, length, classes, image, sizes, chance, …
+  metadata: Mapping[str, Any]  # JSON-able: vocabulary, length, classes, image, sizes, chance, …
   controls: Mapping[str, float]  # reference lines on the test split in the task's primary metric; may be Lazy
 
 
@@ -89,11 +89,11 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
   return state.hexdigest()[:16]
 
 
-def chosen(data: DataConfig, names: Sequence[str], *, any_other: bool = False) -> str:
+def validate_name(data: DataConfig, names: Sequence[str], *, allow_other: bool = False) -> str:
   """The dataset that `data` means: one of `names`, or "" for the user's own in `data.path`.
 
   `names[0]` is the default where neither name nor path is given. Raises ValueError for both at once and for an
-  unknown name (the nearest one is offered), unless `any_other` name may be one that TFDS has prepared: then it is
+  unknown name (the nearest one is offered), unless `allow_other` name may be one that TFDS has prepared: then it is
   returned, and `prepared.check` tells of it.
   """
   if data.path and data.name:
@@ -103,13 +103,13 @@ def chosen(data: DataConfig, names: Sequence[str], *, any_other: bool = False) -
     return ""
   if not data.name:
     return names[0]
-  if data.name not in names and not any_other:
+  if data.name not in names and not allow_other:
     hint = nearest_hint(data.name, names)
     raise ValueError(f"--config.data.name={data.name} is no dataset of this task{hint}; choices: {', '.join(names)}")
   return data.name
 
 
-def located(path: str) -> Path:
+def validate_path(path: str) -> Path:
   """The file or folder that `--config.data.path` names, ~ expanded; raises ValueError for the ~ of nobody."""
   try:
     return Path(path).expanduser()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from attention_lab.data.dataset import SPLITS, located
+from attention_lab.data.dataset import SPLITS, validate_path
 
 FEWEST_DOCUMENTS = 10  # for a split by document
 HELD_OUT = 0.1  # of the bytes, for validation and for test
@@ -31,7 +31,7 @@ class Corpus:
 
 def user_text(path: str) -> Corpus:
   """Reads a file or folder; raises ValueError, naming the flag, for what is missing, unreadable, not UTF-8 or empty."""
-  root = located(path)
+  root = validate_path(path)
   texts = {name: text for name, text in _read(root).items() if text.strip()}
   if not texts:
     raise ValueError(f"{FLAG}={path} holds no text; give a UTF-8 file, or a folder with *.txt files that are not empty")

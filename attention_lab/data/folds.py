@@ -17,7 +17,7 @@ from attention_lab.data import example_hashes
 from attention_lab.data.dataset import SPLITS, Dataset, Split, digest
 
 FOLDED = ("train", "validation")
-JOINED = "train and validation"  # under this name stand the facts about both together
+JOINED = "train and validation"  # under this name stand the metadata about both together
 
 
 class View:
@@ -57,9 +57,9 @@ class View:
 def fold(source: Dataset, folds: int, which: int) -> Dataset:
   """The source whose validation split is part `which` of `folds`, whose train split is the rest; test is unchanged.
 
-  `folds` 0 is the source itself. `facts["fold"]` is {"folds", "fold"}; sizes and label counts are those of the new
-  splits, other facts by split stand under JOINED; controls remain those of the splits as they were. Raises ValueError
-  for a number of folds or a part that is none, fewer different inputs than folds, and splits of different arrays.
+  `folds` 0 is the source itself. `metadata["fold"]` is {"folds", "fold"}; sizes and label counts are those of the new
+  splits, other metadata by split stands under JOINED; controls remain those of the splits as they were. Raises
+  ValueError for a number of folds or a part that is none, fewer different inputs than folds, splits of other arrays.
   """
   if folds == which == 0:
     return source
@@ -74,11 +74,11 @@ def fold(source: Dataset, folds: int, which: int) -> Dataset:
   part = _deal(inputs, label, folds)
   rows = {"train": np.flatnonzero(part != which), "validation": np.flatnonzero(part == which)}
   sizes = {"test": len(source.splits["test"])} | {split: len(rows[split]) for split in FOLDED}
-  facts = _facts(source.facts, {split: label[rows[split]] for split in FOLDED} if label is not None else {})
-  facts |= {"sizes": {split: sizes[split] for split in SPLITS}, "fold": {"folds": folds, "fold": which}}
+  metadata = _metadata(source.metadata, {split: label[rows[split]] for split in FOLDED} if label is not None else {})
+  metadata |= {"sizes": {split: sizes[split] for split in SPLITS}, "fold": {"folds": folds, "fold": which}}
   digests = dict(source.digests) | {split: digest({"examples": whole[rows[split]]}) for split in FOLDED}
   splits = dict(source.splits) | {split: View(pieces, rows[split]) for split in FOLDED}
-  return dataclasses.replace(source, splits=splits, digests=digests, facts=facts)
+  return dataclasses.replace(source, splits=splits, digests=digests, metadata=metadata)
 
 
 def _check(source: Dataset, folds: int, which: int) -> None:
@@ -106,10 +106,10 @@ def _deal(inputs: np.ndarray, label: np.ndarray | None, folds: int) -> np.ndarra
   return part[inverse]
 
 
-def _facts(facts: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _metadata(metadata: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Facts by split, joined where they are numbers and dropped where not; label counts are made anew."""
-  changed = dict(facts)
-  for name, value in facts.items():
+  changed = dict(metadata)
+  for name, value in metadata.items():
     if not isinstance(value, Mapping) or not any(split in value for split in FOLDED):
       continue
     changed[name] = {split: entry for split, entry in value.items() if split not in FOLDED}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_lab.data.dataset import SPLITS, located
+from attention_lab.data.dataset import SPLITS, validate_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 FLAG = "--config.data.path"
@@ -33,7 +33,7 @@ def read(path: str, side: int = 0) -> Folder:
 
   side: the images are cut and scaled to side x side, see `decode`; 0 = they stay as they are, and must be of one size.
   """
-  root = located(path)
+  root = validate_path(path)
   try:
     files = _files(root)
   except OSError as error:

@@ -73,7 +73,7 @@ def _decoded(data: DataConfig, split: str, features: tuple[str, str], side: int)
   image, label = np.empty((len(records), *shape), np.uint8), np.empty(len(records), np.int64)
   starts = range(0, len(records), prepared.BATCH)
   with _mapping(height * width if not side else 0) as mapping:
-    for start in prepared.patiently(starts, f"{name} {split}: decoded", len(starts), None):
+    for start in prepared.with_progress(starts, f"{name} {split}: decoded", len(starts), None):
       examples = records.__getitems__(range(start, min(start + prepared.BATCH, len(records))))
       places = [f"{_FLAG}={name}: example {start + number} of {split}" for number in range(len(examples))]
       encoded = [example[features[0]] for example in examples]

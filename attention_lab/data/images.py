@@ -2,7 +2,7 @@
 
 A batch is
 
-  image float32 [B, h, w, c], 0 to 1        label int32 [B], an index into `facts["classes"]`
+  image float32 [B, h, w, c], 0 to 1        label int32 [B], an index into `metadata["classes"]`
 
 Splits that are not given are cut class by class in order of a hash of the pixels, so that equal images never stand in
 two splits, whatever their names: 60 / 20 / 20 of `digits` and of a folder; of a dataset of TFDS a tenth of its train
@@ -20,7 +20,7 @@ from jaxtyping import Int, UInt8
 
 from attention_lab.config import DataConfig
 from attention_lab.data import image_folder, image_records
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, chosen, digest
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest, validate_name
 
 IMAGES = ("digits", "fashion_mnist", "cifar10", "mnist", "imagenet2012")  # others of TFDS are read by their features
 HELD_OUT = 0.2  # of each class, for validation and for test
@@ -61,7 +61,7 @@ def load(data: DataConfig, side: int = 0) -> Dataset:
   """
   if side < 0:
     raise ValueError(f"--config.data.side={side} is negative; give pixels, or 0 for images as they are")
-  name = chosen(data, IMAGES, any_other=True)
+  name = validate_name(data, IMAGES, allow_other=True)
   if name == "digits":
     if side not in (0, 8):
       raise ValueError(f"--config.data.side={side}: digits are 8x8 and are not scaled; give 0")
@@ -106,7 +106,7 @@ def _prepared_images(data: DataConfig, side: int) -> Dataset:
   controls = {"logistic regression on pixels": fit} if values * len(records.classes) <= FITTED_SIZE else {}
   source = _source(data.name, ready, records.classes, controls)
   said = {split: f"a tenth of {origins[split]}" if split in missing else origins[split] for split in SPLITS}
-  return dataclasses.replace(source, facts=source.facts | {"origins": said})
+  return dataclasses.replace(source, metadata=source.metadata | {"origins": said})
 
 
 def _numbered(name: str, rows: np.ndarray, index: int) -> str:
@@ -179,7 +179,7 @@ def nearest_neighbour(train: Arrays, test: Arrays) -> float:
 def _source(name: str, splits: Mapping[str, Images], classes: list[str], controls: Mapping) -> Dataset:
   digests = {split: digest(images.arrays) for split, images in splits.items()}
   train, test = (splits[split].arrays["label"] for split in ("train", "test"))
-  facts = {
+  metadata = {
     "classes": len(classes),
     "names": classes,
     "image": tuple(splits["train"].arrays["image"].shape[1:]),
@@ -187,4 +187,4 @@ def _source(name: str, splits: Mapping[str, Images], classes: list[str], control
     "chance": 1 / len(classes),
   }
   largest = {"largest class": lambda: float((test == np.bincount(train).argmax()).mean())}
-  return Dataset(name, splits, digests, facts, Lazy(largest | dict(controls)))
+  return Dataset(name, splits, digests, metadata, Lazy(largest | dict(controls)))

@@ -4,10 +4,10 @@ A batch is
 
   tokens int32 [B, T]     the class token, where the tokenizer has one, then the text; 0 after its end
   length int32 [B]        how many of them are the text's, 1 to T
-  label int32 [B]         an index into `facts["names"]`
+  label int32 [B]         an index into `metadata["names"]`
 
-Texts of more than T tokens lose their end; `facts["truncated"]` counts them. An empty text is its class token alone, or
-`unknown`, or the padding. Which splits are which: `labelled_sets`.
+Texts of more than T tokens lose their end; `metadata["truncated"]` counts them. An empty text is its class token alone,
+or `unknown`, or the padding. Which splits are which: `labelled_sets`.
 """
 
 import dataclasses
@@ -79,9 +79,9 @@ def load(
     _say(found, truncated, reading.length, log)
   if file and not file.exists():
     tokenizer.save(file)
-  facts = _facts(found, tokenizer) | {"length": reading.length, "truncated": truncated}
+  metadata = _metadata(found, tokenizer) | {"length": reading.length, "truncated": truncated}
   digests = {split: digest(texts.arrays) for split, texts in splits.items()}
-  return Dataset(found.name, splits, digests, facts, _controls(found))
+  return Dataset(found.name, splits, digests, metadata, _controls(found))
 
 
 def encoded(part: Part, tokenizer: Tokenizer, length: int) -> tuple[Texts, int]:
@@ -108,7 +108,7 @@ def _say(found: Labelled, truncated: Mapping[str, int], length: int, log: Callab
     print(line, file=sys.stderr, flush=True)
 
 
-def _facts(found: Labelled, tokenizer: Tokenizer) -> dict:
+def _metadata(found: Labelled, tokenizer: Tokenizer) -> dict:
   labels = {split: np.bincount(part.labels, minlength=len(found.classes)) for split, part in found.splits.items()}
   return {
     "vocabulary": tokenizer.vocabulary,

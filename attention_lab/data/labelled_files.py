@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_lab.config import nearest_hint
-from attention_lab.data.dataset import SPLITS, located
+from attention_lab.data.dataset import SPLITS, validate_path
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 FLAG = "--config.data.path"
@@ -36,7 +36,7 @@ def read(path: str, text_column: str = "", label_column: str = "") -> dict[str, 
 
   Raises ValueError, naming the file and the line, for whatever does not fit.
   """
-  root = located(path)
+  root = validate_path(path)
   try:
     files = _files(root)
     contents = {split: file.read_bytes() for split, file in files.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from attention_lab.config import DataConfig
 from attention_lab.data import labelled_files, phrases, prepared
-from attention_lab.data.dataset import SPLITS, chosen, located
+from attention_lab.data.dataset import SPLITS, validate_name, validate_path
 
 SETS = ("glue/sst2", "sst2", "imdb_reviews")
 ALIASES = {"sst2": "glue/sst2"}
@@ -56,7 +56,7 @@ def labelled(
   Raises ValueError, naming the flag, for a dataset that is not there or does not fit, fewer than two classes, labels
   out of range or unknown to train, an empty split.
   """
-  name = chosen(data, SETS, any_other=True)
+  name = validate_name(data, SETS, allow_other=True)
   if name:
     if name not in SETS:
       prepared.check(name, data.dir, SETS)
@@ -64,7 +64,7 @@ def labelled(
     given = f"--config.data.name={name}"
     classes, parts = _published(name, data.dir, (text_column, label_column), log)
   else:
-    name, given = located(data.path).resolve().name, f"{labelled_files.FLAG}={data.path}"
+    name, given = validate_path(data.path).resolve().name, f"{labelled_files.FLAG}={data.path}"
     classes, parts = _files(data.path, text_column, label_column)
   splits, origin = _resolved(parts, name in PHRASED)
   found = Labelled(name, given, classes, splits, origin)
@@ -78,7 +78,7 @@ def stratified(part: Part, held: Sequence[str], phrased: bool = False) -> dict[s
   Equal texts, and if `phrased` a text and the runs of its words, go where the first of them goes, even if their labels
   differ.
   """
-  texts = phrases.wholes(part.texts) if phrased else part.texts
+  texts = phrases.longest_containing(part.texts) if phrased else part.texts
   keys = np.array([hashlib.sha256(text.strip().encode()).hexdigest() for text in texts])
   unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
   places = np.full(len(unique), "train", object)

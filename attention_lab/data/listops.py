@@ -69,7 +69,7 @@ def generate(
   for number in reversed(range(len(SPLITS))):
     rng = np.random.default_rng((seed, number))
     splits[SPLITS[number]], taken = _split(rng, shape, SPLITS[number], sizes[SPLITS[number]], taken)
-  facts = dataclasses.asdict(shape) | {
+  metadata = dataclasses.asdict(shape) | {
     "vocabulary": VOCABULARY,
     "classes": CLASSES,
     "names": [str(digit) for digit in range(CLASSES)],
@@ -77,7 +77,7 @@ def generate(
     "truncated": dict.fromkeys(SPLITS, 0),
     "chance": 1 / CLASSES,
   }
-  return Dataset("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(splits))
+  return Dataset("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, metadata, _controls(splits))
 
 
 def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:

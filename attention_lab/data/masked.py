@@ -58,8 +58,8 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
 
   reading: its tokenizer, vocabulary and length (T). Where a split has a single document, the paragraphs between empty
   lines are the documents. The tokenizer is restored from `workdir/tokenizer.json` where there is one, else trained with
-  special tokens and saved there (nowhere if `workdir` is ""). facts: vocabulary, length, special, documents, examples,
-  tokens and the share of `next`. Control, in nats per hidden token of the test split: the frequencies of tokens in
+  special tokens and saved there (nowhere if `workdir` is ""). metadata: vocabulary, length, special, documents,
+  examples, tokens and the share of `next`. Control, in nats per hidden token of test: the frequencies of tokens in
   train. Raises ValueError for a bad name, path or text, and for a tokenizer without the special tokens.
   """
   if reading.length < sentence_pairs.SHORTEST:
@@ -73,7 +73,7 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
   splits = {split: _pairs(split, texts[split], tokenizer, reading.length) for split in SPLITS}
   if file and not file.exists():
     tokenizer.save(file)
-  facts = {
+  metadata = {
     "vocabulary": tokenizer.vocabulary,
     "length": reading.length,
     "special": tokenizer.special,
@@ -86,7 +86,7 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
   }
   unigram = functools.partial(_unigram, splits["train"].arrays, splits["test"].arrays, tokenizer)
   digests = {split: digest(pairs.arrays) for split, pairs in splits.items()}
-  return Dataset(found.name, splits, digests, facts, Lazy({"unigram": unigram}))
+  return Dataset(found.name, splits, digests, metadata, Lazy({"unigram": unigram}))
 
 
 def hidden(

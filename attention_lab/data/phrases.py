@@ -7,7 +7,7 @@ sentences that the model was trained on, and accuracy on it tells nothing of new
 from collections.abc import Sequence
 
 
-def wholes(texts: Sequence[str]) -> list[str]:
+def longest_containing(texts: Sequence[str]) -> list[str]:
   """For each text the longest one, in words, that it is a run of; of several equally long ones the first."""
   words = {text: text.split() for text in texts}
   whole: dict[str, str] = {}

@@ -43,14 +43,14 @@ def load(data: DataConfig, side: int = 0) -> Dataset:
 def sequences(source: Dataset) -> Dataset:
   """The same splits, labels and controls, with `tokens` in place of `image`; raises ValueError for 2 or 4 channels."""
   splits = {name: Pixels(*_grey(split), split.describe) for name, split in source.splits.items()}
-  height, width, _ = source.facts["image"]
-  facts = dict(source.facts) | {
+  height, width, _ = source.metadata["image"]
+  metadata = dict(source.metadata) | {
     "vocabulary": VOCABULARY,
     "length": height * width,
     "truncated": dict.fromkeys(splits, 0),
   }
   digests = {name: digest(split.arrays) for name, split in splits.items()}
-  return Dataset(f"{source.name}/pixels", splits, digests, facts, source.controls)
+  return Dataset(f"{source.name}/pixels", splits, digests, metadata, source.controls)
 
 
 def _grey(split: Split) -> tuple[np.ndarray, np.ndarray]:

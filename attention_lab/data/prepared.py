@@ -121,7 +121,7 @@ def columns(
   records = open_split(name, split, directory)
   found: dict[str, list] = {feature: [] for feature in names}
   starts = range(0, len(records), BATCH)
-  for start in patiently(starts, f"{name} {split}: read", len(starts), log):
+  for start in with_progress(starts, f"{name} {split}: read", len(starts), log):
     for number, example in enumerate(records.__getitems__(range(start, min(start + BATCH, len(records)))), start):
       for feature, column in found.items():
         try:
@@ -131,7 +131,7 @@ def columns(
   return {feature: _column(values) for feature, values in found.items()}
 
 
-def patiently(
+def with_progress(
   items: Iterator[T] | Sequence[T], what: str, total: int, log: Callable[[str], None] | None
 ) -> Iterator[T]:
   """The items, with a line `what 40 %` every PATIENCE seconds."""
@@ -185,7 +185,7 @@ def _builder(name: str, directory: str) -> Any:
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-  """TFDS tells of every file of facts that it reads."""
+  """The log filter that drops TFDS's line for every metadata file that it reads."""
   return record.levelno >= logging.WARNING or "tensorflow_datasets" not in record.pathname
 
 

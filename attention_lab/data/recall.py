@@ -41,9 +41,9 @@ def generate(
 ) -> Dataset:
   """A recall dataset of V=vocabulary, T=length; `sizes` are the examples of train, validation and test.
 
-  A split depends on `seed` and on the held-out sizes, not on the size of train. `facts["chance"]` is that of a value
-  drawn from all values, `facts["context_chance"]` that of one drawn from the example's own. Raises ValueError for what
-  does not fit, naming `--config.data.FIELD`.
+  A split depends on `seed` and on the held-out sizes, not on the size of train. `metadata["chance"]` is that of a value
+  drawn from all values, `metadata["context_chance"]` that of one drawn from the example's own. Raises ValueError for
+  what does not fit, naming `--config.data.FIELD`.
   """
   _check(vocabulary, length, pairs, power=power, filler=filler, sizes=sizes)
   make = functools.partial(_examples, vocabulary=vocabulary, length=length, pairs=pairs, power=power, filler=filler)
@@ -51,7 +51,7 @@ def generate(
   taken = np.zeros(0, np.uint64)
   for number in reversed(range(len(SPLITS))):
     splits[SPLITS[number]], taken = _split(make, sizes[number], seed, number, taken)
-  facts = make.keywords | {
+  metadata = make.keywords | {
     "sizes": dict(zip(SPLITS, sizes, strict=True)),
     "chance": 1 / (vocabulary - vocabulary // 2),
     "context_chance": 1 / pairs,
@@ -61,9 +61,9 @@ def generate(
   controls = {
     "oracle": lambda: answers(splits["test"]),
     "oracle on shuffled answers": lambda: answers(shuffled(splits["test"])),
-    "a value of the context": lambda: facts["context_chance"],
+    "a value of the context": lambda: metadata["context_chance"],
   }
-  return Dataset("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, Lazy(controls))
+  return Dataset("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, metadata, Lazy(controls))
 
 
 def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]:

@@ -23,7 +23,7 @@ def report(source: Dataset) -> str:
   overlaps = {(a, b): _overlap(read[a], read[b]) for a in read for b in read if a != b}
   parts = [
     f"# Data: {source.name}",
-    _facts(source.facts),
+    _metadata(source.metadata),
     _findings(read, overlaps),
     _table("", read, _sizes(source, read)),
     "Inputs are equal where the model reads the same: texts as their tokens, cut to the length, unknown words alike.",
@@ -36,15 +36,15 @@ def report(source: Dataset) -> str:
   return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
-  scalars = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+def _metadata(metadata: Mapping[str, Any]) -> str:
+  scalars = {name: value for name, value in metadata.items() if isinstance(value, str | int | float)}
   lines = [f"- {name}: {_number(value)}" for name, value in scalars.items() if value != ""]
-  for value in facts.values():
+  for value in metadata.values():
     if isinstance(value, Mapping):
       lines += [f"- {split}: {value[split]}" for split in SPLITS if isinstance(value.get(split), str)]
-  if "fold" in facts:
-    last = facts["fold"]["folds"] - 1
-    lines.append(f"- validation is part {facts['fold']['fold']} (of 0 to {last}) of {JOINED}")
+  if "fold" in metadata:
+    last = metadata["fold"]["folds"] - 1
+    lines.append(f"- validation is part {metadata['fold']['fold']} (of 0 to {last}) of {JOINED}")
   return "\n".join(lines)
 
 
@@ -83,7 +83,7 @@ def _sizes(source: Dataset, read: Mapping[str, Contents]) -> dict[str, list[str]
     rows["input under another label too"] = [
       _share(_conflicting(examples), len(examples.inputs)) for examples in read.values()
     ]
-  for name, value in source.facts.items():
+  for name, value in source.metadata.items():
     if isinstance(value, Mapping) and isinstance(value.get("test"), int) and name not in ("sizes", "truncated"):
       rows[name] = [f"{value[split]:,}" if split in value else _joined(value) for split in read]
   return rows | {"digest": [f"`{source.digests.get(split, '')}`" for split in read]}
@@ -138,7 +138,7 @@ def _lengths(source: Dataset, read: Mapping[str, Contents]) -> str:
     measures = {"shortest": np.min, "median": np.median, "mean": np.mean}
     measures |= {"95th percentile": lambda values: np.percentile(values, 95), "longest": np.max}
     rows = {name: [_number(float(f(v))) if len(v) else "" for v in lengths.values()] for name, f in measures.items()}
-  truncated = source.facts.get("truncated")
+  truncated = source.metadata.get("truncated")
   if isinstance(truncated, Mapping):
     rows["truncated"] = [
       _share(truncated[split], len(lengths[split])) if split in truncated else _joined(truncated) for split in read
@@ -151,9 +151,9 @@ def _labels(source: Dataset, read: Mapping[str, Contents]) -> str:
   labels = {split: examples.label for split, examples in read.items()}
   if any(label is None for label in labels.values()):
     return "The examples have no label."
-  classes = max(source.facts.get("classes", 0), *(int(label.max(initial=-1)) + 1 for label in labels.values()))
+  classes = max(source.metadata.get("classes", 0), *(int(label.max(initial=-1)) + 1 for label in labels.values()))
   counts = np.stack([np.bincount(label, minlength=classes) for label in labels.values()], axis=1)
-  names = [str(name) for name in source.facts.get("names", range(classes))]
+  names = [str(name) for name in source.metadata.get("names", range(classes))]
   names += [str(number) for number in range(len(names), classes)]
   totals = counts.sum(axis=0)
   order = (

@@ -105,7 +105,7 @@ def load(
   splits = {split: rows(part, encoded[split], tokenizer.special, reading.length) for split, part in parts.items()}
   if file and not file.exists():
     tokenizer.save(file)
-  facts = {
+  metadata = {
     "vocabulary": tokenizer.vocabulary,
     "special": dict(tokenizer.special),
     "length": reading.length,
@@ -113,11 +113,11 @@ def load(
   }
   control = {"F1 of the most similar sentence": lambda: similar_sentence(parts["test"])}
   digests = {split: digest(part.arrays) for split, part in splits.items()}
-  return Dataset(name, splits, digests, facts | _facts(splits, data), Lazy(control))
+  return Dataset(name, splits, digests, metadata | _metadata(splits, data), Lazy(control))
 
 
-def _facts(splits: Mapping[str, Spans], data: DataConfig) -> dict[str, Any]:
-  facts = {
+def _metadata(splits: Mapping[str, Spans], data: DataConfig) -> dict[str, Any]:
+  metadata = {
     "types": 2,
     "sizes": {split: len(part) for split, part in splits.items()},
     "questions": {split: len(part.questions) for split, part in splits.items()},
@@ -125,7 +125,7 @@ def _facts(splits: Mapping[str, Spans], data: DataConfig) -> dict[str, Any]:
     "without_answer": {split: int((part.arrays["start"] == 0).sum()) for split, part in splits.items()},
     "chance": None,
   }
-  return facts | ({"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {})
+  return metadata | ({"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {})
 
 
 def encode(questions: Sequence[Question], tokenizer: Tokenizer) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -10,7 +10,7 @@ that every token of the stream but the first is a target exactly once; a batch i
 
 Bits per byte is Σ nll over targets / ln 2 / Σ bytes, perplexity per word exp(Σ nll / Σ words), whatever the tokenizer:
 end of text costs, and counts neither bytes nor words. The bytes of a split add up to the size of its text, even where a
-tokenizer drops some of it: `facts["lossless"]` is False then, and bits per byte flatter, as what is lost costs nothing.
+tokenizer drops some of it: `metadata["lossless"]` is False then, and bits per byte flatter: what is lost costs nothing.
 
 Windows run across documents. Packed, documents are put whole into rows of T+1 (`packing`), a longer one in pieces that
 share a token; a batch has segments int32 [B, T+1] in place of the mask, and all targets lie within a segment.
@@ -62,7 +62,7 @@ def load(
   prefix: tokens at the start of a window that are given, and so no targets.
 
   The tokenizer is restored from `workdir/tokenizer.json` where there is one, else trained on the train split and saved
-  there (nowhere if `workdir` is ""). A corpus may yield fewer than `vocabulary` ids; `facts` says how many.
+  there (nowhere if `workdir` is ""). A corpus may yield fewer than `vocabulary` ids; `metadata` says how many.
   Controls, in bits per byte of the test split: the interpolated n-grams of ORDERS. Raises ValueError for a bad name,
   path or text, a split shorter than one window, a tokenizer of another kind or vocabulary.
   """
@@ -86,8 +86,8 @@ def load(
   splits = {split: cut(found, data.length) for split, found in streams.items()}
   if file and not file.exists():
     own.save(file)
-  facts = _facts(texts, streams, own) | {"length": data.length, "packing": packing}
-  return Dataset(texts.name, splits, {s: _digest(a) for s, a in splits.items()}, facts, _controls(streams, own))
+  metadata = _metadata(texts, streams, own) | {"length": data.length, "packing": packing}
+  return Dataset(texts.name, splits, {s: _digest(a) for s, a in splits.items()}, metadata, _controls(streams, own))
 
 
 def stream(documents: Mapping[str, str], tokenizer: Tokenizer, lines: bool = False) -> Stream:
@@ -158,10 +158,10 @@ def _digest(arrays: Arrays) -> str:
   return digest({name: array for name, array in arrays.arrays.items() if name != "words"})
 
 
-def _facts(texts: Corpus, streams: Mapping[str, Stream], tokenizer: Tokenizer) -> dict:
+def _metadata(texts: Corpus, streams: Mapping[str, Stream], tokenizer: Tokenizer) -> dict:
   documents = {split: list(texts.splits[split]) for split in SPLITS}
   unknown = tokenizer.special.get("unknown", -1)
-  facts = {
+  metadata = {
     "vocabulary": tokenizer.vocabulary,
     "tokenizer": tokenizer.kind,
     "lossless": tokenizer.lossless or (tokenizer.kind == "char" and not _holds(streams.values(), unknown)),
@@ -173,8 +173,8 @@ def _facts(texts: Corpus, streams: Mapping[str, Stream], tokenizer: Tokenizer) -
     "words": {split: int(found.words.sum(dtype=np.int64)) for split, found in streams.items()},
   }
   if texts.split == "by topic":
-    facts |= {"held_out": {s: documents[s] for s in ("validation", "test")}, "contained": list(texts.dropped)}
-  return facts
+    metadata |= {"held_out": {s: documents[s] for s in ("validation", "test")}, "contained": list(texts.dropped)}
+  return metadata
 
 
 def _holds(streams: Iterable[Stream], token: int) -> bool:

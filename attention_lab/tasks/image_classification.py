@@ -72,7 +72,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   settings, drawn = sized(config.model), augmentation(config.data)
   codes = positions(settings)
   source = folds.fold(read(images.load, config.data, config.data.side), config.data.folds, config.data.fold)
-  shape, classes = tuple(source.facts["image"]), source.facts["classes"]
+  shape, classes = tuple(source.metadata["image"]), source.metadata["classes"]
   tokens = vision.places(settings, shape)
 
   def model(key: PRNGKeyArray) -> Any:
@@ -88,7 +88,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=tokens,
-    chance=source.facts["chance"],
+    chance=source.metadata["chance"],
     positions=codes,
     inspect=inspected if attends(settings) else None,
   )

@@ -67,7 +67,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   data = config.data
   _check_demands(config)
   source = read(text.load, data, workdir, data.vocabulary, data.tokenizer, data.packing, data.prefix)
-  words, length = source.facts["vocabulary"], config.data.length
+  words, length = source.metadata["vocabulary"], config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:
     return TransformerLM(config.model, words, length, key=key, tied=config.model.tied, mesh=mesh)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from attention_lab import config as configs
 from attention_lab.data import article_matching, folds, labelled, listops, pixels
-from attention_lab.data.dataset import Dataset, chosen
+from attention_lab.data.dataset import Dataset, validate_name
 from attention_lab.data.images import IMAGES
 from attention_lab.tasks.base import LoadFn, Task, read
 from attention_lab.tasks.parts import segments, sequences
@@ -70,14 +70,14 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   """
   codes = sequences.positions(config.model, NAME)
   source = folds.fold(read(load, config.data, workdir), config.data.folds, config.data.fold)
-  settings = dataclasses.replace(config, model=segments.typed(config.model, source.facts, source.name))
+  settings = dataclasses.replace(config, model=segments.typed(config.model, source.metadata, source.name))
   return sequences.task(NAME, settings, source, codes, mesh=mesh)
 
 
 def load(data: DataConfig, workdir: str) -> Dataset:
   """The examples that `data` means, before they are cut into folds; ValueError for a field that they do not read."""
   named = dataclasses.replace(data, path="") if data.name == "same_article" else data
-  name = chosen(named, tuple(READ))
+  name = validate_name(named, tuple(READ))
   if not name:
     raise ValueError(f"--config.data.path={data.path}: only texts have files; give --config.data.name=same_article too")
   function, reads = READ[name]

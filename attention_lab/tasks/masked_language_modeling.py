@@ -63,9 +63,9 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     if given != wanted:
       raise ValueError(f"--config.{name}={given}: {why}; give {wanted}")
   source = read(masked.load, config.data, workdir, sequences.reading(config.data))
-  words, length = source.facts["vocabulary"], config.data.length
+  words, length = source.metadata["vocabulary"], config.data.length
   own = functional(lambda key: Bert(config.model, words, length, key=key, mesh=mesh))
-  special = dict(source.facts["special"]) | {"end_of_text": source.facts["end_of_text"]}
+  special = dict(source.metadata["special"]) | {"end_of_text": source.metadata["end_of_text"]}
   return Task(
     name=NAME,
     source=source,

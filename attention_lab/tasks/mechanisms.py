@@ -21,7 +21,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.attention.base import Unsupported
-from attention_lab.data.dataset import Dataset, chosen
+from attention_lab.data.dataset import Dataset, validate_name
 from attention_lab.data.mechanisms import generation
 from attention_lab.data.mechanisms.families import Shape
 from attention_lab.models.functional import Functional, Params, functional
@@ -90,7 +90,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=shape.length,
-    chance=source.facts["chance"],
+    chance=source.metadata["chance"],
     positions=positions,
   )
 
@@ -131,7 +131,7 @@ def _shape(data: DataConfig) -> tuple[str, Shape]:
   """The dataset and its sizes."""
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: {NAME} are generated, and read no files; leave the path out")
-  name = chosen(data, tuple(generation.MECHANISMS))
+  name = validate_name(data, tuple(generation.MECHANISMS))
   return name, generation.shape(name, _given(data))
 
 

@@ -70,7 +70,7 @@ def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn
   _idle(config, ("data.tokenizer", "data.vocabulary", "pretrained"), "bAbI, whose words are a vocabulary of its own")
   codes = sequences.positions(config.model, NAME)
   source = read(babi.load, config.data, config.data.task, config.data.sentences)
-  settings = dataclasses.replace(config, model=segments.typed(config.model, source.facts, "bAbI"))
+  settings = dataclasses.replace(config, model=segments.typed(config.model, source.metadata, "bAbI"))
   task = sequences.task(NAME, settings, source, codes, mesh=mesh)
   return dataclasses.replace(task, judge=lambda predictions, split: judge(source, predictions, split))
 

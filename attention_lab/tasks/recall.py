@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import recall
-from attention_lab.data.dataset import chosen
+from attention_lab.data.dataset import validate_name
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.tasks.base import LoadFn, Task, check, read
@@ -72,7 +72,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=length,
-    chance=source.facts["chance"],
+    chance=source.metadata["chance"],
     positions=positions,
   )
 
@@ -80,6 +80,6 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
 def _source(data: DataConfig) -> recall.Dataset:
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: recall is generated, and reads no files; leave the path out")
-  chosen(data, recall.RECALLS)
+  validate_name(data, recall.RECALLS)
   sizes = (data.train, data.validation, data.test)
   return recall.generate(data.vocabulary, data.length, data.pairs, power=data.power, filler=data.filler, sizes=sizes)

@@ -56,7 +56,7 @@ def check_source(source: Dataset, config: Config) -> None:
     same = f"both have the digest {test}"
     raise ValueError(f"the validation and the test split of {source.name} are the same ({same}); give two splits")
   asked = {"folds": config.data.folds, "fold": config.data.fold}
-  if config.data.folds and source.facts.get("fold") != asked:
+  if config.data.folds and source.metadata.get("fold") != asked:
     flag = f"--config.data.folds={config.data.folds}"
     raise ValueError(f"{flag}: the splits of {source.name} are not cut into folds by this task; give 0")
 

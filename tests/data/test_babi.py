@@ -61,13 +61,13 @@ def test_an_example_is_class_question_separator_and_the_story_in_its_order(table
   source = load()
   named = words_of(source)
   unknown = named.pop(babi.SPECIAL["unknown"], None)
-  assert len(set(named.values())) == len(named) == source.facts["vocabulary"] - 4
+  assert len(set(named.values())) == len(named) == source.metadata["vocabulary"] - 4
   assert unknown is None or unknown not in named.values()
 
 
 def test_by_sentences_an_example_is_the_question_and_then_each_sentence_with_the_same_words(tables):
   words, sentences = load(), load(sentences=True)
-  assert sentences.facts["vocabulary"] == words.facts["vocabulary"]
+  assert sentences.metadata["vocabulary"] == words.metadata["vocabulary"]
   for split in SPLITS:
     for index in range(len(words.splits[split])):
       plain, stacked = (source.splits[split].arrays for source in (words, sentences))
@@ -85,8 +85,8 @@ def test_by_sentences_an_example_is_the_question_and_then_each_sentence_with_the
 def test_by_sentences_a_long_story_loses_its_oldest_and_is_counted(tables):
   source = load(sentences=True, length=4)
   whole = load(sentences=True).splits["test"].arrays
-  assert source.facts["longest"] == whole["length"].max() == 12
-  assert source.facts["truncated"]["test"] == (whole["length"] > 4).sum()
+  assert source.metadata["longest"] == whole["length"].max() == 12
+  assert source.metadata["truncated"]["test"] == (whole["length"] > 4).sum()
   np.testing.assert_array_equal(source.splits["test"].arrays["tokens"][2, 1:4], whole["tokens"][2, 5:8])
 
 
@@ -97,7 +97,7 @@ def test_ids_go_by_frequency_then_alphabet_of_train_and_new_words_of_test_are_un
   batch = source.splits["test"][np.array([1])]
   assert babi.SPECIAL["unknown"] in batch["tokens"]
   train = source.splits["train"].arrays["tokens"]
-  counts = np.bincount(train.reshape(-1), minlength=source.facts["vocabulary"])[4:]
+  counts = np.bincount(train.reshape(-1), minlength=source.metadata["vocabulary"])[4:]
   assert (np.diff(counts) <= 0).all()
 
 
@@ -121,7 +121,7 @@ def test_validation_is_a_tenth_of_each_tasks_questions_in_whole_stories(tables):
   source = load()
   held = source.splits["validation"]
   assert np.bincount(held.arrays["group"]).tolist() == [0, 10, 3]
-  assert source.facts["sizes"] == {"train": 108, "validation": 13, "test": 16}
+  assert source.metadata["sizes"] == {"train": 108, "validation": 13, "test": 16}
   stories = {split: stories_of(source.splits[split]) for split in SPLITS}
   assert not stories["train"] & stories["validation"]
   assert len(stories["train"] | stories["validation"]) == 27
@@ -148,8 +148,8 @@ def test_equal_stories_lie_in_one_split(tables):
   for name, column in columns_of(repeated[::2] + repeated[1::2]).items():
     tables["train"][name] = column
   source = load()
-  assert source.facts["sizes"]["validation"] == 6
-  assert source.facts["repeated"]["validation"] == 0
+  assert source.metadata["sizes"]["validation"] == 6
+  assert source.metadata["repeated"]["validation"] == 0
   held = sorted(source.splits["validation"].describe(i).split(" Ada went")[0] for i in range(6))
   assert held[::2] == held[1::2]
 
@@ -161,16 +161,16 @@ def test_a_long_story_loses_its_oldest_sentences_and_is_counted(tables):
   assert "Room" not in test.describe(2)
   assert test.arrays["length"].max() == 30
   longer = {split: int((load().splits[split].arrays["length"] > 30).sum()) for split in SPLITS}
-  assert source.facts["truncated"] == longer
+  assert source.metadata["truncated"] == longer
   np.testing.assert_array_equal(test.arrays["tokens"][2, 6:30], load().splits["test"].arrays["tokens"][2, 23:47])
 
 
 def test_answers_are_classes_and_one_that_train_lacks_is_counted(tables):
   source = load()
-  assert source.facts["names"] == sorted([*PLACES, "attic,barn"])
-  assert source.facts["names"][source.splits["test"].arrays["label"][0]] == "attic,barn"
-  assert source.facts["unseen"] == {"validation": 0, "test": 1}
-  json.dumps(dict(source.facts))
+  assert source.metadata["names"] == sorted([*PLACES, "attic,barn"])
+  assert source.metadata["names"][source.splits["test"].arrays["label"][0]] == "attic,barn"
+  assert source.metadata["unseen"] == {"validation": 0, "test": 1}
+  json.dumps(dict(source.metadata))
 
 
 def test_the_control_answers_each_task_with_its_own_most_frequent_answer(tables):
@@ -188,7 +188,7 @@ def test_the_control_answers_each_task_with_its_own_most_frequent_answer(tables)
 def test_one_task_alone_is_that_task(tables):
   source = load(task=2)
   assert source.name == "babi/2"
-  assert source.facts["sizes"] == {"train": 18, "validation": 3, "test": 6}
+  assert source.metadata["sizes"] == {"train": 18, "validation": 3, "test": 6}
   assert set(source.splits["test"].arrays["group"]) == {2}
 
 

@@ -45,18 +45,20 @@ def test_wikitext_is_one_stream_of_words_and_line_ends_or_its_articles(datasets)
   words = sum(len(line.split()) + 1 for line in PAGES)
   for split in SPLITS:
     assert whole.splits[split].arrays["words"].sum() == packed.splits[split].arrays["words"].sum() == words
-    assert whole.facts["tokens"][split] == words + 1
-    assert packed.facts["documents"][split] == 2
-    assert packed.facts["bytes"][split] == whole.facts["bytes"][split] == sum(len(line) + 1 for line in PAGES)
+    assert whole.metadata["tokens"][split] == words + 1
+    assert packed.metadata["documents"][split] == 2
+    assert packed.metadata["bytes"][split] == whole.metadata["bytes"][split] == sum(len(line) + 1 for line in PAGES)
   kinds = {word for line in PAGES for word in line.split()} | {"end of line"}
-  assert whole.facts["vocabulary"] == len(kinds)
-  assert not whole.facts["lossless"]
+  assert whole.metadata["vocabulary"] == len(kinds)
+  assert not whole.metadata["lossless"]
 
 
 def test_words_of_wikitext_do_not_depend_on_the_tokenizer(datasets):
   datasets["wikitext2"] = dict.fromkeys(SPLITS, PAGES)
   data = DataConfig(name="wikitext2", dir="folder", length=4)
-  found = [text.load(data, vocabulary=300, tokenizer=kind).facts["words"] for kind in ("bpe", "byte", "char", "word")]
+  found = [
+    text.load(data, vocabulary=300, tokenizer=kind).metadata["words"] for kind in ("bpe", "byte", "char", "word")
+  ]
   assert found == found[:1] * 4
 
 

@@ -28,14 +28,14 @@ def source_of(sizes=(40, 13, 9), seed=0, labels=True):
   counts = {
     name: np.bincount(split.arrays.get("label", []), minlength=CLASSES).tolist() for name, split in splits.items()
   }
-  facts = {
+  metadata = {
     "classes": CLASSES,
     "sizes": dict(zip(splits, sizes, strict=True)),
     "truncated": {"train": 5, "validation": 2, "test": 1},
     "held_out": {"validation": ["a"], "test": ["b"]},
   }
-  facts |= {"counts": counts} if labels else {}
-  return Dataset("made", splits, dict.fromkeys(splits, "0" * 16), facts, Lazy({"line": lambda: 0.5}))
+  metadata |= {"counts": counts} if labels else {}
+  return Dataset("made", splits, dict.fromkeys(splits, "0" * 16), metadata, Lazy({"line": lambda: 0.5}))
 
 
 def rows_of(split):
@@ -81,7 +81,7 @@ def test_parts_and_the_classes_in_them_differ_by_one_different_input_at_most():
 def test_the_parts_do_not_depend_on_the_order_of_the_examples():
   source = source_of()
   moved = {name: Arrays({k: v[::-1] for k, v in split.arrays.items()}) for name, split in source.splits.items()}
-  other = Dataset("moved", moved, source.digests, source.facts, source.controls)
+  other = Dataset("moved", moved, source.digests, source.metadata, source.controls)
   for which in range(3):
     ours, theirs = (inputs_of(fold(s, 3, which).splits["validation"]) for s in (source, other))
     assert ours == theirs
@@ -93,17 +93,17 @@ def test_digests_sizes_and_facts_are_those_of_the_fold_and_test_is_untouched():
   for which, one in enumerate(folded):
     assert one.splits["test"] is source.splits["test"]
     assert one.digests["test"] == source.digests["test"]
-    assert one.facts["fold"] == {"folds": 3, "fold": which}
-    assert one.facts["sizes"] == {name: len(split) for name, split in one.splits.items()}
+    assert one.metadata["fold"] == {"folds": 3, "fold": which}
+    assert one.metadata["sizes"] == {name: len(split) for name, split in one.splits.items()}
     for split in ("train", "validation"):
       label = one.splits[split][np.arange(len(one.splits[split]))]["label"]
-      assert one.facts["counts"][split] == np.bincount(label, minlength=CLASSES).tolist()
-    assert one.facts["counts"]["test"] == source.facts["counts"]["test"]
-    assert one.facts["truncated"] == {folding.JOINED: 7, "test": 1}
-    assert one.facts["held_out"] == {"test": ["b"]}
+      assert one.metadata["counts"][split] == np.bincount(label, minlength=CLASSES).tolist()
+    assert one.metadata["counts"]["test"] == source.metadata["counts"]["test"]
+    assert one.metadata["truncated"] == {folding.JOINED: 7, "test": 1}
+    assert one.metadata["held_out"] == {"test": ["b"]}
     assert one.digests == fold(source, 3, which).digests
   assert len({one.digests[split] for one in folded for split in ("train", "validation")}) == 6
-  assert source.facts["truncated"]["train"] == 5
+  assert source.metadata["truncated"]["train"] == 5
 
 
 def test_a_folded_split_gathers_any_indices_and_describes_its_examples():
@@ -145,6 +145,6 @@ def test_folds_that_are_none_are_refused_naming_the_flags(folds, which, message)
 def test_splits_of_different_arrays_are_refused():
   source = source_of()
   short = Arrays({"tokens": np.zeros((3, 2), np.int32), "label": np.zeros(3, np.int32)})
-  other = Dataset("other", dict(source.splits) | {"validation": short}, source.digests, source.facts, {})
+  other = Dataset("other", dict(source.splits) | {"validation": short}, source.digests, source.metadata, {})
   with pytest.raises(ValueError, match=r"--config\.data\.folds=2: .*differ in their arrays"):
     fold(other, 2, 0)

@@ -33,8 +33,8 @@ def folder(root, per_class=10, classes=("cat", "dog"), mode="L"):
 
 def test_digits_are_what_they_were_when_results_were_written(digits):
   assert digits.digests == {"train": "d17462e4f321ec0f", "validation": "49f7d815a136c595", "test": "1a2f3c3bd8c31e9c"}
-  assert digits.facts["sizes"] == {"train": 1079, "validation": 359, "test": 359}
-  assert digits.facts["image"] == (8, 8, 1)
+  assert digits.metadata["sizes"] == {"train": 1079, "validation": 359, "test": 359}
+  assert digits.metadata["image"] == (8, 8, 1)
 
 
 def test_digits_hold_every_scan_once_and_every_class_in_proportion(digits):
@@ -79,8 +79,8 @@ def test_a_folder_of_class_folders_is_read_and_split(tmp_path):
   pixels = folder(tmp_path)
   (tmp_path / "cat" / "README.md").write_text("not an image")
   source = images.load(DataConfig(path=str(tmp_path)))
-  assert source.facts["names"] == ["cat", "dog"]
-  assert source.facts["sizes"] == {"train": 12, "validation": 4, "test": 4}
+  assert source.metadata["names"] == ["cat", "dog"]
+  assert source.metadata["sizes"] == {"train": 12, "validation": 4, "test": 4}
   found = {
     (image.tobytes(), int(label))
     for split in SPLITS
@@ -95,8 +95,8 @@ def test_given_splits_are_kept_and_one_colour_image_makes_all_rgb(tmp_path):
     folder(tmp_path / split, per_class=number + 1)
   colour = picture(tmp_path / "test" / "dog" / "z.png", 7, mode="RGB")
   source = images.load(DataConfig(path=str(tmp_path)))
-  assert source.facts["sizes"] == {"train": 2, "validation": 4, "test": 7}
-  assert source.facts["image"] == (4, 5, 3)
+  assert source.metadata["sizes"] == {"train": 2, "validation": 4, "test": 7}
+  assert source.metadata["image"] == (4, 5, 3)
   np.testing.assert_array_equal(source.splits["test"].arrays["image"][-1], colour)
   grey = source.splits["train"].arrays["image"]
   assert (grey == grey[..., :1]).all()
@@ -104,7 +104,7 @@ def test_given_splits_are_kept_and_one_colour_image_makes_all_rgb(tmp_path):
 
 def test_a_class_named_train_is_a_class(tmp_path):
   folder(tmp_path, classes=("boat", "train"))
-  assert images.load(DataConfig(path=str(tmp_path))).facts["names"] == ["boat", "train"]
+  assert images.load(DataConfig(path=str(tmp_path))).metadata["names"] == ["boat", "train"]
 
 
 def broken(root):
@@ -159,9 +159,9 @@ def test_what_is_no_folder_of_images_is_refused_in_one_line_naming_flag_and_file
 def test_a_folder_of_mixed_sizes_is_read_with_a_side_and_a_file_is_found_again(tmp_path):
   mixed(tmp_path)
   source = images.load(DataConfig(path=str(tmp_path)), side=4)
-  assert source.facts["image"] == (4, 4, 1)
-  assert source.facts["sizes"] == {"train": 13, "validation": 4, "test": 4}
+  assert source.metadata["image"] == (4, 4, 1)
+  assert source.metadata["sizes"] == {"train": 13, "validation": 4, "test": 4}
   split = source.splits["test"]
   file = split.describe(3)
-  assert Path(file).parent.name == source.facts["names"][split.arrays["label"][3]]
+  assert Path(file).parent.name == source.metadata["names"][split.arrays["label"][3]]
   np.testing.assert_array_equal(split.arrays["image"][3][..., 0], image_folder.decode(Path(file), 4))

@@ -69,7 +69,7 @@ def test_batches_have_the_promised_arrays(sst2):
   assert shapes == {"tokens": ((3, 6), "int32"), "length": ((3,), "int32"), "label": ((3,), "int32")}
   for split in SPLITS:
     arrays = found.splits[split].arrays
-    assert (arrays["tokens"][:, 0] == found.facts["special"]["class"]).all()
+    assert (arrays["tokens"][:, 0] == found.metadata["special"]["class"]).all()
     assert arrays["length"].min() >= 1
     real = np.arange(6) < arrays["length"][:, None]
     assert (arrays["tokens"][real] != 0).all()
@@ -79,13 +79,13 @@ def test_batches_have_the_promised_arrays(sst2):
 def test_where_test_has_no_labels_validation_is_test_and_a_tenth_of_train_validation(sst2):
   found = labelled.load(sst2, "", READING)
   assert found.name == "glue/sst2"
-  assert found.facts["sizes"] == {"train": 180, "validation": 20, "test": 40}
+  assert found.metadata["sizes"] == {"train": 180, "validation": 20, "test": 40}
   assert found.splits["test"].texts == sentences(40, seed=1)[0]
-  assert "has no labels" in found.facts["origin"]["test"]
+  assert "has no labels" in found.metadata["origin"]["test"]
   assert not set(found.splits["train"].texts) & set(found.splits["validation"].texts)
   assert len(set(found.digests.values())) == 3
-  assert list(found.facts["counts"]["test"].values()) == np.bincount(sentences(40, seed=1)[1]).tolist()
-  assert (found.facts["names"], found.facts["chance"]) == (["negative", "positive"], 0.5)
+  assert list(found.metadata["counts"]["test"].values()) == np.bincount(sentences(40, seed=1)[1]).tolist()
+  assert (found.metadata["names"], found.metadata["chance"]) == (["negative", "positive"], 0.5)
 
 
 def test_equal_texts_stay_in_one_split_and_each_class_gives_a_tenth(datasets):
@@ -93,7 +93,7 @@ def test_equal_texts_stay_in_one_split_and_each_class_gives_a_tenth(datasets):
   datasets["reviews"] = {"train": ([t for t in texts for _ in range(2)], np.repeat(labels, 2)), "test": (texts, labels)}
   found = labelled.load(DataConfig(name="reviews"), "", READING)
   assert not set(found.splits["train"].texts) & set(found.splits["validation"].texts)
-  counts = found.facts["counts"]
+  counts = found.metadata["counts"]
   for name, expected in zip(("negative", "positive"), np.bincount(labels), strict=True):
     assert counts["validation"][name] == 2 * round(expected / 10)
     assert counts["train"][name] + counts["validation"][name] == 2 * expected
@@ -106,8 +106,8 @@ def test_long_texts_are_cut_counted_and_told_in_one_line_and_empty_ones_kept(tmp
   (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
   lines = []
   found = labelled.load(DataConfig(path=str(tmp_path / "rows.csv")), "", READING, log=lines.append)
-  assert sum(found.facts["truncated"].values()) == 1
-  assert sum(found.facts["empty"].values()) == 1
+  assert sum(found.metadata["truncated"].values()) == 1
+  assert sum(found.metadata["empty"].values()) == 1
   assert len(lines) == 1
   assert "1 of " in lines[0]
   lengths = np.concatenate([found.splits[split].arrays["length"] for split in SPLITS])
@@ -137,7 +137,7 @@ def test_a_pretrained_tokenizer_is_used_and_copied(tmp_path, file):
   reading = Reading(tokenizer="word", vocabulary=7, length=6)
   found = labelled.load(file, tmp_path / "new", reading, tokenizer_from=tmp_path / "old")
   assert (tmp_path / "new" / "tokenizer.json").read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
-  assert found.facts["vocabulary"] == 7
+  assert found.metadata["vocabulary"] == 7
   assert labelled.load(file, tmp_path / "new", reading).digests == found.digests
   for other in (Reading(tokenizer="word", vocabulary=6, length=6), Reading(tokenizer="bpe", length=6)):
     with pytest.raises(ValueError, match=r"give --config\.data\.tokenizer=word --config\.data\.vocabulary=7"):

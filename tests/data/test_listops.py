@@ -93,7 +93,7 @@ def test_the_reference_lines_are_what_their_names_say(cell):
   train, test = (source.splits[split].arrays for split in ("train", "test"))
   commonest = statistics.mode(train["label"].tolist())
   assert source.controls["largest class"] == pytest.approx((test["label"] == commonest).mean())
-  assert source.facts["chance"] < source.controls["operator at the root"] < 1
+  assert source.metadata["chance"] < source.controls["operator at the root"] < 1
   met_by_chance = np.sum((np.bincount(test["label"]) / len(test["label"])) ** 2)
   assert abs(source.controls["oracle on shuffled answers"] - met_by_chance) < 5 * (0.25 / len(test["label"])) ** 0.5
   guesses = {root: np.bincount(train["label"][train["tokens"][:, 0] == root]).argmax() for root in range(11, 15)}

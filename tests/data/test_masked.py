@@ -51,7 +51,7 @@ def texts(arrays, row):
 
 
 def test_a_row_is_class_text_separator_text_separator_and_padding(source):
-  special = source.facts["special"]
+  special = source.metadata["special"]
   for split in source.splits.values():
     arrays = split.arrays
     for row in range(len(split)):
@@ -119,7 +119,7 @@ def test_a_sentence_ends_after_its_last_stop():
 
 
 def test_held_out_splits_carry_their_masks_and_training_does_not(source):
-  special = set(source.facts["special"].values()) | {0}
+  special = set(source.metadata["special"].values()) | {0}
   assert set(source.splits["train"].arrays) == {"tokens", "types", "length", "next"}
   for name in ("validation", "test"):
     arrays = source.splits[name].arrays
@@ -148,9 +148,9 @@ def test_the_same_texts_give_the_same_pairs_from_a_new_and_a_restored_tokenizer(
 
 def test_facts_and_the_unigram_line_are_what_the_arrays_say(source):
   train_arrays, test = source.splits["train"].arrays, source.splits["test"].arrays
-  assert source.facts["tokens"]["test"] == test["length"].sum()
-  assert source.facts["next"]["train"] == pytest.approx(train_arrays["next"].mean(), abs=1e-4)
-  special, vocabulary = {0, *source.facts["special"].values()}, source.facts["vocabulary"]
+  assert source.metadata["tokens"]["test"] == test["length"].sum()
+  assert source.metadata["next"]["train"] == pytest.approx(train_arrays["next"].mean(), abs=1e-4)
+  special, vocabulary = {0, *source.metadata["special"].values()}, source.metadata["vocabulary"]
   counts = collections.Counter(token for token in train_arrays["tokens"].ravel().tolist() if token not in special)
   total = counts.total() + vocabulary - len(special)
   losses = [-np.log((counts[token] + 1) / total) for token in test["tokens"][test["chosen"]].tolist()]
@@ -161,7 +161,7 @@ def test_paragraphs_are_the_documents_of_a_single_file(tmp_path):
   file = tmp_path / "book.txt"
   file.write_text("\n\n".join(text(document) for document in range(DOCUMENTS)))
   source = masked.load(DataConfig(path=str(file)), "", READING)
-  assert DOCUMENTS <= sum(source.facts["documents"].values()) <= DOCUMENTS + 2  # two are cut
+  assert DOCUMENTS <= sum(source.metadata["documents"].values()) <= DOCUMENTS + 2  # two are cut
 
 
 def test_what_cannot_make_pairs_is_refused_by_name(folder, tmp_path):

@@ -57,7 +57,7 @@ def test_the_shuffled_control_leaves_the_solver_at_chance(cell):
   train = source.splits["train"]
   control = generation.shuffled(train)
   answers = generation.oracle(name, train.arrays["tokens"], shape)
-  chance = source.facts["chance"]
+  chance = source.metadata["chance"]
   assert abs(generation.accuracy(answers, control.arrays["targets"]) - chance) < spread(chance, SMALL[0])
   np.testing.assert_array_equal(control.arrays["targets"] >= 0, train.arrays["targets"] >= 0)
   counts = [np.bincount(split.arrays["targets"].reshape(-1) + 1) for split in (train, control)]
@@ -66,7 +66,7 @@ def test_the_shuffled_control_leaves_the_solver_at_chance(cell):
 
 def test_a_guess_is_right_as_often_as_chance_says_and_no_one_answer_more_often(cell):
   _, _, source = cell
-  (start, stop), chance = source.facts["answers"], source.facts["chance"]
+  (start, stop), chance = source.metadata["answers"], source.metadata["chance"]
   targets = source.splits["train"].arrays["targets"]
   asked = targets[targets >= 0]
   assert asked.min() >= start
@@ -117,10 +117,10 @@ def test_the_same_call_makes_the_same_data_and_held_out_splits_do_not_depend_on_
 def test_the_test_split_has_as_many_examples_of_each_longer_length_padded_to_the_longest(name):
   shape = generation.shape(name, {})
   source = generation.generate(name, longest=4 * shape.length, sizes=(10, 20, 30))
-  assert source.facts["lengths"] == [shape.length, 2 * shape.length, 4 * shape.length]
+  assert source.metadata["lengths"] == [shape.length, 2 * shape.length, 4 * shape.length]
   arrays = source.splits["test"].arrays
-  assert source.facts["sizes"]["test"] == len(arrays["tokens"]) == 90
-  for number, length in enumerate(source.facts["lengths"]):
+  assert source.metadata["sizes"]["test"] == len(arrays["tokens"]) == 90
+  for number, length in enumerate(source.metadata["lengths"]):
     rows = arrays["longer"] == number
     tokens, targets = arrays["tokens"][rows], arrays["targets"][rows]
     assert rows.sum() == len(np.unique(tokens, axis=0)) == 30

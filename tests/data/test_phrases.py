@@ -8,7 +8,7 @@ from attention_lab.data import labelled_sets, phrases
 def test_a_phrase_belongs_to_the_longest_text_that_has_its_words_in_a_row():
   texts = ["a very good film", "good film", "film", "a film", "very good", "good  film ", "another one"]
   first, other = "a very good film", "another one"
-  assert phrases.wholes(texts) == [first, first, first, "a film", first, first, other]
+  assert phrases.longest_containing(texts) == [first, first, first, "a film", first, first, other]
 
 
 def test_a_sentence_and_its_phrases_stay_in_one_split():

@@ -8,13 +8,13 @@ from attention_lab.data.dataset import SPLITS, Dataset
 
 def source_of(image, label):
   splits = {split: images.Images(image, label) for split in SPLITS}
-  facts = {
+  metadata = {
     "names": ["dark", "light"],
     "classes": 2,
     "image": image.shape[1:],
     "sizes": dict.fromkeys(SPLITS, len(label)),
   }
-  return Dataset("tiny", splits, dict.fromkeys(SPLITS, ""), facts, {"largest class": 0.5})
+  return Dataset("tiny", splits, dict.fromkeys(SPLITS, ""), metadata, {"largest class": 0.5})
 
 
 def test_every_grey_value_is_one_token_row_by_row_and_none_is_padding():
@@ -25,7 +25,7 @@ def test_every_grey_value_is_one_token_row_by_row_and_none_is_padding():
   assert {name: array.dtype for name, array in batch.items()} == dict.fromkeys(("tokens", "length", "label"), np.int32)
   assert batch["label"].tolist() == [1, 0]
   assert batch["length"].tolist() == [256, 256]
-  assert (source.facts["vocabulary"], source.facts["length"]) == (257, 256)
+  assert (source.metadata["vocabulary"], source.metadata["length"]) == (257, 256)
   assert source.controls == {"largest class": 0.5}
 
 

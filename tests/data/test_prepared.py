@@ -152,7 +152,7 @@ def test_a_text_that_is_no_utf8_is_named(tmp_path):
 def test_a_long_read_tells_how_far_it_is(monkeypatch):
   monkeypatch.setattr(prepared, "PATIENCE", -1.0)
   lines = []
-  assert list(prepared.patiently(range(4), "read", 4, lines.append)) == [0, 1, 2, 3]
+  assert list(prepared.with_progress(range(4), "read", 4, lines.append)) == [0, 1, 2, 3]
   assert lines == ["read 0 %", "read 25 %", "read 50 %", "read 75 %"]
 
 

@@ -17,9 +17,9 @@ def named(folder, **fields):
 def test_a_dataset_of_tfds_is_decoded_once_and_a_tenth_of_each_class_becomes_validation(tmp_path):
   _, pixels = tiny_dataset.images(tmp_path, train=[0, 1] * 20, test=[1, 0, 1])
   source = images.load(named(tmp_path))
-  assert source.facts["sizes"] == {"train": 36, "validation": 4, "test": 3}
-  assert (source.facts["names"], source.facts["image"]) == (["no", "yes"], (6, 5, 1))
-  assert source.facts["origins"] == {"train": "train", "validation": "a tenth of train", "test": "test"}
+  assert source.metadata["sizes"] == {"train": 36, "validation": 4, "test": 3}
+  assert (source.metadata["names"], source.metadata["image"]) == (["no", "yes"], (6, 5, 1))
+  assert source.metadata["origins"] == {"train": "train", "validation": "a tenth of train", "test": "test"}
   assert list(np.bincount(source.splits["validation"].arrays["label"])) == [2, 2]
   np.testing.assert_array_equal(source.splits["test"].arrays["image"], np.stack(pixels["test"]))
   assert source.splits["test"].arrays["label"].tolist() == [1, 0, 1]
@@ -39,7 +39,7 @@ def test_equal_images_of_train_are_never_cut_apart(tmp_path):
   source = images.load(named(tmp_path))
   parts = [{image.tobytes() for image in source.splits[split].arrays["image"]} for split in ("train", "validation")]
   assert (len(parts[0]), len(parts[1]), len(parts[0] & parts[1])) == (18, 2, 0)
-  assert source.facts["sizes"] == {"train": 54, "validation": 6, "test": 1}
+  assert source.metadata["sizes"] == {"train": 54, "validation": 6, "test": 1}
 
 
 SPLITS_THERE = {
@@ -54,13 +54,13 @@ def test_the_published_splits_are_kept_and_what_is_missing_is_cut_from_train(tmp
   there, sizes, origins = SPLITS_THERE[case]
   tiny_dataset.images(tmp_path, **{split: [n % 2 for n in range(count)] for split, count in there.items()})
   source = images.load(named(tmp_path))
-  assert tuple(source.facts["sizes"][split] for split in SPLITS) == sizes
-  assert tuple(source.facts["origins"][split] for split in SPLITS) == origins
+  assert tuple(source.metadata["sizes"][split] for split in SPLITS) == sizes
+  assert tuple(source.metadata["origins"][split] for split in SPLITS) == origins
 
 
 def test_a_test_split_that_was_published_without_labels_is_not_the_test_split(tmp_path):
   tiny_dataset.images(tmp_path, train=[0, 1] * 10, validation=[0, 1], test=[-1, -1, -1])
-  assert images.load(named(tmp_path)).facts["origins"]["test"] == "validation"
+  assert images.load(named(tmp_path)).metadata["origins"]["test"] == "validation"
 
 
 def test_images_of_several_sizes_are_read_with_a_side_and_refused_without_one(tmp_path):
@@ -72,7 +72,7 @@ def test_images_of_several_sizes_are_read_with_a_side_and_refused_without_one(tm
   with pytest.raises(ValueError, match=r"example 1 of train: images of mixed sizes \(9x6 and 7x12\).*data\.side"):
     images.load(named(tmp_path))
   source = images.load(named(tmp_path), side=8)
-  assert source.facts["image"] == (8, 8, 3)
+  assert source.metadata["image"] == (8, 8, 3)
   np.testing.assert_array_equal(source.splits["test"].arrays["image"][2], pixels[2])
 
 

@@ -34,10 +34,10 @@ def test_the_shuffled_control_leaves_the_solver_at_chance(cell):
   control = recall.shuffled(train)
   answers = recall.oracle(train.arrays["tokens"], parameters["pairs"])
   asked = 2000 * parameters["pairs"]
-  chance = source.facts["chance"]
+  chance = source.metadata["chance"]
   assert abs(recall.accuracy(answers, control.arrays["targets"]) - chance) < 5 * (chance / asked) ** 0.5
   np.testing.assert_array_equal(control.arrays["targets"] >= 0, train.arrays["targets"] >= 0)
-  held_out = source.facts["sizes"]["test"] * parameters["pairs"]
+  held_out = source.metadata["sizes"]["test"] * parameters["pairs"]
   assert abs(source.controls["oracle on shuffled answers"] - chance) < 5 * (chance / held_out) ** 0.5
 
 

@@ -18,14 +18,14 @@ ROWS = {  # rows of tokens by their first, and labels
 }
 
 
-def text_source(facts=None, rows=ROWS):
+def text_source(metadata=None, rows=ROWS):
   splits = {}
   for split, (first, label) in rows.items():
     length = 1 + np.arange(len(first)) % 3
     tokens = np.where(np.arange(4) < 3, np.array(first)[:, None], 0)
     arrays = {"tokens": tokens.astype(np.int32), "label": np.array(label, np.int32)}
-    splits[split] = Arrays(arrays | ({"length": length.astype(np.int32)} if facts is None else {}))
-  return Dataset("made", splits, {split: f"{split:0>16}" for split in splits}, facts or {}, {})
+    splits[split] = Arrays(arrays | ({"length": length.astype(np.int32)} if metadata is None else {}))
+  return Dataset("made", splits, {split: f"{split:0>16}" for split in splits}, metadata or {}, {})
 
 
 def image_source(count=12, classes=3):
@@ -39,8 +39,8 @@ def table(text, row):
   return [cell.strip() for cell in re.search(rf"^\| {re.escape(row)} *\|(.*)\|$", text, re.M).group(1).split("|")]
 
 
-def plain(facts=None):
-  return report(text_source(facts or {"classes": 3}))
+def plain(metadata=None):
+  return report(text_source(metadata or {"classes": 3}))
 
 
 def test_sizes_repeats_and_digests_are_those_of_each_split():
@@ -136,7 +136,7 @@ def test_a_wrapped_split_is_reported_as_the_split_inside():
   source = text_source()
   lengths = {name: np.full(len(split), 3 + (name == "test")) for name, split in source.splits.items()}
   wrapped = {name: Bucketed(split, lengths[name], (3, 4), ("tokens",)) for name, split in source.splits.items()}
-  assert report(Dataset("made", wrapped, source.digests, source.facts, {})) == report(source)
+  assert report(Dataset("made", wrapped, source.digests, source.metadata, {})) == report(source)
   images = image_source()
   drawn = {name: Augmented(split, Augmentation(flip=True)) for name, split in images.splits.items()}
   assert report(Dataset("squares", drawn, images.digests, {}, {})) == report(images)

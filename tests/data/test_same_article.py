@@ -61,7 +61,7 @@ def test_no_passage_of_validation_and_test_stands_in_two_pairs_and_no_pair_of_tr
   for split in ("validation", "test"):
     used = [part for i in range(len(source.splits[split])) for part in owners(source.splits[split].describe(i))]
     assert len(set(used)) == len(used)
-    assert source.facts["sizes"][split] == 2 * 2 * ARTICLES[split]  # two pairs of nine passages, and as many apart
+    assert source.metadata["sizes"][split] == 2 * 2 * ARTICLES[split]  # two pairs of nine passages, and as many apart
   train = source.splits["train"]
   used = [frozenset(owners(train.describe(index))) for index in range(len(train))]
   assert len(set(used)) == len(used) > 4 * 2 * ARTICLES["train"]
@@ -71,13 +71,13 @@ def test_headings_and_short_lines_are_left_out(wikitext):
   source = load()
   shown = " ".join(source.splits[s].describe(i) for s in SPLITS for i in range(len(source.splits[s])))
   assert not {"=", "Title", "Section", "Part", "short"} & set(shown.split())
-  assert source.facts["passages"] == {split: count * PASSAGES for split, count in ARTICLES.items()}
-  assert source.facts["articles"] == ARTICLES
+  assert source.metadata["passages"] == {split: count * PASSAGES for split, count in ARTICLES.items()}
+  assert source.metadata["articles"] == ARTICLES
 
 
 def test_a_row_is_class_passage_separator_passage_in_bytes(wikitext):
   source = load(kind="byte", length=600)
-  special, split = source.facts["special"], source.splits["test"]
+  special, split = source.metadata["special"], source.splits["test"]
   batch = split[np.arange(len(split))]
   assert {name: array.dtype for name, array in batch.items()} == dict.fromkeys(
     ("tokens", "types", "length", "label"), np.int32
@@ -88,15 +88,15 @@ def test_a_row_is_class_passage_separator_passage_in_bytes(wikitext):
     assert batch["tokens"][row, :length].tolist() == ids
     assert not batch["tokens"][row, length:].any()
     assert batch["types"][row].tolist() == [0] * (len(first) + 2) + [1] * len(second) + [0] * (600 - length)
-  assert source.facts["truncated"] == dict.fromkeys(SPLITS, 0)
-  assert source.facts["vocabulary"] == 259
-  json.dumps(dict(source.facts))
+  assert source.metadata["truncated"] == dict.fromkeys(SPLITS, 0)
+  assert source.metadata["vocabulary"] == 259
+  json.dumps(dict(source.metadata))
 
 
 def test_long_passages_are_cut_to_half_of_the_row_and_counted(wikitext):
   source = load(length=20)
   assert set(source.splits["test"].arrays["length"]) == {20}
-  assert source.facts["truncated"] == source.facts["sizes"]
+  assert source.metadata["truncated"] == source.metadata["sizes"]
   assert all(len(part.split()) == 9 for part in source.splits["test"].describe(0).split(" | "))
 
 

@@ -2,23 +2,23 @@ import numpy as np
 import pytest
 
 from attention_lab.config import DataConfig
-from attention_lab.data.dataset import Arrays, Lazy, chosen, digest
+from attention_lab.data.dataset import Arrays, Lazy, digest, validate_name
 
 
 def test_the_first_name_is_the_default_and_a_path_alone_is_the_users_own():
-  assert chosen(DataConfig(), ("digits", "letters")) == "digits"
-  assert chosen(DataConfig(name="letters"), ("digits", "letters")) == "letters"
-  assert chosen(DataConfig(path="pictures"), ("digits", "letters")) == ""
+  assert validate_name(DataConfig(), ("digits", "letters")) == "digits"
+  assert validate_name(DataConfig(name="letters"), ("digits", "letters")) == "letters"
+  assert validate_name(DataConfig(path="pictures"), ("digits", "letters")) == ""
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one_and_the_choices():
   with pytest.raises(ValueError, match=r"--config\.data\.name=digit .*did you mean 'digits'\?.*digits, letters"):
-    chosen(DataConfig(name="digit"), ("digits", "letters"))
+    validate_name(DataConfig(name="digit"), ("digits", "letters"))
 
 
 def test_a_name_and_a_path_together_are_refused():
   with pytest.raises(ValueError, match=r"--config\.data\.name=digits and --config\.data\.path=here"):
-    chosen(DataConfig(name="digits", path="here"), ("digits",))
+    validate_name(DataConfig(name="digits", path="here"), ("digits",))
 
 
 def test_a_digest_sees_names_dtypes_shapes_and_values_but_not_memory_layout():

@@ -83,7 +83,7 @@ def test_an_answer_inside_a_word_is_widened_to_the_word(monkeypatch):
 
 def test_a_row_is_class_question_separator_window_separator(one_split):
   source = load()
-  special = source.facts["special"]
+  special = source.metadata["special"]
   split = source.splits["train"]
   batch = split[np.arange(len(split))]
   assert {array.dtype for array in batch.values()} == {np.dtype(np.int32)}
@@ -114,15 +114,15 @@ def test_windows_without_the_answer_have_0_0_and_are_counted(one_split):
   for name, split in source.splits.items():
     empty = split.arrays["start"] == 0
     assert (split.arrays["end"][empty] == 0).all()
-    assert source.facts["without_answer"][name] == empty.sum() > 0
+    assert source.metadata["without_answer"][name] == empty.sum() > 0
     assert all("the old house" not in split.describe(row).split(" | ")[1] for row in np.flatnonzero(empty).tolist())
 
 
 def test_a_long_question_is_cut_and_counted(one_split):
   source = load(length=12)  # 4 tokens of the question
-  assert source.facts["truncated"] == source.facts["questions"]
+  assert source.metadata["truncated"] == source.metadata["questions"]
   assert set(np.argmax(source.splits["test"].arrays["types"], axis=1)) == {6}
-  assert load().facts["truncated"] == dict.fromkeys(SPLITS, 0)
+  assert load().metadata["truncated"] == dict.fromkeys(SPLITS, 0)
 
 
 def test_the_best_window_answers_the_question(one_split):
@@ -145,10 +145,10 @@ def test_a_single_split_is_cut_by_article(one_split):
   parts = articles_of(source)
   assert [len(parts[split]) for split in SPLITS] == [6, 2, 2]
   assert len(set.union(*parts.values())) == 10
-  assert source.facts["questions"] == {"train": 18, "validation": 6, "test": 6}
+  assert source.metadata["questions"] == {"train": 18, "validation": 6, "test": 6}
   assert len(set(source.digests.values())) == 3
   assert source.digests == load().digests
-  json.dumps(dict(source.facts))
+  json.dumps(dict(source.metadata))
 
 
 def test_without_a_test_split_the_published_validation_is_test(monkeypatch):

@@ -27,7 +27,7 @@ def test_the_bytes_of_all_examples_of_a_split_are_the_size_of_its_text(docs):
   corpus = python_docs()
   for split in SPLITS:
     size = sum(len(document.encode()) for document in corpus.splits[split].values())
-    assert docs.splits[split].arrays["bytes"].sum() == docs.facts["bytes"][split] == size
+    assert docs.splits[split].arrays["bytes"].sum() == docs.metadata["bytes"][split] == size
 
 
 def test_every_token_of_a_stream_but_the_first_is_a_target_exactly_once():
@@ -48,15 +48,15 @@ def test_windows_have_the_promised_shapes_and_dtypes(docs):
   found = {name: (array.shape, array.dtype.name) for name, array in batch.items()}
   counts = dict.fromkeys(("bytes", "words"), ((3,), "int32"))
   assert found == {"tokens": ((3, 65), "int32"), "mask": ((3, 64), "float32"), **counts}
-  assert all(docs.splits[split].arrays["tokens"].max() < docs.facts["vocabulary"] for split in SPLITS)
+  assert all(docs.splits[split].arrays["tokens"].max() < docs.metadata["vocabulary"] for split in SPLITS)
 
 
 def test_every_document_begins_after_an_end_of_text(docs):
   for split in SPLITS:
-    assert (docs.splits[split].arrays["tokens"][0, 0]) == docs.facts["end_of_text"]
+    assert (docs.splits[split].arrays["tokens"][0, 0]) == docs.metadata["end_of_text"]
     arrays = docs.splits[split].arrays
-    marks = (arrays["tokens"][:, 1:] == docs.facts["end_of_text"]) & (arrays["mask"] == 1)
-    assert marks.sum() == docs.facts["documents"][split] - 1
+    marks = (arrays["tokens"][:, 1:] == docs.metadata["end_of_text"]) & (arrays["mask"] == 1)
+    assert marks.sum() == docs.metadata["documents"][split] - 1
 
 
 def test_the_vocabulary_is_learnt_from_the_train_split_alone(docs):
@@ -114,16 +114,16 @@ def test_bytes_and_words_of_a_split_are_those_of_its_text_whatever_the_tokenizer
   found = text.load(data, vocabulary=300, tokenizer=kind, packing=packing)
   for split, documents in user_text(str(tmp_path)).splits.items():
     arrays = found.splits[split].arrays
-    assert arrays["bytes"].sum() == found.facts["bytes"][split] == sum(len(t.encode()) for t in documents.values())
-    assert arrays["words"].sum() == found.facts["words"][split] == sum(len(t.split()) for t in documents.values())
+    assert arrays["bytes"].sum() == found.metadata["bytes"][split] == sum(len(t.encode()) for t in documents.values())
+    assert arrays["words"].sum() == found.metadata["words"][split] == sum(len(t.split()) for t in documents.values())
   if kind != "char":
-    assert found.facts["lossless"] == (kind in ("bpe", "byte"))
+    assert found.metadata["lossless"] == (kind in ("bpe", "byte"))
 
 
 def test_characters_are_lossless_until_one_is_unknown(file):
   data = DataConfig(path=file, length=16)
-  assert text.load(data, vocabulary=0, tokenizer="char").facts["lossless"]
-  assert not text.load(data, vocabulary=20, tokenizer="char").facts["lossless"]
+  assert text.load(data, vocabulary=0, tokenizer="char").metadata["lossless"]
+  assert not text.load(data, vocabulary=20, tokenizer="char").metadata["lossless"]
 
 
 def test_words_are_counted_in_the_window_in_which_they_end():

@@ -63,7 +63,7 @@ def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary_for_eac
   words, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
   sums = summed(task, params, evaluation_batches(task.source.splits["test"], 2))
   assert (sums["tokens"], sums["words"], sums["bytes"]) == (tokens, words, size)
-  nats = tokens * math.log(task.source.facts["vocabulary"])
+  nats = tokens * math.log(task.source.metadata["vocabulary"])
   metrics = task.summarize(sums)
   assert set(metrics) == {"bits_per_byte", "word_perplexity", "loss", "accuracy"}
   assert metrics["word_perplexity"] == pytest.approx(math.exp(nats / words), rel=1e-4)

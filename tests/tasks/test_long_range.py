@@ -75,7 +75,7 @@ def test_listops_trains_and_its_wrong_answers_are_kept(tmp_path):
 
 def test_pixels_are_as_many_as_the_image_has():
   task = long_range.build(small("pixels", images="digits"), "")
-  assert (task.tokens_per_example, task.source.facts["classes"]) == (64, 10)
+  assert (task.tokens_per_example, task.source.metadata["classes"]) == (64, 10)
   assert "oracle" not in task.source.controls
   assert traced(task) == {"nll", "correct", "examples"}
 
@@ -84,8 +84,8 @@ def test_reviews_are_read_byte_by_byte_and_cut_to_the_length(reviews, tmp_path):
   task = long_range.build(small("imdb_bytes", length=20), str(tmp_path))
   batch = task.source.splits["test"][np.arange(8)]
   text = "A film of test, number 0: schön".encode()[:19]
-  assert batch["tokens"][0].tolist() == [task.source.facts["special"]["class"], *(1 + byte for byte in text)]
-  assert task.source.facts["truncated"] == dict.fromkeys(SPLITS, 8)
+  assert batch["tokens"][0].tolist() == [task.source.metadata["special"]["class"], *(1 + byte for byte in text)]
+  assert task.source.metadata["truncated"] == dict.fromkeys(SPLITS, 8)
   assert traced(task) == {"nll", "correct", "examples"}
   assert long_range.build(small("imdb_bytes"), "").tokens_per_example == 1024
 
@@ -101,7 +101,7 @@ def test_passages_come_with_types_that_the_model_tells_apart(essays, tmp_path):
 
 def test_folds_are_parts_of_train_and_validation():
   parts = [long_range.build(small(folds=2, fold=fold), "").source for fold in range(2)]
-  assert [part.facts["fold"] for part in parts] == [{"folds": 2, "fold": 0}, {"folds": 2, "fold": 1}]
+  assert [part.metadata["fold"] for part in parts] == [{"folds": 2, "fold": 0}, {"folds": 2, "fold": 1}]
   held = [{part.splits["validation"].describe(i) for i in range(112)} for part in parts]
   assert len(held[0]) == len(held[1]) == 112
   assert not held[0] & held[1]

@@ -89,7 +89,7 @@ def at(logs, targets):
 
 def test_the_loss_is_cross_entropy_over_the_chosen_tokens_and_over_pairs(built):
   task, params = built
-  batch, facts = task.source.splits["train"][np.arange(9)], task.source.facts
+  batch, facts = task.source.splits["train"][np.arange(9)], task.source.metadata
   ids = tuple(sorted({*facts["special"].values(), facts["end_of_text"]}))
   tokens, length = jnp.asarray(batch["tokens"]), jnp.asarray(batch["length"])
   drawn = masking.draw(KEY, tokens, length, ids, facts["vocabulary"], facts["special"]["mask"])

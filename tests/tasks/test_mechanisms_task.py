@@ -43,7 +43,7 @@ def test_every_dataset_makes_a_task_whose_model_has_its_vocabulary(name):
   shape = generation.shape(name, {})
   params = jax.eval_shape(task.model.init, jax.random.key(0))
   assert params["tokens"]["embedding"].shape == (shape.vocabulary, 16)
-  assert (task.tokens_per_example, task.chance) == (shape.length, task.source.facts["chance"])
+  assert (task.tokens_per_example, task.chance) == (shape.length, task.source.metadata["chance"])
   batch = next(iter(evaluation_batches(task.source.splits["test"], 4)))
   assert jax.eval_shape(task.score, params, batch).keys() == {"nll", "correct", "questions"}
 

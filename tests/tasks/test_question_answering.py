@@ -191,7 +191,7 @@ def shown(split):
 @pytest.mark.parametrize("name", ["", "tiny"])
 def test_folds_are_cut_by_the_loader(datasets, name):
   parts = [question_answering.build(small(name, folds=2, fold=fold), "").source for fold in range(2)]
-  assert [part.facts["fold"] for part in parts] == [{"folds": 2, "fold": 0}, {"folds": 2, "fold": 1}]
+  assert [part.metadata["fold"] for part in parts] == [{"folds": 2, "fold": 0}, {"folds": 2, "fold": 1}]
   held, tested = ([shown(part.splits[split]) for part in parts] for split in ("validation", "test"))
   assert tested[0] == tested[1]
   assert not held[0] & held[1]

@@ -232,8 +232,8 @@ def test_a_limit_keeps_the_same_examples_whatever_their_order(limit):
     batch = train[np.arange(len(train))]
     found.append(sorted(map(tuple, np.column_stack([batch["tokens"], batch["label"]]).tolist())))
     counts = np.bincount(batch["label"], minlength=2).tolist()
-    assert part.facts["sizes"] == {"train": limit, "test": 5}
-    assert part.facts["counts"] == {"train": dict(zip("ab", counts, strict=True)), "test": {"a": 1}}
+    assert part.metadata["sizes"] == {"train": limit, "test": 5}
+    assert part.metadata["counts"] == {"train": dict(zip("ab", counts, strict=True)), "test": {"a": 1}}
     assert part.digests["train"] != source.digests["train"]
     assert (part.digests["test"], part.splits["test"]) == (source.digests["test"], source.splits["test"])
   assert len(found[0]) == limit

@@ -122,7 +122,7 @@ def test_layers_are_inspected_and_only_where_there_is_attention(run, table):
 def test_a_limit_holds_for_the_reference_lines_too(table):
   whole, few = build(table), build(table, data={"limit": 6})
   split = few.source.splits["train"]
-  assert len(split) == few.source.facts["sizes"]["train"] == 6
+  assert len(split) == few.source.metadata["sizes"]["train"] == 6
   texts, label = [split.describe(i) for i in range(6)], split[np.arange(6)]["label"]
   assert all(f" {NAMES[number]} " in text for text, number in zip(texts, label, strict=True))
   test = few.source.splits["test"]
@@ -142,7 +142,7 @@ def test_folds_cut_train_and_validation_anew_and_leave_test(table):
   assert set.union(*texts) == both
   assert sum(map(len, texts)) == len(both)
   for number, one in enumerate(folded):
-    assert one.facts["fold"] == {"folds": 3, "fold": number}
+    assert one.metadata["fold"] == {"folds": 3, "fold": number}
     assert one.digests["test"] == plain.digests["test"]
     assert len(one.splits["train"]) + len(one.splits["validation"]) == len(both)
   limited = build(table, data={"folds": 3, "limit": 20}).source

@@ -52,4 +52,4 @@ def test_folds_that_a_task_did_not_cut_are_refused(tiny, config):
   source, asked = tiny().source, config(data__folds=3, data__fold=1)
   with pytest.raises(ValueError, match="the splits of tiny are not cut into folds by this task"):
     checks.check_source(source, asked)
-  checks.check_source(dataclasses.replace(source, facts={"fold": {"folds": 3, "fold": 1}}), asked)
+  checks.check_source(dataclasses.replace(source, metadata={"fold": {"folds": 3, "fold": 1}}), asked)

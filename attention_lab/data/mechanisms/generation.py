@@ -2,7 +2,7 @@
 
 A batch is tokens int32 [B, T] and targets int32 [B, T], at a question's own position, −1 where nothing is asked. With
 `longest` the test split has examples of T, 2T, 4T, … tokens too, padded to the longest with token 0 (targets −1), and
-longer int32 [B], the number of the example's length among facts["lengths"].
+longer int32 [B], the number of the example's length among metadata["lengths"].
 """
 
 import dataclasses
@@ -77,8 +77,8 @@ def generate(
 
   given: sizes by field of Shape, 0 or absent for the mechanism's own. Examples are unique, within and across splits. A
   split depends on `seed` and on the held-out sizes, not on the size of train, and the test examples of the trained
-  length do not depend on `longest`. facts["chance"] is that of a token drawn from all that may be asked. Controls, on
-  the trained length: the oracle, the oracle on shuffled answers, and a token drawn from those of the example so far
+  length do not depend on `longest`. metadata["chance"] is that of a token drawn from all that may be asked. Controls,
+  on the trained length: the oracle, the oracle on shuffled answers, and a token drawn from those of the example so far
   that may be asked. Raises ValueError for what does not fit, naming `--config.data.FIELD`.
   """
   own, mechanism = shape(name, given or {}), MECHANISMS[name]
@@ -93,15 +93,15 @@ def generate(
   test = splits["test"]
   if len(tested) > 1:
     splits["test"] = _lengthened(mechanism, own, tested, test, seed)
-  facts = {field: getattr(own, field) for field in ("vocabulary", *sorted(mechanism.reads - {"vocabulary"}))}
+  metadata = {field: getattr(own, field) for field in ("vocabulary", *sorted(mechanism.reads - {"vocabulary"}))}
   answers = mechanism.answers(own)
-  facts |= {
+  metadata |= {
     "sizes": {split: len(splits[split]) for split in SPLITS},
     "lengths": list(tested),
     "answers": [answers.start, answers.stop],
     "chance": 1 / len(answers),
   }
-  return Dataset(name, splits, {s: digest(splits[s].arrays) for s in SPLITS}, facts, _controls(name, own, test))
+  return Dataset(name, splits, {s: digest(splits[s].arrays) for s in SPLITS}, metadata, _controls(name, own, test))
 
 
 def oracle(name: str, tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:

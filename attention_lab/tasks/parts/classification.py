@@ -50,7 +50,7 @@ def summarize(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def functions(model: Functional, forward: Forward, source: Dataset) -> dict[str, Callable]:
-  """`loss`, `score`, `summarize`, `predict` and `judge` of a `Task`; `source.facts` has the classes' `names`."""
+  """`loss`, `score`, `summarize`, `predict` and `judge` of a `Task`; `source.metadata` has the classes' `names`."""
   return {
     "loss": lambda params, batch, key: loss(model, forward, params, batch, key),
     "score": lambda params, batch: score(model, forward, params, batch),
@@ -74,7 +74,7 @@ def judge(source: Dataset, predictions: Mapping[str, np.ndarray], split: str) ->
   probabilities, label = predictions["probabilities"].astype(np.float64), predictions["label"]
   known = np.isfinite(probabilities).all(axis=-1, keepdims=True)
   probabilities = np.where(known, probabilities, 1 / probabilities.shape[1])
-  names = [str(name) for name in source.facts["names"]]
+  names = [str(name) for name in source.metadata["names"]]
   guess, confidence = probabilities.argmax(-1), probabilities.max(-1)
   wrong = np.flatnonzero(guess != label)
   describe = getattr(source.splits[split], "describe", "example {}".format)

@@ -55,12 +55,12 @@ def positions(config: ClassifierConfig, task: str) -> str:
 
 
 def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh: Mesh | None = None) -> Task:
-  """The task `name` on `source`, folded before, whose facts have vocabulary, length, classes, names and chance."""
-  facts, model = source.facts, config.model
-  T = facts["length"]
+  """The task `name` on `source`, folded before, whose metadata has vocabulary, length, classes, names and chance."""
+  metadata, model = source.metadata, config.model
+  T = metadata["length"]
 
   def build(key: PRNGKeyArray) -> Any:
-    return registry.build(model, facts["vocabulary"], T, facts["classes"], key=key, mesh=mesh)
+    return registry.build(model, metadata["vocabulary"], T, metadata["classes"], key=key, mesh=mesh)
 
   own = functional(build)
   inspected = lambda params, batch: inspection.inspect(
@@ -74,7 +74,7 @@ def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=T,
-    chance=facts["chance"],
+    chance=metadata["chance"],
     positions=codes,
     inspect=inspected if model.architecture in MASKS else None,
   )
@@ -89,7 +89,7 @@ def forward(module: Any, batch: Batch, key: PRNGKeyArray | None) -> Output:
 
 def bucketed(source: Dataset) -> Dataset:
   """The source with every split grouped by the valid tokens of its examples."""
-  widths = buckets.widths(source.facts["length"])
+  widths = buckets.widths(source.metadata["length"])
   return dataclasses.replace(source, splits={name: _grouped(split, widths) for name, split in source.splits.items()})
 
 
@@ -106,13 +106,15 @@ def limited(source: Dataset, limit: int) -> Dataset:
   found = example_hashes.read(train)
   kept = np.sort(np.lexsort((found.whole, found.inputs))[:limit])
   part = folds.View([train], kept)
-  arrays, names = part[np.arange(limit)], source.facts["names"]
+  arrays, names = part[np.arange(limit)], source.metadata["names"]
   if len(np.unique(arrays["label"])) < 2:
     raise ValueError(f"--config.data.limit={limit} leaves one class in train; give more examples, or 0 for all")
   counts = dict(zip(names, np.bincount(arrays["label"], minlength=len(names)).tolist(), strict=True))
-  facts = {name: dict(source.facts[name]) | {"train": new} for name, new in (("sizes", limit), ("counts", counts))}
+  metadata = {
+    name: dict(source.metadata[name]) | {"train": new} for name, new in (("sizes", limit), ("counts", counts))
+  }
   splits, digests = dict(source.splits) | {"train": part}, dict(source.digests) | {"train": digest(arrays)}
-  return dataclasses.replace(source, splits=splits, facts=dict(source.facts) | facts, digests=digests)
+  return dataclasses.replace(source, splits=splits, metadata=dict(source.metadata) | metadata, digests=digests)
 
 
 def _grouped(split: Split, widths: tuple[int, ...]) -> buckets.Bucketed:

@@ -34,7 +34,7 @@ def positions(config: ClassifierConfig, task: str) -> str:
 
 def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh: Mesh | None = None) -> Task:
   """The task `name` on a source of `data.spans`; its primary metric is both ends right, in every row."""
-  T, words, model = source.facts["length"], source.facts["vocabulary"], config.model
+  T, words, model = source.metadata["length"], source.metadata["vocabulary"], config.model
   own = functional(lambda key: span_model.SpanModel(model, words, T, key=key, mesh=mesh))
   inspected = lambda params, batch: inspection.inspect(
     own, params, lambda module: sequences.forward(module, inspection.shortened(batch), None)
