@@ -16,21 +16,43 @@ import pkgutil
 import re
 import types
 import typing
+from collections.abc import Mapping
 
 from attention_lab.attention import variants
 from attention_lab.attention.base import Attention
 from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.config import nearest_hint
 
+ALIASES = {  # old spelling of a variant -> its name; rows, workdirs and commands of before hold the old one
+  "fixed": "sparse_fixed",
+  "forgetting": "fox",
+  "pooled": "memory_compressed",
+  "shared": "shared_qk",
+  "space_time": "divided_space_time",
+  "strided": "sparse_strided",
+  "transient_global": "long_t5_tglobal",
+}
+
 
 def names() -> tuple[str, ...]:
-  """The variants of the lab, by file name."""
+  """The names of the lab's variants, sorted: a variant is called as its file."""
   return tuple(sorted(module.name for module in pkgutil.iter_modules(variants.__path__)))
 
 
 def rows(text: str) -> tuple[str, ...]:
-  """The rows of a comparison; raises ValueError if one is empty."""
-  parts = tuple(part.strip() for part in text.split(";"))
+  """Splits `text` at each `;` into the specs of a comparison's rows, old spellings replaced by the present ones.
+
+  Args:
+    text: specs between semicolons; one at the end may follow the last.
+
+  Returns:
+    One spec a row, not parsed.
+
+  Raises:
+    ValueError: a row is empty.
+
+  """
+  parts = tuple(respelled(part.strip()) for part in text.split(";"))
   if parts[-1] == "" and len(parts) > 1:
     parts = parts[:-1]
   if "" in parts:
@@ -39,37 +61,87 @@ def rows(text: str) -> tuple[str, ...]:
 
 
 def parse(text: str) -> Attention:
-  """The one variant, or mixture of heads, that `text` names; raises ValueError in one line."""
-  found = _layers(_tree(text), text)
-  if len(found) != 1:
-    raise ValueError(f"attention spec '{text}' names {len(found)} layers where one is wanted")
-  return found[0]
+  """Reads a spec of one layer.
+
+  Args:
+    text: a variant `name(argument=value)`, or a mixture by head `2*local+softmax`. A name with a colon, as in
+      `my_pkg.my_file:Mine`, imports the package that it names.
+
+  Returns:
+    The variant, or the `HeadMixture` of several.
+
+  Raises:
+    ValueError: in one line, for a spec that is malformed, unknown, of illegal arguments or of several layers.
+
+  """
+  parsed = _layers(_tree(text), text)
+  if len(parsed) != 1:
+    raise ValueError(f"attention spec '{text}' names {len(parsed)} layers where one is wanted")
+  return parsed[0]
 
 
 def layers(text: str, count: int) -> tuple[Attention, ...]:
-  """The variant of each of `count` layers; the layers that `text` names are repeated cyclically."""
-  found = _layers(_tree(text), text)
-  return tuple(found[i % len(found)] for i in range(count))
+  """Reads a spec of a stack of layers.
+
+  Args:
+    text: specs of layers with `|` between them and `COUNT*` before those that repeat.
+    count: layers of the stack, L; the layers that `text` names repeat cyclically, and those beyond L are left out.
+
+  Returns:
+    The variant of each layer, from the first to the last.
+
+  Raises:
+    ValueError: as `parse`.
+
+  """
+  parsed = _layers(_tree(text), text)
+  return tuple(parsed[i % len(parsed)] for i in range(count))
 
 
 def canonical(text: str) -> str:
-  """The one way to write a row: defaults left out, arguments by name, equal neighbours counted."""
-  found = itertools.groupby(_layers(_tree(text), text))
-  counted = [(len(list(group)), to_string(variant)) for variant, group in found]
-  if len(counted) == 1:
-    return counted[0][1]
+  """The one way to write a spec: defaults left out, arguments by name, equal neighbours counted, present names.
+
+  Args:
+    text: a spec of one or several layers.
+
+  Returns:
+    The spec that is written alike for all specs of the same layers; rows of a comparison are matched by it.
+
+  Raises:
+    ValueError: as `parse`.
+
+  """
+  runs = [(len(list(run)), to_string(variant)) for variant, run in itertools.groupby(_layers(_tree(text), text))]
+  if len(runs) == 1:
+    return runs[0][1]
   return "|".join(
-    name if count == 1 else f"{count}*({name})" if "+" in name else f"{count}*{name}" for count, name in counted
+    name if count == 1 else f"{count}*({name})" if "+" in name else f"{count}*{name}" for count, name in runs
   )
 
 
+def respelled(text: str, table: Mapping[str, str] = ALIASES) -> str:
+  """A spec with names of variants replaced; nothing is imported, and arguments stay.
+
+  Args:
+    text: a spec, a row of a comparison (with its `@FIELD=VALUE`) or several rows; it need not be well-formed.
+    table: name of a variant -> the name in its place, by default the present one for an old one.
+
+  Returns:
+    The text, as it was but for those names.
+
+  """
+  choice = "|".join(sorted(table, key=len, reverse=True))
+  name = rf"(?P<before>(?:^|[;|+*]|(?<!\w)\()\s*)(?P<name>{choice})(?![\w.:=])"
+  return re.sub(name, lambda match: match["before"] + table[match["name"]], text)
+
+
 def packages(text: str) -> frozenset[str]:
-  """The users' packages that parsing `text` would import."""
+  """The top-level names of the users' packages that parsing `text` would import; nothing is imported here."""
   return frozenset(match.split(".")[0] for match in re.findall(r"([\w.]+):\w", text))
 
 
 def to_string(variant: Attention) -> str:
-  """The shortest spec that parses to `variant`."""
+  """The shortest spec that parses to `variant`: arguments that are the defaults are left out."""
   if isinstance(variant, HeadMixture):
     return "+".join(f"{count}*{to_string(part)}" if count > 1 else to_string(part) for count, part in variant.parts)
   kind = type(variant)
@@ -80,17 +152,17 @@ def to_string(variant: Attention) -> str:
 
 def arguments(part: typing.Any) -> str:
   """The fields of a dataclass that differ from their defaults, as a spec writes them; empty if none does."""
-  given = [
+  changed = [
     (field.name, getattr(part, field.name))
     for field in dataclasses.fields(part)
     if getattr(part, field.name) != field.default
   ]
-  return f"({', '.join(f'{name}={value!r}' for name, value in given)})" if given else ""
+  return f"({', '.join(f'{name}={value!r}' for name, value in changed)})" if changed else ""
 
 
 def _tree(text: str) -> ast.expr:
   try:
-    return ast.parse(re.sub(r"(?<=\w):(?=[A-Za-z_])", ".", text.strip()), mode="eval").body
+    return ast.parse(re.sub(r"(?<=\w):(?=[A-Za-z_])", ".", respelled(text.strip())), mode="eval").body
   except (SyntaxError, ValueError) as error:
     raise ValueError(
       f"malformed attention spec '{text}': write name(argument=value), joined by ; | + and count*"
@@ -130,11 +202,24 @@ def _variant(node: ast.expr, text: str) -> Attention:
 
 
 def instance(kind: typing.Any, name: str, call: ast.Call) -> typing.Any:
-  """The dataclass `kind` with the arguments of `call`, which are literals. Raises ValueError, saying `name`."""
+  """Makes a dataclass from a call as a spec writes it.
+
+  Args:
+    kind: the dataclass.
+    name: what messages call it.
+    call: the parsed call; its arguments are literals, by place or by name.
+
+  Returns:
+    An instance of `kind`.
+
+  Raises:
+    ValueError: for an argument that is no literal, no field, one too many or of another type than its field.
+
+  """
   fields = {field.name: field for field in sorted(dataclasses.fields(kind), key=lambda field: field.kw_only is True)}
   try:
-    given = dict(zip(fields, (ast.literal_eval(value) for value in call.args), strict=False))
-    given |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    values = dict(zip(fields, (ast.literal_eval(value) for value in call.args), strict=False))
+    values |= {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
   except ValueError as error:
     raise ValueError(f"{name}: arguments are literals such as 3, 0.5, 'text' or None") from error
   if len(call.args) > len(fields):
@@ -142,25 +227,25 @@ def instance(kind: typing.Any, name: str, call: ast.Call) -> typing.Any:
       f"{name} takes {len(fields)} hyper-parameters ({', '.join(fields) or 'none'}), not {len(call.args)}"
     )
   hints = typing.get_type_hints(kind)
-  for argument, value in given.items():
+  for argument, value in values.items():
     if argument not in fields:
       hint = nearest_hint(argument, fields)
       raise ValueError(f"{name} has no hyper-parameter '{argument}'{hint}; it has {', '.join(fields) or 'none'}")
     if not _fits(value, hints[argument]):
       raise ValueError(f"{name}: {argument}={value!r} must be {_described(hints[argument])}")
-  return kind(**given)
+  return kind(**values)
 
 
 def _kind(name: str) -> type[Attention]:
   if "." in name:
     module, _, kind = name.rpartition(".")
     try:
-      found = getattr(importlib.import_module(module), kind)
+      variant = getattr(importlib.import_module(module), kind)
     except (ImportError, AttributeError) as error:
       raise ValueError(f"cannot load the variant {module}:{kind}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Attention) and dataclasses.is_dataclass(found)):
+    if not (isinstance(variant, type) and issubclass(variant, Attention) and dataclasses.is_dataclass(variant)):
       raise ValueError(f"{module}:{kind} is not a variant: it must be a frozen dataclass that extends Attention")
-    return found
+    return variant
   if name not in names():
     raise ValueError(f"unknown attention variant '{name}'{nearest_hint(name, names())}; there are {', '.join(names())}")
   file = importlib.import_module(f"{variants.__name__}.{name}")

@@ -14,6 +14,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from attention_lab.attention import spec
+
 STATUSES = ("done", "refused", "failed")
 OF_THE_CELL = ("config.seed", "config.model.attention")
 _REQUIRED = ("task", "attention", "seed", "status")
@@ -57,7 +59,10 @@ def write(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
 
 
 def lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Ledger:
-  """Every line of a file that is a JSON object and for which `accept` raises no ValueError; the others are damaged."""
+  """Every line of a file that is a JSON object and for which `accept` raises no ValueError; the others are damaged.
+
+  A row's `attention` comes in its present spelling, whatever the file holds: rows are matched by it.
+  """
   rows, damaged = [], []
   content = pathlib.Path(path).read_bytes() if pathlib.Path(path).exists() else b""
   for number, line in enumerate(content.split(b"\n"), 1):
@@ -65,7 +70,7 @@ def lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Ledger
       row = json.loads(line) if line.strip() else None
       if row is not None:
         accept(row)
-        rows.append(row)
+        rows.append(row | {"attention": spec.respelled(row["attention"])} if "attention" in row else row)
     except ValueError:
       damaged.append(number)
   return Ledger(rows, damaged)

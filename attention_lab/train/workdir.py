@@ -13,8 +13,10 @@ from typing import Any
 import jax
 
 from attention_lab import config as configs
+from attention_lab.attention import spec
 
 CONFIG, FINAL = "config.json", "final.json"
+ATTENTION = "config.model.attention"
 MAY_DIFFER = ("config.mesh.", "config.checkpoint.every", "config.checkpoint.keep", "config.evaluate_every")
 
 
@@ -98,7 +100,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   leaves: dict[str, Any] = {}
   for name, value in tree.items():
     leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-  return leaves
+  return leaves | ({ATTENTION: spec.respelled(leaves[ATTENTION])} if ATTENTION in leaves else {})
 
 
 def _shown(value: Any) -> str:

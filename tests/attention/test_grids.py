@@ -80,7 +80,7 @@ def test_class_tokens_belong_to_no_region():
     np.testing.assert_allclose(out[p + extra], softmax_of(q[p + extra], keys, values), atol=1e-5)
 
 
-@pytest.mark.parametrize("text", (*EVERY, "space_time"))
+@pytest.mark.parametrize("text", (*EVERY, "divided_space_time"))
 def test_without_a_grid_it_is_refused_by_name(text):
   name = type(spec.parse(text)).__name__
   with pytest.raises(Unsupported, match=f"{name} needs a grid: set its field '\\w+', or pass positions with grid="):
@@ -88,20 +88,20 @@ def test_without_a_grid_it_is_refused_by_name(text):
 
 
 def test_space_and_time_want_a_grid_of_three_axes():
-  with pytest.raises(Unsupported, match=r"SpaceTime needs a grid: .*grid=\(frames, rows, columns\)"):
-    attended(spec.parse("space_time"), inputs(T), positions=Positions(grid=GRID))
+  with pytest.raises(Unsupported, match=r"DividedSpaceTime needs a grid: .*grid=\(frames, rows, columns\)"):
+    attended(spec.parse("divided_space_time"), inputs(T), positions=Positions(grid=GRID))
 
 
 def test_space_and_time_take_the_size_of_a_frame_from_the_positions():
-  read = attended(spec.parse("space_time"), inputs(T), positions=Positions(grid=VIDEO))
-  np.testing.assert_allclose(read, attended(spec.parse("space_time(tokens=4)"), inputs(T)), atol=1e-6)
+  read = attended(spec.parse("divided_space_time"), inputs(T), positions=Positions(grid=VIDEO))
+  np.testing.assert_allclose(read, attended(spec.parse("divided_space_time(tokens=4)"), inputs(T)), atol=1e-6)
 
 
 NEAR = {
   "axial": lambda a, b: sum(x != y for x, y in zip(a, b, strict=True)) <= 1,
   "neighbourhood(window=3)": lambda a, b: all(abs(x - y) <= 1 for x, y in zip(a, b, strict=True)),
   "swin(window=2, shift=1)": lambda a, b: all((x + 1) // 2 == (y + 1) // 2 for x, y in zip(a, b, strict=True)),
-  "space_time": lambda a, b: a[0] == b[0] or a[1:] == b[1:],
+  "divided_space_time": lambda a, b: a[0] == b[0] or a[1:] == b[1:],
 }
 
 

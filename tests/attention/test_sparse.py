@@ -26,10 +26,10 @@ MASKS = {
 SPECS = [
   "bigbird(block=2, window=1, global_blocks=1, random=3)",
   "longformer(window=2, global_tokens=1)",
-  "strided(stride=3)",
-  "fixed(stride=4, expressivity=1)",
+  "sparse_strided(stride=3)",
+  "sparse_fixed(stride=4, expressivity=1)",
   "axial(columns=4)",
-  "space_time(tokens=4)",
+  "divided_space_time(tokens=4)",
 ]
 EVERYDAY = [(name, mask) for name in SPECS for mask in ("causal", "packed", "explicit")]
 REST = [
@@ -148,14 +148,16 @@ def test_forward_and_backward_work_grows_with_the_pattern(name, mask):
   assert 3 * work[4096] <= compiled.flops(gradient(softmax, FULL), *shapes(softmax, 4096))
 
 
-@pytest.mark.parametrize("name", ["strided", "fixed", "axial(columns=64)", "space_time(tokens=64)"])
+@pytest.mark.parametrize(
+  "name", ["sparse_strided", "sparse_fixed", "axial(columns=64)", "divided_space_time(tokens=64)"]
+)
 def test_a_pattern_of_two_parts_costs_a_quarter_of_the_map_at_most(name):
   variant, softmax = spec.parse(name), spec.parse("softmax")
   work = compiled.flops(gradient(variant, FULL), *shapes(variant, 4096))
   assert 4 * work <= compiled.flops(gradient(softmax, FULL), *shapes(softmax, 4096))
 
 
-@pytest.mark.parametrize("name", ["bigbird", "longformer", "strided", "fixed"])
+@pytest.mark.parametrize("name", ["bigbird", "longformer", "sparse_strided", "sparse_fixed"])
 def test_the_gradient_holds_no_buffer_of_the_whole_map(name):
   variant = spec.parse(name)
   program = jax.jit(gradient(variant, CAUSAL)).lower(*shapes(variant, 4096)).compile()

@@ -49,6 +49,34 @@ def test_a_row_has_one_canonical_form(text, canonical):
   assert spec.layers(canonical, 6) == spec.layers(text, 6)
 
 
+def test_every_old_spelling_is_an_alias_of_a_file_in_variants_and_of_none_that_exists():
+  assert set(spec.ALIASES.values()) <= set(spec.names())
+  assert not set(spec.ALIASES) & set(spec.names())
+
+
+@pytest.mark.parametrize("old", spec.ALIASES)
+def test_an_old_spelling_is_the_variant_under_its_present_name(old):
+  assert spec.canonical(old) == spec.to_string(spec.parse(old)) == spec.ALIASES[old]
+  assert spec.layers(f"2*{old}|softmax", 3) == spec.layers(f"2*{spec.ALIASES[old]}|softmax", 3)
+  assert spec.rows(f"softmax;{old}") == ("softmax", spec.ALIASES[old])
+
+
+@pytest.mark.parametrize(
+  ("old", "present"),
+  [
+    ("forgetting|shared+fixed(stride=3, expressivity=1)", "fox|shared_qk+sparse_fixed(stride=3, expressivity=1)"),
+    ("3*(shared(values=True)+ 2*strided)", "3*(shared_qk(values=True)+ 2*sparse_strided)"),
+    ("pooled; space_time(tokens=3)", "memory_compressed; divided_space_time(tokens=3)"),
+    ("transient_global@architecture=lstm", "long_t5_tglobal@architecture=lstm"),
+    ("my_pkg.shared:Mine(shared=1, kind='fixed')|fixed", "my_pkg.shared:Mine(shared=1, kind='fixed')|sparse_fixed"),
+    ("shared:Mine|fixed.file:Strided", "shared:Mine|fixed.file:Strided"),
+    ("softmax|sparse_fixed+shared_qk|fixed_like", "softmax|sparse_fixed+shared_qk|fixed_like"),
+  ],
+)
+def test_old_spellings_are_replaced_and_neither_arguments_nor_users_packages(old, present):
+  assert spec.respelled(old) == spec.respelled(present) == present
+
+
 def test_rows_are_split_at_semicolons():
   assert spec.rows("softmax; local(window=3);") == ("softmax", "local(window=3)")
 

@@ -11,13 +11,13 @@ T, N, K, H, V, D = 5, 4, 2, 4, 2, 6
 R = 4  # rotated channels of mla
 VARIANTS = {
   "softmax": Variant(scale=None, soft_cap=2.0, sink=True, temperature=True),
-  "forgetting": Variant(scale=None),
+  "fox": Variant(scale=None),
   "stick_breaking": Variant(own=False, scale=None),
   "adaptive_span": Variant(max_span=4, ramp=2, scale=None),
   "variational": Variant(sigma=0.5, prior_sigma=1.0, weight=1e-3, scale=None),
   "quantized": Variant(bits=4, block=3, scale=None),
   "mla": Variant(kv_rank=3, query_rank=2, rope=R, base=100.0),
-  "shared": Variant(values=True, scale=None),
+  "shared_qk": Variant(values=True, scale=None),
   "transformer_xl": Variant(memory=0, scale=None),
   "disentangled": Variant(max_distance=2, scale=None),
   "cope": Variant(positions=3, scale=None),
@@ -34,14 +34,14 @@ PER_HEAD = {
   "long_convolution": {"filter": (N, 3), "backward": (N, 3)},
 }
 SHARED = {
-  "forgetting": {"kernel": (D, K), "bias": (K,)},
+  "fox": {"kernel": (D, K), "bias": (K,)},
   "mla": {"down": (D, 3), "rope": (D, R), "query": (D, 2)},
   "cope": {"codes": (3, H)},
   "token_mixer": {"kernel1": (T + 2, 2), "bias1": (2,), "kernel2": (2, T + 2), "bias2": (T + 2,)},
 }
-CAUSAL = ("forgetting", "stick_breaking", "cope")
+CAUSAL = ("fox", "stick_breaking", "cope")
 WITHOUT_BIAS = ("long_convolution", "token_mixer", "fourier")
-OWN_HEADS = ("mla", "shared", *WITHOUT_BIAS)  # no grouped heads
+OWN_HEADS = ("mla", "shared_qk", *WITHOUT_BIAS)  # no grouped heads
 
 
 def example(name="", valid=(1, 1, 1, 1, 1), asked=(1, 1, 0, 1, 1), **changes):

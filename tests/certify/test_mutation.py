@@ -141,7 +141,7 @@ def test_all_mutants_of_the_equation_of_alibi_are_killed(monkeypatch):
   assert [outcome.status for outcome in score.outcomes] == [KILLED] * 3, mutation.text(score)
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "top_k(k=2)", "hard_coded", "space_time(tokens=3)"])
+@pytest.mark.parametrize("name", ["sigmoid", "top_k(k=2)", "hard_coded", "divided_space_time(tokens=3)"])
 def test_all_mutants_of_checks_and_of_fixed_parameters_are_killed(name, monkeypatch):
   only(monkeypatch, lambda change: change.function in ("init", "__post_init__"))
   (score,) = mutation.scores([row(name)])

@@ -68,12 +68,12 @@ def test_mla_turns_half_split_pairs_each_at_its_frequency():
 
 
 def test_shared_reads_queries_or_values_as_keys():
-  e = example("shared")
-  close("shared", example("shared", k=None), attended(products(e, k=e.q) / np.sqrt(H), e), values=False)
-  close("shared", example("shared", q=None, k=None), attended(products(e, e.v, e.v) / np.sqrt(V), e), values=True)
-  part = example("shared", q=e.q[:2], k=None, x=e.x[:2], i=I[:2], readable=e.readable[:, :2])
+  e = example("shared_qk")
+  close("shared_qk", example("shared_qk", k=None), attended(products(e, k=e.q) / np.sqrt(H), e), values=False)
+  close("shared_qk", example("shared_qk", q=None, k=None), attended(products(e, e.v, e.v) / np.sqrt(V), e), values=True)
+  part = example("shared_qk", q=e.q[:2], k=None, x=e.x[:2], i=I[:2], readable=e.readable[:, :2])
   with pytest.raises(ValueError, match="give all of them"):
-    run("shared", part, values=False)
+    run("shared_qk", part, values=False)
 
 
 @pytest.mark.parametrize("memory", [0, 2])

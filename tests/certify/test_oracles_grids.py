@@ -6,13 +6,13 @@ from types import SimpleNamespace as Variant
 import numpy as np
 import pytest
 
-from attention_lab.certify.cases import hierarchical, lsh, moba, region, transient_global
+from attention_lab.certify.cases import hierarchical, long_t5_tglobal, lsh, moba, region
 from attention_lab.certify.oracle import Example
 
 RANDOM = {"fixed": {"blocks": np.array([[2.0], [3.0], [1.0], [2.0]])}}
 FIRST = {"fixed": {"blocks": np.array([[3.0], [3.0], [0.0], [0.0]])}}
 PATTERNS = {
-  "fixed": (Variant(stride=3, expressivity=1), {}),
+  "sparse_fixed": (Variant(stride=3, expressivity=1), {}),
   "bigbird": (Variant(block=2, window=1, global_blocks=1, random=1), RANDOM),
   "bigbird/near": (Variant(block=2, window=3, global_blocks=0, random=1), FIRST),
   "axial": (Variant(columns=3), {}),
@@ -20,18 +20,18 @@ PATTERNS = {
   "swin": (Variant(window=2, shift=1, columns=3), {}),
   "swin/three": (Variant(window=3, shift=1, columns=3), {}),
   "swin/regular": (Variant(window=2, shift=0, columns=3), {}),
-  "space_time": (Variant(tokens=4), {}),
+  "divided_space_time": (Variant(tokens=4), {}),
 }
 READ = """
-fixed         111001001 111001001 111001001 001111001 001111001 001111001 001001111 001001111 001001111
-bigbird       111111111 111111111 111100110 111100110 111111000 111111000 110011110 110011110 110011001
-bigbird/near  111100110 111100110 111111110 111111110 111111110 111111110 110011111 110011111 110000111
-axial         111100100 111010010 111001001 100111100 010111010 001111001 100100111 010010111 001001111
-neighbourhood 110110000 111111000 011011000 110110110 111111111 011011011 000110110 000111111 000011011
-swin          100000000 011000000 011000000 000100100 000011011 000011011 000100100 000011011 000011011
-swin/three    100000000 011000000 011000000 000100100 000011011 000011011 000100100 000011011 000011011
-swin/regular  110110000 110110000 001001000 110110000 110110000 001001000 000000110 000000110 000000001
-space_time    111110001 111101000 111100100 111100010 100011111 010011110 001011110 000111110 100010001
+sparse_fixed       111001001 111001001 111001001 001111001 001111001 001111001 001001111 001001111 001001111
+bigbird            111111111 111111111 111100110 111100110 111111000 111111000 110011110 110011110 110011001
+bigbird/near       111100110 111100110 111111110 111111110 111111110 111111110 110011111 110011111 110000111
+axial              111100100 111010010 111001001 100111100 010111010 001111001 100100111 010010111 001001111
+neighbourhood      110110000 111111000 011011000 110110110 111111111 011011011 000110110 000111111 000011011
+swin               100000000 011000000 011000000 000100100 000011011 000011011 000100100 000011011 000011011
+swin/three         100000000 011000000 011000000 000100100 000011011 000011011 000100100 000011011 000011011
+swin/regular       110110000 110110000 001001000 110110000 110110000 001001000 000000110 000000110 000000001
+divided_space_time 111110001 111101000 111100100 111100010 100011111 010011110 001011110 000111110 100010001
 """
 TABLES = {name: rows for name, *rows in map(str.split, READ.strip().splitlines())}
 LEVELS = {
@@ -92,7 +92,7 @@ def test_a_pattern_is_its_literal_table_whatever_order_the_positions_come_in(nam
 
 def test_summaries_stand_beside_near_keys_and_count_valid_keys_only():
   variant, valid = Variant(window=2, block=3, scale=None), np.array([1, 0, 1, 0, 0, 0, 1], bool)
-  out = transient_global.oracle(variant, {}, plain(np.tile(valid, (7, 1))))[:, 0, 0]
+  out = long_t5_tglobal.oracle(variant, {}, plain(np.tile(valid, (7, 1))))[:, 0, 0]
   first, last = (1 + 4) / 2, 64.0
   assert out[0] == pytest.approx((1 + first + last) / 3)
   assert out[1] == pytest.approx((1 + 4 + first + last) / 4)
@@ -112,9 +112,9 @@ def test_other_regions_are_read_as_means_and_the_own_one_by_token():
 
 
 @pytest.mark.parametrize("picked", [NINE, np.array([7, 2])], ids=["all rows", "two rows"])
-@pytest.mark.parametrize("name", ["transient_global", "region"])
+@pytest.mark.parametrize("name", ["long_t5_tglobal", "region"])
 def test_pooled_keys_are_slots_of_one_softmax(name, picked):
-  cells = {"transient_global": "000111222", "region": "001001223"}[name]
+  cells = {"long_t5_tglobal": "000111222", "region": "001001223"}[name]
   own = np.array([int(c) for c in cells])
   q_valid, kv_valid = NINE != 2, ~np.isin(NINE, [1, 2, 5])
   example = drawn(2, picked, 9, q_valid[:, None] & kv_valid)
@@ -126,7 +126,7 @@ def test_pooled_keys_are_slots_of_one_softmax(name, picked):
     oracle, variant = region.oracle, Variant(size=2, columns=3, scale=0.7)
   else:
     single, group = abs(picked[:, None] - NINE) < 2, np.ones((len(picked), 4), bool)
-    oracle, variant = transient_global.oracle, Variant(window=2, block=3, scale=0.7)
+    oracle, variant = long_t5_tglobal.oracle, Variant(window=2, block=3, scale=0.7)
   read = np.concatenate([single & kv_valid, group & member.any(1)], axis=1) & q_valid[picked][:, None]
   slots, values = np.concatenate([example.k, pool]), np.concatenate([example.v, pool_values])
   expected = dense(example, wide(slots), wide(values), np.tile(read, (4, 1, 1)), 0.7)
@@ -229,7 +229,7 @@ def test_heads_choose_blocks_alone_and_look_back_only():
     moba.oracle(Variant(block=2, top_k=2, scale=None), {}, drawn(6, picked, 9, np.ones((9, 9), bool)))
 
 
-@pytest.mark.parametrize("name", ["transient_global", "region", "hierarchical", "moba"])
+@pytest.mark.parametrize("name", ["long_t5_tglobal", "region", "hierarchical", "moba"])
 def test_what_counts_in_array_places_refuses_positions_and_bias(name):
   oracle = importlib.import_module(f"attention_lab.certify.cases.{name}").oracle
   variant = Variant(window=2, block=2, size=2, columns=3, top_k=2, scale=None)

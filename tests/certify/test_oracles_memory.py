@@ -18,7 +18,7 @@ VARIANTS = {
   "nystrom": Variant(landmarks=3, iterations=30, scale=None),
   "synthesizer": Variant(kind="dense", hidden=M, rank=2),
   "induced_set": Variant(latents=M, scale=None),
-  "pooled": Variant(stride=2, scale=None),
+  "memory_compressed": Variant(stride=2, scale=None),
   "persistent": Variant(memories=M, scale=None),
   "memorizing": Variant(window=2, neighbours=2, scale=None),
   "cosformer": Variant(chunk=4),
@@ -103,7 +103,7 @@ def test_a_row_without_a_readable_key_gives_zeros(name):
   np.testing.assert_array_equal(run(name, example(np.zeros((T, S), bool))), 0.0)
 
 
-@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"pooled"}))
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"memory_compressed"}))
 def test_a_key_that_no_query_reads_is_as_if_it_were_not_there(name):
   e, keep = example(np.arange(S) != 3), [0, 1, 2, 4, 5]
   short = Example(e.q, e.k[keep], e.v[keep], e.readable[:, :, keep], e.i, e.j[keep], e.x, e.y[keep])
@@ -117,7 +117,7 @@ def test_a_part_of_the_queries_gives_that_part_of_the_rows(name):
   np.testing.assert_array_equal(run(name, part), run(name, e)[rows])
 
 
-@pytest.mark.parametrize("name", ("nystrom", "induced_set", "pooled", "cosformer", "ssd"))
+@pytest.mark.parametrize("name", ("nystrom", "induced_set", "memory_compressed", "cosformer", "ssd"))
 def test_a_bias_is_refused(name):
   with pytest.raises(ValueError, match="drop the bias"):
     run(name, example(bias=np.zeros((N, T, S))))
@@ -202,15 +202,19 @@ def test_pooled_cells_are_array_slots_and_means_over_the_readable():
   mask = np.array([[True, True, False, True, False, False, True]])
   keys = np.log([1, 9, 7, 2, 5, 5, 4])  # cells (0, 1), (3), none, (6): weights 3, 2, 4
   given = line([1.0], keys, [2, 4, 9, 5, 9, 9, 7], mask)
-  np.testing.assert_allclose(run("pooled", given)[0, 0, 0], (3 * 3 + 2 * 5 + 4 * 7) / 9, rtol=1e-14)
+  np.testing.assert_allclose(run("memory_compressed", given)[0, 0, 0], (3 * 3 + 2 * 5 + 4 * 7) / 9, rtol=1e-14)
 
 
 def test_pooled_of_stride_one_is_softmax_attention_and_of_any_stride_softmax_over_means():
   e = example()
-  np.testing.assert_allclose(run("pooled", e, stride=1), mixed(softmax(products(e) / UNSCALED), e), atol=TINY)
+  np.testing.assert_allclose(
+    run("memory_compressed", e, stride=1), mixed(softmax(products(e) / UNSCALED), e), atol=TINY
+  )
   k, v = e.k.reshape(2, 3, K, H).mean(axis=1), e.v.reshape(2, 3, K, V).mean(axis=1)
   few = example(keys=2, k=k, v=v)
-  np.testing.assert_allclose(run("pooled", e, stride=3), mixed(softmax(products(few) / UNSCALED), few), atol=TINY)
+  np.testing.assert_allclose(
+    run("memory_compressed", e, stride=3), mixed(softmax(products(few) / UNSCALED), few), atol=TINY
+  )
 
 
 def test_persistent_memories_stand_beside_the_tokens_without_a_bias():

@@ -12,13 +12,13 @@ from attention_lab.certify.oracle import Example
 VARIANTS = {
   "block_local": Variant(block=3, scale=None),
   "dilated": Variant(window=2, dilation=2, scale=None),
-  "strided": Variant(stride=3, scale=None),
+  "sparse_strided": Variant(stride=3, scale=None),
   "longformer": Variant(window=2, global_tokens=1, scale=None),
 }
 TABLES = {
   "block_local": ["1110000", "1110000", "1110000", "0001110", "0001110", "0001110", "0000001"],
   "dilated": ["1010000", "0101000", "1010100", "0101010", "0010101", "0001010", "0000101"],
-  "strided": ["1111001", "1111100", "1111110", "1111111", "0111111", "0011111", "1001111"],
+  "sparse_strided": ["1111001", "1111100", "1111110", "1111111", "0111111", "0011111", "1001111"],
   "longformer": ["1111111", "1110000", "1111000", "1011100", "1001110", "1000111", "1000011"],
 }
 

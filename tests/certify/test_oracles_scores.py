@@ -80,7 +80,7 @@ def test_a_bias_is_added_to_the_logits_or_refused(name):
       run(name, example(name, bias=bias))
     return
   assert np.abs(run(name, example(name, bias=bias)) - run(name, example(name))).max() > 1e-2
-  if name not in ("forgetting", "cope"):  # in these a key that nobody reads still counts
+  if name not in ("fox", "cope"):  # in these a key that nobody reads still counts
     shut = np.where(np.arange(T) == 1, -1e9, np.zeros((N, T, T)))
     hidden = run(name, example(name, valid=(1, 0, 1, 1, 1)))
     np.testing.assert_allclose(run(name, example(name, bias=shut))[[0, 3, 4]], hidden[[0, 3, 4]], atol=1e-12)
@@ -114,17 +114,17 @@ def test_softmax_with_a_sink_is_softmax_with_one_more_logit_whose_value_is_zero(
 
 
 def test_forgetting_is_a_difference_of_cumulative_sums_over_valid_tokens():
-  e, p = example("forgetting", valid=(1, 0, 1, 1, 1)), params_of("forgetting")
+  e, p = example("fox", valid=(1, 0, 1, 1, 1)), params_of("fox")
   gates = np.array([1, 0, 1, 1, 1])[:, None] * np.log(1 / (1 + np.exp(-(e.x @ p["kernel"] + p["bias"]))))
   total = np.repeat(np.cumsum(gates, axis=0), N // K, axis=1).T
-  close("forgetting", e, attended(products(e) / 2 + total[:, :, None] - total[:, None], e))
+  close("fox", e, attended(products(e) / 2 + total[:, :, None] - total[:, None], e))
 
 
 def test_forgetting_by_half_a_token_skips_the_hidden_one():
   params = {"kernel": np.zeros((D, K)), "bias": np.zeros(K)}
-  e = example("forgetting", valid=(1, 1, 0, 1, 1), q=np.zeros((T, N, H)))
+  e = example("fox", valid=(1, 1, 0, 1, 1), q=np.zeros((T, N, H)))
   weights = np.array([1, 2, 0, 4, 8]) / 15
-  np.testing.assert_allclose(run("forgetting", e, params)[4], np.einsum("s,snv->nv", weights, per_query_head(e.v)))
+  np.testing.assert_allclose(run("fox", e, params)[4], np.einsum("s,snv->nv", weights, per_query_head(e.v)))
 
 
 def test_stick_breaking_halves_the_stick_from_the_last_key_on():

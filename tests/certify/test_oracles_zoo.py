@@ -27,7 +27,7 @@ VARIANTS = {
   "hard_coded": Variant(sigma=1.0),
   "block_local": Variant(block=3, scale=None),
   "dilated": Variant(window=2, dilation=2, scale=None),
-  "strided": Variant(stride=3, scale=None),
+  "sparse_strided": Variant(stride=3, scale=None),
   "longformer": Variant(window=2, global_tokens=1, scale=None),
   "relu": Variant(chunk=4),
   "taylor": Variant(chunk=4),

@@ -63,6 +63,18 @@ def test_variants_seeds_and_tasks_can_be_added_and_stay(tmp_path):
   assert held["digits", "linear"] == (0, 2)
 
 
+def test_a_cell_under_an_old_spelling_is_the_present_one_and_its_lines_stay(tmp_path):
+  grid.register(tmp_path, grid.plan({"recall": SETTINGS}, ["strided(stride=3)"], (0, 1)))
+  before = (tmp_path / "grid.jsonl").read_text()
+  cells = grid.plan({"recall": SETTINGS}, ["sparse_strided(stride=3)"], (0, 1))
+  assert grid.read(tmp_path) == cells
+  grid.register(tmp_path, cells)
+  assert (tmp_path / "grid.jsonl").read_text() == before
+  grid.register(tmp_path, grid.plan({"recall": SETTINGS}, ["sparse_strided(stride=3)"], (0, 1, 2)))
+  assert (tmp_path / "grid.jsonl").read_text().startswith(before)
+  assert grid.read(tmp_path)[0].seeds == (0, 1, 2)
+
+
 def test_other_settings_in_the_same_workdir_are_refused_by_name_and_change_nothing(tmp_path):
   grid.register(tmp_path, grid.plan({"recall": SETTINGS}, ["softmax"], (0,)))
   before = (tmp_path / "grid.jsonl").read_text()

@@ -28,6 +28,16 @@ def test_ledger_that_does_not_exist_is_empty(tmp_path):
   assert records.read(tmp_path / "none.jsonl") == records.Ledger([], [])
 
 
+def test_rows_under_an_old_spelling_come_in_the_present_one_and_the_file_stays(tmp_path):
+  path = tmp_path / "results.jsonl"
+  for attention in ("2*shared|fixed(stride=3)", "pooled@width=32", "softmax"):
+    records.append(path, _done(attention=attention))
+  before = path.read_bytes()
+  attentions = [row["attention"] for row in records.read(path).rows]
+  assert attentions == ["2*shared_qk|sparse_fixed(stride=3)", "memory_compressed@width=32", "softmax"]
+  assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("lost", [1, 2, 30, 10_000])
 def test_killed_write_costs_only_its_own_row(tmp_path, lost):
   path = tmp_path / "results.jsonl"

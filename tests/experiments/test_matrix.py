@@ -60,7 +60,7 @@ def test_half_of_what_trains_holds_every_variant_and_every_architecture():
 
 def test_a_variant_takes_the_grid_of_an_image_where_it_can():
   assert on_image(spec.parse("axial(columns=3)")) == spec.parse("axial")
-  assert on_image(spec.parse("space_time(tokens=3)")) == spec.parse("space_time(tokens=3)")
+  assert on_image(spec.parse("divided_space_time(tokens=3)")) == spec.parse("divided_space_time(tokens=3)")
   assert on_image(spec.parse("local(window=3)")) == spec.parse("local(window=3)")
 
 

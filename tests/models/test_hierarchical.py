@@ -141,7 +141,9 @@ def test_settings_that_do_not_fit_are_one_line_that_names_the_flag(fields, messa
     model_of(**fields).init(KEY)
 
 
-@pytest.mark.parametrize("attention", ["swin(window=2, columns=4)", "softmax+axial(columns=4)", "space_time(tokens=4)"])
+@pytest.mark.parametrize(
+  "attention", ["swin(window=2, columns=4)", "softmax+axial(columns=4)", "divided_space_time(tokens=4)"]
+)
 def test_a_variant_with_a_grid_of_its_own_is_refused_by_name(attention):
   fix = "(leave columns out|give axial)"
   with pytest.raises(Unsupported, match=rf"has one grid, and --config.model.architecture=hierarchical several; {fix}"):

@@ -86,8 +86,8 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     ),
   ),
   "entmax": (Peer("entmax.entmax15", "logits scaled by 1/√H before the call"),),
-  "forgetting": (Peer("fla.ops.forgetting_attn.naive_forgetting_attn", "a gate for each query head: ours repeated"),),
   "fourier": (Peer("transformers.FNetBasicFourierTransform"),),
+  "fox": (Peer("fla.ops.forgetting_attn.naive_forgetting_attn", "a gate for each query head: ours repeated"),),
   "gated_delta": (
     Peer("fla.ops.gated_delta_rule.naive_recurrent_gated_delta_rule", f"{UNIT}; α and β computed before the call"),
     Peer(
@@ -110,6 +110,12 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     Peer(FLEX, RULE),
   ),
   "long_convolution": (Peer("torch.nn.functional.conv1d", "filter through softshrink, reversed; one group a head"),),
+  "long_t5_tglobal": (
+    Peer(
+      "transformers.LongT5TransientGlobalAttention",
+      "the norm of its summaries replaced by a division by the block's length; biases 0; scale 1; W = radius + 1",
+    ),
+  ),
   "longformer": (Peer(LONGFORMER, "attention_window = 2(W − 1); its global projections set equal to the local ones"),),
   "lsh": (
     Peer(
@@ -118,6 +124,7 @@ PEERS: dict[str, tuple[Peer, ...]] = {
       "key once for each round that finds it; scale 1",
     ),
   ),
+  "memory_compressed": (Peer(SDPA, "over torch.nn.functional.avg_pool1d of keys and values"),),
   "mla": (
     Peer("transformers.DeepseekV3Attention", "rope_interleave=False, as ours pairs halves; gains of both norms 1"),
   ),
@@ -131,12 +138,11 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     Peer("performer_pytorch", "its ε of 1e-4 on the features set to 0; its largest exponent over all keys cancels"),
   ),
   "persistent": (Peer("x_transformers.Attention"),),
-  "pooled": (Peer(SDPA, "over torch.nn.functional.avg_pool1d of keys and values"),),
   "quantized": (Peer(SDPA, "of rows through torch.fake_quantize_per_channel_affine"),),
   "relative": (Peer("transformers.SeamlessM4Tv2ConformerSelfAttention", "it has no table of values: ours is 0"),),
   "relu": (Peer("performer_pytorch", "generalized_kernel with its ε of 1e-3 set to 0"),),
   "retention": (Peer("fla.ops.retention.naive_retention"),),
-  "shared": (Peer(SDPA, "keys are the queries"),),
+  "shared_qk": (Peer(SDPA, "keys are the queries"),),
   "sigmoid": (Peer(ATTEND, "−log(length) is given as its bias"),),
   "softmax": (
     Peer(SDPA, "masks, scale, grouped heads, bias; rows without keys are zeros in both"),
@@ -149,10 +155,10 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     Peer(ATTEND, "soft cap and sinks"),
     Peer(FLEX, "the soft cap is a score_mod written in the test"),
   ),
+  "sparse_strided": (Peer(FLEX, RULE),),
   "sparsemax": (Peer("entmax.sparsemax", "logits scaled by 1/√H before the call"),),
   "ssd": (Peer("transformers.mamba2.mamba2_chunk_scan", "not scaled by 1/√H; D left out; a group for each head"),),
   "stick_breaking": (Peer("fla.ops.stickbreaking_attn.naive_stickbreaking_attn"),),
-  "strided": (Peer(FLEX, RULE),),
   "swin": (Peer("transformers.SwinLayer", "norms, MLP and residual off; its relative bias is given as bias="),),
   "t5": (Peer("transformers.T5Attention", "its table is transposed"),),
   "talking_heads": (Peer(ATTEND, "it adds the mixed logits to the unmixed: ours = 1 + theirs, transposed"),),
@@ -160,12 +166,6 @@ PEERS: dict[str, tuple[Peer, ...]] = {
   "top_k": (Peer(ATTEND),),
   "transformer_xl": (
     Peer("transformers.XLNetRelativeAttention", "segments off; transformers no longer holds Transformer-XL itself"),
-  ),
-  "transient_global": (
-    Peer(
-      "transformers.LongT5TransientGlobalAttention",
-      "the norm of its summaries replaced by a division by the block's length; biases 0; scale 1; W = radius + 1",
-    ),
   ),
 }
 

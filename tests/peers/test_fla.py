@@ -92,8 +92,8 @@ def test_forgetting_equals_naive_forgetting_attention(window):
   given, x, params = heads(17, T=T, K=2), normal(18, 2, T, D), drawn(19, 2)
   g = logsigmoid(gate(params, x)).repeat_interleave(2, dim=2)
   theirs = naive_forgetting_attn(*tensors(*given), g, window_size=window)
-  ours = run("forgetting", given, params=params, x=x, mask=mask(causal=True, window=window))
-  agree("forgetting", "fla.ops.forgetting_attn.naive_forgetting_attn", ours, theirs)
+  ours = run("fox", given, params=params, x=x, mask=mask(causal=True, window=window))
+  agree("fox", "fla.ops.forgetting_attn.naive_forgetting_attn", ours, theirs)
 
 
 @pytest.mark.parametrize("own", [False, True])

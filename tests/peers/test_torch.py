@@ -82,7 +82,7 @@ PATTERNS = {
   "local": ("local(window=5)", lambda i, j: (i - j).abs() < 5),
   "block_local": ("block_local(block=5)", lambda i, j: i // 5 == j // 5),
   "dilated": ("dilated(window=3, dilation=2)", lambda i, j: ((i - j).abs() < 6) & ((i - j) % 2 == 0)),
-  "strided": ("strided(stride=4)", lambda i, j: ((i - j).abs() < 4) | ((i - j) % 4 == 0)),
+  "sparse_strided": ("sparse_strided(stride=4)", lambda i, j: ((i - j).abs() < 4) | ((i - j) % 4 == 0)),
 }
 
 

@@ -31,13 +31,15 @@ def test_pooled_equals_attention_to_averages():
   given = heads(3, V=5)
   q, k, v = tensors(given)
   k, v = (avg_pool1d(own.flatten(0, 1).mT, 3).mT.unflatten(0, (2, 4)) for own in (k, v))
-  agree("pooled", SDPA, run("pooled(stride=3)", given), array(scaled_dot_product_attention(q, k, v)))
+  agree(
+    "memory_compressed", SDPA, run("memory_compressed(stride=3)", given), array(scaled_dot_product_attention(q, k, v))
+  )
 
 
 def test_shared_equals_attention_of_queries_to_themselves():
   given = heads(4)
   q, _, v = tensors(given)
-  agree("shared", SDPA, run("shared", given), array(scaled_dot_product_attention(q, q, v)))
+  agree("shared_qk", SDPA, run("shared_qk", given), array(scaled_dot_product_attention(q, q, v)))
 
 
 def test_quantized_equals_attention_of_fake_quantized_rows():

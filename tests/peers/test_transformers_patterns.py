@@ -122,8 +122,8 @@ def test_transient_global_equals_longt5_with_means_for_summaries():
   layer.global_input_layer_norm.weight.data = torch.eye(D) / 4
   x = normal(7, 2, T, D, scale=0.5)
   theirs = layer(torch.from_numpy(x), mask=torch.ones(2, T))[0].detach()
-  ours = run("transient_global(window=4, block=4, scale=1.0)", split(x, layer.q, layer.k, layer.v, count=N))
-  agree("transient_global", "transformers.LongT5TransientGlobalAttention", flat(ours), theirs)
+  ours = run("long_t5_tglobal(window=4, block=4, scale=1.0)", split(x, layer.q, layer.k, layer.v, count=N))
+  agree("long_t5_tglobal", "transformers.LongT5TransientGlobalAttention", flat(ours), theirs)
 
 
 def test_lsh_equals_reformer_within_each_bucket_of_its_hash():

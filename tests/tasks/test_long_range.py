@@ -152,4 +152,4 @@ def test_a_model_that_cannot_be_is_refused_before_data_is_made(monkeypatch):
   monkeypatch.setattr(listops, "generate", None)
   monkeypatch.setattr(prepared, "columns", None)
   with pytest.raises(Unsupported, match="causal by construction"):
-    long_range.build(small(model={"attention": "forgetting"}), "")
+    long_range.build(small(model={"attention": "fox"}), "")

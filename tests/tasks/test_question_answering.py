@@ -233,4 +233,4 @@ def test_a_model_that_cannot_be_is_refused_before_data_is_read(monkeypatch):
   monkeypatch.setattr(prepared, "columns", None)
   for name in ("", "tiny"):
     with pytest.raises(Unsupported, match="causal by construction"):
-      question_answering.build(small(name, {"attention": "forgetting"}), "")
+      question_answering.build(small(name, {"attention": "fox"}), "")

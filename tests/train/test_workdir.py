@@ -38,6 +38,12 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(experiment, change
   assert str(error.value).count(" there and ") == 1
 
 
+def test_an_old_spelling_of_a_variant_is_the_same_run(config, tmp_path):
+  workdirs.claim(tmp_path, "tiny", config(model__attention="pooled|softmax"), (0,))
+  workdirs.check(tmp_path, "tiny", config(model__attention="memory_compressed|softmax"), (0,))
+  workdirs.check(tmp_path, "tiny", config(model__attention="pooled|softmax"), (0,))
+
+
 def test_a_folder_that_cannot_be_a_run_is_refused(config, tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(ValueError, match="is a file; give a folder"):

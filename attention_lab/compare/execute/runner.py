@@ -13,7 +13,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from attention_lab import config as configs
-from attention_lab.attention import Unsupported
+from attention_lab.attention import Unsupported, spec
 from attention_lab.compare.budget import model_stats
 from attention_lab.compare.budget.match import Budget
 from attention_lab.compare.schedule import grid, row_spec, search_space
@@ -151,6 +151,9 @@ class JobRunner:
     return loop.run(task, config, self._place(job), log=lambda line: self._log(f"  {line}"), **words)
 
   def _place(self, job: Job) -> pathlib.Path:
-    """The folder of a run, by what it trains."""
-    what = [job.task, job.attention, sorted(job.changes.items()), list(job.seeds)]
-    return self.folder / RUNS / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    """The folder of a run, by what it trains; one that was begun under an old spelling of its variants goes on."""
+    folders = []
+    for attention in (job.attention, spec.respelled(job.attention, {new: old for old, new in spec.ALIASES.items()})):
+      what = [job.task, attention, sorted(job.changes.items()), list(job.seeds)]
+      folders.append(self.folder / RUNS / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16])
+    return next(filter(pathlib.Path.exists, folders), folders[0])

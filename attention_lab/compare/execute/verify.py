@@ -8,6 +8,7 @@ from typing import Any
 
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
+from attention_lab.attention import spec
 from attention_lab.config import nearest_hint
 from attention_lab.results import provenance, records
 from attention_lab.tasks import base as tasks
@@ -24,7 +25,8 @@ def row(workdir: str | os.PathLike[str], name: str, log: Callable[[str], None]) 
   """
   path = pathlib.Path(workdir) / RESULTS
   done = [one for one in records.distinct(records.read(path).rows) if one["status"] == "done"]
-  found = [one for one in done if _name(one) == name.strip()]
+  task_name, _, cell = name.strip().partition(" ")
+  found = [one for one in done if _name(one) == f"{task_name} {spec.respelled(cell)}"]
   if not found:
     form = f"; give TASK ATTENTION SEED, as in {_name(done[0])!r}" if done else ", which has none"
     raise ValueError(f"--verify={name} is no finished row of {path}{nearest_hint(name, map(_name, done)) or form}")

@@ -13,10 +13,10 @@ import re
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from attention_lab.attention import base
+from attention_lab.attention import base, spec
 from attention_lab.results import records
 
 FILE = "grid.jsonl"
@@ -46,18 +46,19 @@ def plan(tasks: Mapping[str, Mapping[str, Any]], specs: Sequence[str], seeds: Se
     twice = sorted({str(one) for one in choice if list(choice).count(one) > 1})
     if twice:
       raise ValueError(f"--{name} names {', '.join(twice)} twice: name each once")
-  return [Cell(task, spec, tuple(seeds), dict(settings)) for task, settings in tasks.items() for spec in specs]
+  return [Cell(task, text, tuple(seeds), dict(settings)) for task, settings in tasks.items() for text in specs]
 
 
 def register(workdir: str | os.PathLike[str], cells: Sequence[Cell]) -> pathlib.Path:
   """Adds the cells to the workdir's grid; ValueError names the settings that differ from those it holds."""
   path = pathlib.Path(workdir) / FILE
-  held = read(workdir)
+  held, lines = read(workdir), path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
   before = {cell.task: cell.settings for cell in held}
   for cell in cells:
     if cell.task in before and _normal(cell.settings) != before[cell.task]:
       raise ValueError(_disagreement(path, cell, before[cell.task]))
-  lines = dict.fromkeys(line for cell in (*held, *cells) for line in _lines(cell))
+  runs = {(cell.task, cell.attention, seed) for cell in held for seed in cell.seeds}
+  lines += dict.fromkeys(line for cell in cells for line in _lines(cell, runs))
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_suffix(f".{os.getpid()}")
   partial.write_text("".join(lines), encoding="utf-8")
@@ -74,9 +75,9 @@ def read(workdir: str | os.PathLike[str]) -> list[Cell]:
   seeds: dict[tuple[str, str], list[int]] = {}
   settings = {}
   for run in runs:
-    seeds.setdefault((run["task"], run["attention"]), []).append(run["seed"])
+    seeds.setdefault((run["task"], spec.respelled(run["attention"])), []).append(run["seed"])
     settings[run["task"]] = run["settings"]
-  return [Cell(task, spec, tuple(chosen), settings[task]) for (task, spec), chosen in seeds.items()]
+  return [Cell(task, attention, tuple(chosen), settings[task]) for (task, attention), chosen in seeds.items()]
 
 
 def pending(cells: Iterable[Cell], rows: Iterable[Mapping[str, Any]]) -> list[Cell]:
@@ -164,8 +165,10 @@ def _first_line(error: BaseException) -> str:
   return lines[0][:300]
 
 
-def _lines(cell: Cell) -> list[str]:
-  runs = [{"task": cell.task, "attention": cell.attention, "seed": s, "settings": cell.settings} for s in cell.seeds]
+def _lines(cell: Cell, held: Collection[tuple[str, str, int]]) -> list[str]:
+  """The lines of a cell's runs, but for those that are `held`."""
+  seeds = [seed for seed in cell.seeds if (cell.task, cell.attention, seed) not in held]
+  runs = [{"task": cell.task, "attention": cell.attention, "seed": s, "settings": cell.settings} for s in seeds]
   return [json.dumps(run, sort_keys=True, ensure_ascii=False) + "\n" for run in runs]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, softmax_mean
 from attention_lab.certify.oracle_shared import key_index, scaled_logit
 
-SPECS = ("shared", "shared(values=True)")
+SPECS = ("shared_qk", "shared_qk(values=True)")
 LIMITS = ()  # its class takes every value of its fields
 
 

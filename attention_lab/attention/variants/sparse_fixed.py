@@ -18,7 +18,7 @@ from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixed(Patterned):
+class SparseFixed(Patterned):
   stride: int = 128  # l, in positions
   expressivity: int = 8  # c, summary positions of each block
 

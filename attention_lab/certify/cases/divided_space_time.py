@@ -12,8 +12,8 @@ import numpy as np
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_shared import grid_cell, pattern_mean
 
-SPECS = ("space_time(tokens=3)",)
-LIMITS = (("space_time(tokens=0)", "space_time(tokens=-1)"),)
+SPECS = ("divided_space_time(tokens=3)",)
+LIMITS = (("divided_space_time(tokens=0)", "divided_space_time(tokens=-1)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

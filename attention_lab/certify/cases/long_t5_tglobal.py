@@ -14,18 +14,18 @@ import numpy as np
 from attention_lab.certify.oracle import Example, refuse_bias
 from attention_lab.certify.oracle_shared import refuse_positions, summary_mean
 
-SPECS = ("transient_global(window=2, block=3)",)
+SPECS = ("long_t5_tglobal(window=2, block=3)",)
 LIMITS = (
-  ("transient_global(window=1)", "transient_global(window=0)"),
-  ("transient_global(block=1)", "transient_global(block=0)"),
+  ("long_t5_tglobal(window=1)", "long_t5_tglobal(window=0)"),
+  ("long_t5_tglobal(block=1)", "long_t5_tglobal(block=0)"),
 )
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   """Attention to near keys and all blocks' means, [T, N, V]."""
   del params
-  refuse_bias(example, "transient_global")
-  refuse_positions(example, "transient_global")
+  refuse_bias(example, "long_t5_tglobal")
+  refuse_positions(example, "long_t5_tglobal")
   return summary_mean(
     variant,
     example,

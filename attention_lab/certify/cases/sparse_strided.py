@@ -12,8 +12,8 @@ import numpy as np
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_shared import pattern_mean
 
-SPECS = ("strided(stride=3)",)
-LIMITS = (("strided(stride=1)", "strided(stride=0)"),)
+SPECS = ("sparse_strided(stride=3)",)
+LIMITS = (("sparse_strided(stride=1)", "sparse_strided(stride=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:

@@ -12,14 +12,14 @@ import numpy as np
 from attention_lab.certify.oracle import Example, kv_head, refuse_bias, scale
 from attention_lab.certify.oracle_shared import group_means, readable_keys, softmax_read
 
-SPECS = ("pooled(stride=2)",)
-LIMITS = (("pooled(stride=1)", "pooled(stride=0)"),)
+SPECS = ("memory_compressed(stride=2)",)
+LIMITS = (("memory_compressed(stride=1)", "memory_compressed(stride=0)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   """Attention to the means of cells, each with the weight of one key, [T, N, V]."""
   del params
-  refuse_bias(example, "pooled")
+  refuse_bias(example, "memory_compressed")
   heads, queries, _ = example.readable.shape
   out = np.zeros((queries, heads, example.v.shape[2]))
   for n in range(heads):

@@ -19,7 +19,7 @@ from attention_lab.attention.families.summaries import Summarised
 
 
 @dataclasses.dataclass(frozen=True)
-class TransientGlobal(Summarised):
+class LongT5Tglobal(Summarised):
   window: int = 128  # W, in positions, the own one counted
   block: int = 16  # b, places of a summary
 

@@ -20,7 +20,7 @@ from attention_lab.attention.families.gridded import OnGrid
 
 
 @dataclasses.dataclass(frozen=True)
-class SpaceTime(OnGrid):
+class DividedSpaceTime(OnGrid):
   field: ClassVar[str] = "tokens"
   axes: ClassVar[tuple[str, ...]] = ("frames", "rows", "columns")
 

@@ -12,11 +12,11 @@ import numpy as np
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.oracle_shared import pattern_mean
 
-SPECS = ("fixed(stride=3, expressivity=1)",)
+SPECS = ("sparse_fixed(stride=3, expressivity=1)",)
 LIMITS = (
-  ("fixed(stride=1, expressivity=1)", "fixed(stride=0, expressivity=1)"),
-  ("fixed(stride=3, expressivity=1)", "fixed(stride=3, expressivity=0)"),
-  ("fixed(stride=3, expressivity=3)", "fixed(stride=3, expressivity=4)"),
+  ("sparse_fixed(stride=1, expressivity=1)", "sparse_fixed(stride=0, expressivity=1)"),
+  ("sparse_fixed(stride=3, expressivity=1)", "sparse_fixed(stride=3, expressivity=0)"),
+  ("sparse_fixed(stride=3, expressivity=3)", "sparse_fixed(stride=3, expressivity=4)"),
 )
 
 

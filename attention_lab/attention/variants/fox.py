@@ -22,7 +22,7 @@ from attention_lab.attention.mask import CAUSAL, Mask
 
 
 @dataclasses.dataclass(frozen=True)
-class Forgetting(causal_cumsum.Ordered):
+class Fox(causal_cumsum.Ordered):
   def claims(self):
     return dataclasses.replace(super().claims(), exactness="exact")
 
@@ -54,7 +54,7 @@ class Forgetting(causal_cumsum.Ordered):
   def _gates(self, params, k, x):
     """The log forget gates `B S K 1`."""
     if x is None:
-      raise ValueError("Forgetting reads the layer's input: pass x, of shape B T D")
+      raise ValueError("Fox reads the layer's input: pass x, of shape B T D")
     dtype = logits_dtype(k, x)
     kernel, bias = (
       gated_scan.own(params[name], k.shape[2], axis).astype(dtype) for name, axis in (("kernel", 1), ("bias", 0))

@@ -16,7 +16,7 @@ from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class Strided(Patterned):
+class SparseStrided(Patterned):
   stride: int = 64  # l, in positions
 
   def __post_init__(self):

@@ -15,7 +15,7 @@ from attention_lab.attention.families.shared_qk import Tied
 
 
 @dataclasses.dataclass(frozen=True)
-class Shared(Tied):
+class SharedQk(Tied):
   values: bool = False  # whether values are shared with queries and keys
 
   @property

@@ -18,7 +18,7 @@ from attention_lab.attention.mask import Mask
 
 
 @dataclasses.dataclass(frozen=True)
-class Pooled(Attention):
+class MemoryCompressed(Attention):
   stride: int = 4  # r, places of a cell
   scale: float | None = None  # factor of the logits; None = 1/√H
 

@@ -12,13 +12,13 @@ import numpy as np
 from attention_lab.certify.oracle import Example, kv_head, softmax_mean
 from attention_lab.certify.oracle_shared import key_input, later, refuse_future, scaled_logit
 
-SPECS = ("forgetting",)
+SPECS = ("fox",)
 LIMITS = ()  # its class takes every value of its fields
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   """Attention with params {"kernel": [D, K], "bias": [K]}, [T, N, V]; raises ValueError where the future is read."""
-  refuse_future(example, "forgetting")
+  refuse_future(example, "fox")
   x, scaled = key_input(example), scaled_logit(variant, example)
 
   def log_gate(n: int, l: int) -> float:
