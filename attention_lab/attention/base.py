@@ -190,6 +190,14 @@ def check_extend(variant: Attention, mask: Mask, lengths: Any) -> None:
     raise ValueError(f"lengths must have shape (B,), not {lengths.shape}")
 
 
+def refuse_positions(variant: Attention, call: Call) -> None:
+  """Raises Unsupported where positions are passed to a variant that orders tokens by their index in the array."""
+  if not call.positions.known:
+    raise Unsupported(
+      f"{type(variant).__name__} knows tokens by their place in the array and has no use for positions: leave them out"
+    )
+
+
 def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
   given = {letter: array.shape for letter, array in zip("qkv", (q, k, v), strict=True) if array is not None}
   for letter, shape in given.items():

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, AttentionOutput, Call, Claims, Dims
-from attention_lab.attention.families import dropout_bits
+from attention_lab.attention.families import counter_rng
 
 _EXACTNESS = ("exact", "approximate", "other")
 _VALUES = ("linear", "affine", "nonlinear")
@@ -66,7 +66,7 @@ class HeadMixture(Attention):
 
     def one(i: int, part: Attention, own: list[Any]) -> AttentionOutput:
       mask = dataclasses.replace(call.mask, explicit=patterns[i])
-      key = None if call.key is None else dropout_bits.fold(call.key, i)
+      key = None if call.key is None else counter_rng.fold_in(call.key, i)
       q, k, v = own
       return part.with_aux(params[str(i)], q, k, v, call._replace(mask=mask, bias=biases[i], key=key))
 

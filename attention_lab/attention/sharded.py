@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from attention_lab.attention.base import HEADS, Attention, AttentionOutput, Call, Params, State, check, check_extend
-from attention_lab.attention.families import dropout_bits
+from attention_lab.attention.families import counter_rng
 from attention_lab.attention.mask import CAUSAL, Mask
 
 BATCH = ("data", "fsdp")
@@ -29,7 +29,7 @@ def attend(
   size = jax.tree.leaves((v, call.x))[0].shape[0]
   batch = _batch_axes(size, mesh)
   heads = None if variant.claims().mixes_heads else HEADS
-  keys = None if call.key is None or not variant.claims().random else dropout_bits.examples(call.key, size)
+  keys = None if call.key is None or not variant.claims().random else counter_rng.example_keys(call.key, size)
   offers, tree = jax.tree.flatten(call._replace(key=keys))
   arrays = {"params": params, "q": q, "k": k, "v": v, "call": offers}
   specs = {

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention.base import Attention, Dims, Unsupported
-from attention_lab.attention.families.sinusoids import frequencies
+from attention_lab.attention.families.qk_transforms import frequencies
 from attention_lab.attention.positions import Positions
 from attention_lab.models import rng
 from attention_lab.models.config_checks import FLAG

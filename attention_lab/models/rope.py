@@ -33,8 +33,8 @@ from jaxtyping import Array, Float
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims
-from attention_lab.attention.families import sinusoids
-from attention_lab.attention.families.sinusoids import BASE, frequencies
+from attention_lab.attention.families import qk_transforms
+from attention_lab.attention.families.qk_transforms import BASE, frequencies
 from attention_lab.attention.positions import Positions
 from attention_lab.models.config_checks import FLAG, choose
 from attention_lab.models.position_encodings import Code, divided
@@ -162,7 +162,7 @@ def turn(x: Float[Array, "B T N H"], angles: Float[Array, "#B T P"], gain: float
 
   In float32. Channels from 2P on do not turn.
   """
-  turned = sinusoids.turn(x.astype(jnp.float32), angles)
+  turned = qk_transforms.apply_rotary(x.astype(jnp.float32), angles)
   return (turned if gain == 1 else gain * turned).astype(x.dtype)
 
 

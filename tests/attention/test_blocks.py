@@ -7,7 +7,7 @@ import pytest
 
 from attention_lab import compiled
 from attention_lab.attention import CAUSAL, FULL, Dims, Mask, Positions, spec
-from attention_lab.attention.engines import chunked_plan
+from attention_lab.attention.engines import chunked
 from attention_lab.attention.engines.flash import tiles
 
 B, T, N, K, H, V = 2, 21, 4, 2, 8, 6
@@ -39,7 +39,7 @@ def shrink(monkeypatch):
   """Makes blocks and tiles hold a few queries and keys."""
 
   def apply():
-    sizes = {chunked_plan: {"QUERIES": 4, "SMALLEST": 2, "LOGITS": 64}}
+    sizes = {chunked: {"BLOCK_QUERIES": 4, "WINDOW_BLOCK_MIN": 2, "MAX_LOGITS": 64}}
     sizes[tiles] = {"SIDE": 8, "NEAR": 4, "LEAST": 2, "LOGITS": 64}
     for module, values in sizes.items():
       for name, size in values.items():

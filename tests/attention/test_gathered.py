@@ -9,7 +9,7 @@ from attention_lab import compiled
 from attention_lab.attention import CAUSAL, Call, Mask, Positions, spec
 from attention_lab.attention.engines import block_sparse
 from attention_lab.attention.engines.flash import tiles
-from attention_lab.attention.families import top_k
+from attention_lab.attention.families import sparse_support
 
 B, T, N, K, H, V, BLOCK = 2, 37, 4, 2, 3, 5, 4
 RNG = np.random.default_rng(0)
@@ -78,8 +78,8 @@ def test_blocks_that_tie_are_all_read():
 def test_places_of_the_largest_are_those_of_the_largest_and_ties_are_told():
   logits = jnp.asarray([[3.0, 1.0, 3.0, 2.0], [3.0, 1.0, 2.0, 1.0], [0.0, 5.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
   readable = jnp.asarray([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]], bool)
-  places, tied = top_k.indices(logits, readable, 2)
-  np.testing.assert_array_equal(places, [[0, 2], [0, 2], [0, -1], [0, 1]])
+  indices, tied = sparse_support.top_k_indices(logits, readable, 2)
+  np.testing.assert_array_equal(indices, [[0, 2], [0, 2], [0, -1], [0, 1]])
   np.testing.assert_array_equal(tied, [False, False, False, True])
 
 

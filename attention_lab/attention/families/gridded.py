@@ -1,4 +1,7 @@
-"""Patterns on a grid: tokens in row-major order, class and register tokens in front of them."""
+"""Patterns on a grid of tokens, such as the patches of an image or a video, in row-major order.
+
+Class and register tokens stand in front of the grid.
+"""
 
 import abc
 import dataclasses
@@ -11,27 +14,27 @@ from attention_lab.attention.base import Claims, Params, Unsupported
 from attention_lab.attention.families.patterned import Patterned
 from attention_lab.attention.positions import Positions
 
-Coordinates = tuple[Array, ...]  # row, column; or frame, row, column
+Coordinates = tuple[Array, ...]  # (row, column) or (frame, row, column) of tokens
 
 
 class Grid(NamedTuple):
-  """The grid's sizes, all but the first, which is not bounded; and how many tokens come before it."""
+  """Sizes of a grid's axes, all but the first, which is not bounded; and the number of tokens before the grid."""
 
   sizes: tuple[int, ...]
   extra: int = 0
 
   def coordinates(self, positions: Array) -> Coordinates:
     """Row, column (or frame, row, column) of tokens on the grid."""
-    place, axes = positions - self.extra, []
+    index, axes = positions - self.extra, []
     for size in reversed(self.sizes):
-      axes.append(place % size)
-      place = place // size
-    return (place, *reversed(axes))
+      axes.append(index % size)
+      index = index // size
+    return (index, *reversed(axes))
 
-  def span(self, apart: int) -> int:
-    """W such that tokens whose coordinates differ by at most `apart` along each axis lie within |i − j| < W."""
+  def span(self, max_offset: int) -> int:
+    """The W with |i − j| < W for tokens whose coordinates differ by at most `max_offset` along each axis."""
     steps = [math.prod(self.sizes[axis:]) for axis in range(len(self.sizes) + 1)]
-    bounds = (apart, *(min(apart, size - 1) for size in self.sizes))
+    bounds = (max_offset, *(min(max_offset, size - 1) for size in self.sizes))
     return 1 + sum(step * bound for step, bound in zip(steps, bounds, strict=True))
 
 
@@ -39,12 +42,12 @@ class Grid(NamedTuple):
 class OnGrid(Patterned):
   """Softmax attention within a pattern on a grid; tokens before the grid read all and are read by all.
 
-  Honours every mask and a bias. A pattern that declares `apart` costs time O(T·W) for a span W of positions, and a
-  ring of W to decode, where the grid is known from the fields; the others are masked maps with O(S) to decode.
+  Honours every mask and a bias. A pattern that declares `max_offset` costs time O(T·W) for a span W of positions, and
+  a ring of W to decode, where the grid is known from the fields; the others are masked maps with O(S) to decode.
   """
 
-  field: ClassVar[str] = "columns"  # what gives the grid where positions do not
-  axes: ClassVar[tuple[str, ...]] = ("rows", "columns")
+  field: ClassVar[str] = "columns"  # the field that gives the grid where positions do not
+  axes: ClassVar[tuple[str, ...]] = ("rows", "columns")  # of the grid, in messages
 
   @abc.abstractmethod
   def sizes(self, positions: Positions) -> tuple[int, ...] | None:
@@ -52,14 +55,14 @@ class OnGrid(Patterned):
 
   @abc.abstractmethod
   def inside(self, i: Coordinates, j: Coordinates) -> Bool[Array, "..."]:
-    """Which tokens at the coordinates j the query at i may read."""
+    """The pattern: which tokens at coordinates j the query at coordinates i may read."""
 
-  def apart(self) -> int | None:
-    """The most by which coordinates of a pair in the pattern differ along any axis; None = unbounded."""
+  def max_offset(self) -> int | None:
+    """The largest difference of a query's and its keys' coordinates along any axis; None = unbounded."""
     return None
 
   def grid(self, positions: Positions) -> Grid:
-    """The grid that is meant; Unsupported where neither the variant nor the positions have one."""
+    """The grid of a call; raises Unsupported where neither the variant nor the positions have one."""
     sizes = self.sizes(positions)
     if sizes is None:
       name, shape = type(self).__name__, ", ".join(self.axes)
@@ -67,26 +70,24 @@ class OnGrid(Patterned):
     return Grid(sizes, positions.extra)
 
   def claims(self) -> Claims:
-    return (
-      super().claims()
-      if self.span() is None
-      else dataclasses.replace(super().claims(), time_exponent=1, state_exponent=0)
-    )
+    claims = super().claims()
+    return claims if self.span() is None else dataclasses.replace(claims, time_exponent=1, state_exponent=0)
 
   def span(self) -> int | None:
-    return self.reach(Positions())
+    return self.span_at(Positions())
 
-  def reach(self, positions: Positions) -> int | None:
-    apart, sizes = self.apart(), self.sizes(positions)
-    return None if apart is None or sizes is None or positions.extra else Grid(sizes).span(apart)
+  def span_at(self, positions: Positions) -> int | None:
+    offset, sizes = self.max_offset(), self.sizes(positions)
+    return None if offset is None or sizes is None or positions.extra else Grid(sizes).span(offset)
 
   def pattern(self, params: Params, i: Array, j: Array) -> Array | bool:
     return self._within(self.grid(Positions()), i, j)
 
-  def allowed(self, params: Params, i: Array, j: Array, positions: Positions) -> Bool[Array, "..."]:
+  def mask_mod(self, params: Params, i: Array, j: Array, positions: Positions) -> Bool[Array, "..."]:
     return self._within(self.grid(positions), i, j)
 
   def _within(self, grid: Grid, i: Array, j: Array) -> Bool[Array, "..."]:
+    """The pattern at positions; tokens before the grid read all and are read by all."""
     inside = self.inside(grid.coordinates(i), grid.coordinates(j))
     return inside | (i < grid.extra) | (j < grid.extra) if grid.extra else inside
 
@@ -108,7 +109,7 @@ class Gridded(OnGrid):
 
 
 def same_window(i: Coordinates, j: Coordinates, size: int, shift: int = 0) -> Bool[Array, "..."]:
-  """Which pairs lie in one window, of `size` along each axis, the first border at `shift`."""
+  """The pairs in one window: windows have `size` along each axis, the first border at `shift`."""
   inside = True
   for a, b in zip(i, j, strict=True):
     inside = inside & ((a - shift) // size == (b - shift) // size)

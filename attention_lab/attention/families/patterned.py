@@ -1,4 +1,4 @@
-"""Softmax attention whose pattern, and what it adds to logits, are functions of positions alone."""
+"""Softmax attention with a pattern that is a function of positions (a mask_mod), run by the flash engine in tiles."""
 
 import dataclasses
 import functools
@@ -13,30 +13,34 @@ from attention_lab.attention.base import Call, Params
 from attention_lab.attention.engines.flash import forward, near_far, tiles
 from attention_lab.attention.engines.flash.block_mask import MaskPattern
 from attention_lab.attention.families import softmax
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families.scored import ScaledDotProduct
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 
-EVALUATED = 2**28  # pairs that a pattern is looked at, once for each shape, to find tiles that it leaves empty
+MAX_EVALUATED_PAIRS = (
+  2**28
+)  # pairs at which a pattern is evaluated while tracing, to find the tiles that it leaves empty
 
 
 @dataclasses.dataclass(frozen=True)
-class Patterned(Scaled):
-  """Runs by tiles, forward and backward, and leaves out those where nothing may be read. Honours every mask and a bias.
+class Patterned(ScaledDotProduct):
+  """A pattern run by tiles, forward and backward, without the tiles that it empties. Honours every mask and a bias.
 
-  Which tiles these are is found while tracing, for positions 0, 1, 2, …, from a pattern without arrays and of at most
-  `EVALUATED` pairs; of any other pattern all tiles within its window are computed.
+  The tiles are found while tracing, for positions 0, 1, 2, …, from a pattern without arrays and of at most
+  `MAX_EVALUATED_PAIRS` pairs; of any other pattern all tiles within its window are computed.
   """
 
-  def allowed(
+  def mask_mod(
     self, params: Params, i: Int[Array, "..."], j: Int[Array, "..."], positions: Positions
   ) -> Bool[Array, "..."] | bool:
-    """The pattern in a call at these positions."""
+    """The pattern in a call at these positions: whether the query at i may read the key at j."""
     return self.pattern(params, i, j)
 
-  def certain(self, i: Int[Array, "..."], j: Int[Array, "..."], positions: Positions) -> Bool[Array, "..."] | bool:
-    """The pairs that are read whatever the parameters are."""
-    return self.allowed({}, i, j, positions)
+  def static_mask_mod(
+    self, i: Int[Array, "..."], j: Int[Array, "..."], positions: Positions
+  ) -> Bool[Array, "..."] | bool:
+    """The pairs of the pattern that do not depend on parameters, so that they are known while tracing."""
+    return self.mask_mod({}, i, j, positions)
 
   def far(self, S: int, positions: Positions) -> near_far.Far | None:
     """What is read of keys far away, if that is few of them and all alike, so that they can be brought together."""
@@ -44,7 +48,7 @@ class Patterned(Scaled):
 
   def cut(self, params: Params, T: int, S: int, where: Positions) -> tuple[tiles.BlockMask | None, Array | None]:
     """The tiles of the pattern, and corners of those that are drawn."""
-    if jax.tree.leaves(params) or self.reach(where) is not None or T * S > EVALUATED:
+    if jax.tree.leaves(params) or self.span_at(where) is not None or T * S > MAX_EVALUATED_PAIRS:
       return None, None
     side = tiles.fine()
     return tiles.BlockMask(side, *occupied(self, where, (T, S), side)), None
@@ -56,9 +60,9 @@ class Patterned(Scaled):
     cut, corners = self.cut(params, T, S, where) if tiled else (None, None)
 
     def reads(fixed: Params, i: Array, j: Array) -> Any:
-      return self.allowed(fixed, i, j, where)
+      return self.mask_mod(fixed, i, j, where)
 
-    call = call._replace(mask=call.mask & Mask(window=self.reach(call.positions)))
+    call = call._replace(mask=call.mask & Mask(window=self.span_at(call.positions)))
     pattern, scale = MaskPattern(reads, params, cut, corners), softmax.scale(self.scale, q)
     if far is not None and far.worth(T, S):
       return near_far.attend(q, k, v, call, scale, pattern, far)
@@ -79,7 +83,7 @@ def occupied(
   for t in range(0, T, side):
     with jax.ensure_compile_time_eval():
       i, j = jnp.arange(t, min(t + side, T), grain)[:, None], jnp.arange(0, S, grain)[None]
-      rows = np.broadcast_to(np.asarray(variant.certain(i, j, where)), (i.size, j.size))
+      rows = np.broadcast_to(np.asarray(variant.static_mask_mod(i, j, where)), (i.size, j.size))
     some.append(np.logical_or.reduceat(rows.any(axis=0), starts))
     every.append(np.logical_and.reduceat(rows.all(axis=0), starts))
   return np.stack(some), np.stack(every)

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import AttentionOutput
 from attention_lab.attention.engines.chunked import distance
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveSpan(Scaled):
+class AdaptiveSpan(ScaledDotProduct):
   tunable: ClassVar[Mapping[str, tuple]] = {"penalty": (5e-7, 2e-6, 8e-6)}
 
   max_span: int = 1024  # the longest span, in positions
@@ -48,7 +48,7 @@ class AdaptiveSpan(Scaled):
   def pattern(self, params, i, j):
     return jnp.abs(i - j) < self.span()
 
-  def reads(self, params, block, positions):
+  def readable(self, params, block, positions):
     return self._fade(block) > 0.0
 
   def logits(self, params, block):

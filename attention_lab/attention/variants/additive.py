@@ -22,7 +22,7 @@ class Additive(Scored):
   def init(self, key, dims):
     return {"per_head": {"vector": jax.random.normal(key, (dims.heads, dims.head)) * dims.head**-0.5}}
 
-  def depth(self, q):
+  def floats_per_logit(self, q):
     return q.shape[-1]
 
   def logits(self, params, block):

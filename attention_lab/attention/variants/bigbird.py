@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
 from attention_lab.attention.engines.flash import tiles
-from attention_lab.attention.families.patterned import EVALUATED, Patterned, occupied
+from attention_lab.attention.families.patterned import MAX_EVALUATED_PAIRS, Patterned, occupied
 from attention_lab.attention.positions import Positions
 
 
@@ -48,15 +48,15 @@ class Bigbird(Patterned):
   def pattern(self, params, i, j):
     rows, j_block = self._drawn(params, i // self.block), j // self.block
     random = (rows[..., r] == j_block for r in range(self.random))
-    return functools.reduce(operator.or_, random, self.certain(i, j, Positions()))
+    return functools.reduce(operator.or_, random, self.static_mask_mod(i, j, Positions()))
 
-  def certain(self, i, j, positions):
+  def static_mask_mod(self, i, j, positions):
     i, j = i // self.block, j // self.block
     return (abs(i - j) <= self.window // 2) | (i < self.global_blocks) | (j < self.global_blocks)
 
   def cut(self, params, T, S, where):
     side, count = self.block * max(1, tiles.LEAST // self.block), -(-T // self.block)
-    if count * -(-S // self.block) > EVALUATED:
+    if count * -(-S // self.block) > MAX_EVALUATED_PAIRS:
       return None, None
     some, every = occupied(self, where, (T, S), side, self.block)
     queries = jnp.arange(self.global_blocks, count, dtype=jnp.int32)[:, None]

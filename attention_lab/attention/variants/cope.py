@@ -18,7 +18,7 @@ from attention_lab.attention.families import causal_cumsum
 
 
 @dataclasses.dataclass(frozen=True)
-class Cope(causal_cumsum.Ordered):
+class Cope(causal_cumsum.CausalCumsum):
   positions: int = 64  # P, codes; farther keys share the last one
 
   def __post_init__(self):
@@ -28,13 +28,13 @@ class Cope(causal_cumsum.Ordered):
   def init(self, key, dims):
     return {"codes": 0.02 * jax.random.normal(key, (self.positions, dims.head))}
 
-  def depth(self, q):
+  def floats_per_logit(self, q):
     return 2
 
   def logits(self, params, block):
     scores = super().logits(params, block)
     gates = jnp.where(block.readable, jax.nn.sigmoid(scores), 0.0)
-    place = jnp.minimum(gates + causal_cumsum.later(gates, block.readable), self.positions - 1.0)
+    place = jnp.minimum(gates + causal_cumsum.reverse_cumsum(gates, block.readable), self.positions - 1.0)
     codes = params["codes"].astype(scores.dtype)
     table = jnp.einsum("ckgth,ph->ckgtp", block.q.astype(scores.dtype), codes).reshape(*scores.shape[:3], -1)
     whole = jax.lax.stop_gradient(jnp.floor(place))

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Claims, Dims, logits_dtype
-from attention_lab.attention.families.feature_map import Kernel
+from attention_lab.attention.families.feature_map import LinearAttention
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosformer(Kernel):
+class Cosformer(LinearAttention):
   def claims(self) -> Claims:
     return dataclasses.replace(super().claims(), encodes_positions=True)
 
@@ -32,10 +32,10 @@ class Cosformer(Kernel):
     dtype = logits_dtype(q, k)
     return jax.nn.relu(q.astype(dtype)), jax.nn.relu(k.astype(dtype))
 
-  def at(self, params, features, positions):
+  def encode_positions(self, params, features, positions):
     angle = positions.astype(features.dtype) * (0.5 * jnp.pi / params["fixed"]["length"].astype(features.dtype))
     angle = angle[:, :, None, None]
     return jnp.concatenate([features * jnp.cos(angle), features * jnp.sin(angle)], axis=-1)
 
-  def width(self, dims: Dims) -> int:
+  def num_features(self, dims: Dims) -> int:
     return 2 * dims.head

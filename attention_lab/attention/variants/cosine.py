@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims, logits_dtype
 from attention_lab.attention.engines.flash import forward
-from attention_lab.attention.families.norms import unit
+from attention_lab.attention.families.qk_transforms import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,4 +34,5 @@ class Cosine(Attention):
 
   def attend(self, params, q, k, v, call):
     dtype = logits_dtype(q)
-    return forward.attend(params["scale"].astype(dtype) * unit(q.astype(dtype)), unit(k), v, call, 1.0)[0]
+    q = params["scale"].astype(dtype) * l2_normalize(q.astype(dtype))
+    return forward.attend(q, l2_normalize(k), v, call, 1.0)[0]

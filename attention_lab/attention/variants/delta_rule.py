@@ -16,15 +16,15 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import Gated, Gates
-from attention_lab.attention.families.norms import unit
+from attention_lab.attention.families.gated_scan import GatedScan, Gates
+from attention_lab.attention.families.qk_transforms import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
-class DeltaRule(Gated):
+class DeltaRule(GatedScan):
   def init(self, key, dims: Dims):
     kernel = jax.random.normal(key, (dims.model, dims.kv_heads)) * dims.model**-0.5
     return {"kernel": kernel, "bias": jnp.zeros(dims.kv_heads)}
 
   def gates(self, params, k, x):
-    return Gates(unit(k), write=jax.nn.sigmoid(self.project(params, x, k)))
+    return Gates(l2_normalize(k), beta=jax.nn.sigmoid(self.project(params, x, k)))

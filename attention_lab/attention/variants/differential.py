@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims
 from attention_lab.attention.engines.chunked import attend_in_blocks, combine, dots
 from attention_lab.attention.families import softmax
-from attention_lab.attention.families.norms import root_mean_square
+from attention_lab.attention.families.qk_transforms import rms_norm
 
 NAMES = ("query1", "key1", "query2", "key2")
 
@@ -52,6 +52,6 @@ class Differential(Attention):
         for part in halves
       ]
       out = combine(maps[0] - factor * maps[1], block)
-      return root_mean_square(out, 1e-5) * (1.0 - self.initial)
+      return rms_norm(out, 1e-5) * (1.0 - self.initial)
 
     return attend_in_blocks(equation, q, k, v, call)

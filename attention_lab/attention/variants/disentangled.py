@@ -37,7 +37,7 @@ class Disentangled(Scored):
     keys, queries = (0.02 * jax.random.normal(one, shape) for one in jax.random.split(key))
     return {"per_head": {"keys": keys, "queries": queries}}
 
-  def depth(self, q):
+  def floats_per_logit(self, q):
     return 2
 
   def logits(self, params, block):

@@ -12,17 +12,17 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from attention_lab.attention.families import sparse_simplex
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families import sparse_support
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class Entmax(Scaled):
+class Entmax(ScaledDotProduct):
   def weights(self, logits, readable):
-    z, ranked, rank = sparse_simplex.ranked(logits / 2.0, readable)
+    z, ranked, rank = sparse_support.sorted_logits(logits / 2.0, readable)
     mean = jnp.cumsum(ranked, axis=-1) / rank
     spread = jnp.cumsum(ranked * ranked, axis=-1) - rank * mean * mean
     room = jnp.maximum((1.0 - spread) / rank, 0.0)
     threshold = mean - jnp.where(room > 0.0, jnp.sqrt(jnp.where(room > 0.0, room, 1.0)), 0.0)
-    root = jnp.maximum(z - sparse_simplex.at_support(threshold, threshold <= ranked), 0.0)
+    root = jnp.maximum(z - sparse_support.support_threshold(threshold, threshold <= ranked), 0.0)
     return jnp.where(readable, root * root, 0.0)

@@ -16,8 +16,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import logits_dtype
-from attention_lab.attention.families.positions_refused import refuse_positions
 from attention_lab.attention.families.token_mixing import Mixer
 
 LONGEST = 2**16 - 1  # tokens whose squared rank fits into 32 bits
@@ -25,18 +23,13 @@ LONGEST = 2**16 - 1  # tokens whose squared rank fits into 32 bits
 
 @dataclasses.dataclass(frozen=True)
 class Fourier(Mixer):
-  def attend(self, params, q, k, v, call):
-    refuse_positions(self, call)
-    if call.mask.kv_valid is not None and call.x.shape[1] > LONGEST:
-      raise ValueError(f"Fourier counts rows of their own length up to {LONGEST} tokens, not {call.x.shape[1]}")
-    x, mask = call.x.astype(logits_dtype(call.x)), call.mask
+  def mix(self, params, x, valid):
+    if valid is not None and x.shape[1] > LONGEST:
+      raise ValueError(f"Fourier counts rows of their own length up to {LONGEST} tokens, not {x.shape[1]}")
     mixed = jnp.fft.fft(x, axis=2)
-    if mask.kv_valid is None:
-      mixed = jnp.fft.fft(mixed, axis=1)
-    else:
-      mixed = jax.vmap(_transform)(mixed, jnp.broadcast_to(mask.kv_valid, x.shape[:2]))
-    out = mixed.real if mask.q_valid is None else jnp.where(mask.q_valid[:, :, None], mixed.real, 0.0)
-    return out.astype(call.x.dtype)
+    if valid is None:
+      return jnp.fft.fft(mixed, axis=1).real
+    return jax.vmap(_transform)(mixed, jnp.broadcast_to(valid, x.shape[:2])).real
 
 
 def _transform(x, valid):

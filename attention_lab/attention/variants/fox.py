@@ -22,7 +22,7 @@ from attention_lab.attention.mask import CAUSAL, Mask
 
 
 @dataclasses.dataclass(frozen=True)
-class Fox(causal_cumsum.Ordered):
+class Fox(causal_cumsum.CausalCumsum):
   def claims(self):
     return dataclasses.replace(super().claims(), exactness="exact")
 
@@ -35,7 +35,7 @@ class Fox(causal_cumsum.Ordered):
 
   def logits(self, params, block):
     scores = super().logits(params, block._replace(k=block.k[..., :-1].astype(block.q.dtype)))
-    decay = causal_cumsum.later(block.k[:, :, None, :, -1], block.readable)
+    decay = causal_cumsum.reverse_cumsum(block.k[:, :, None, :, -1], block.readable)
     return scores + jnp.repeat(decay, block.q.shape[2], axis=1)
 
   def init_state(self, batch, dims: Dims, dtype):
@@ -57,7 +57,8 @@ class Fox(causal_cumsum.Ordered):
       raise ValueError("Fox reads the layer's input: pass x, of shape B T D")
     dtype = logits_dtype(k, x)
     kernel, bias = (
-      gated_scan.own(params[name], k.shape[2], axis).astype(dtype) for name, axis in (("kernel", 1), ("bias", 0))
+      gated_scan.local_heads(params[name], k.shape[2], axis).astype(dtype)
+      for name, axis in (("kernel", 1), ("bias", 0))
     )
     return jax.nn.log_sigmoid(jnp.tensordot(x.astype(dtype), kernel, axes=1) + bias[None, None])[..., None]
 

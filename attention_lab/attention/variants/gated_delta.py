@@ -17,22 +17,23 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import Gated, Gates, own, timescales
-from attention_lab.attention.families.norms import unit
+from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_heads, mamba2_init
+from attention_lab.attention.families.qk_transforms import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
-class GatedDelta(Gated):
+class GatedDelta(GatedScan):
   def init(self, key, dims: Dims):
-    decay, write, scales = jax.random.split(key, 3)
+    decay, beta, scales = jax.random.split(key, 3)
     D, K = dims.model, dims.kv_heads
-    kernels = (jax.random.normal(one, (D, K)) * D**-0.5 for one in (decay, write))
+    kernels = (jax.random.normal(kernel, (D, K)) * D**-0.5 for kernel in (decay, beta))
     return {
-      "decay": {"kernel": next(kernels), **timescales(scales, K)},
+      "decay": {"kernel": next(kernels), **mamba2_init(scales, K)},
       "write": {"kernel": next(kernels), "bias": jnp.zeros(K)},
     }
 
   def gates(self, params, k, x):
-    rate = jnp.exp(own(params["decay"]["rate"], k.shape[2], axis=0).astype(k.dtype))
-    decay = -rate[None, None] * jax.nn.softplus(self.project(params["decay"], x, k))
-    return Gates(unit(k), decay[..., None], jax.nn.sigmoid(self.project(params["write"], x, k)))
+    rate = jnp.exp(local_heads(params["decay"]["rate"], k.shape[2], axis=0).astype(k.dtype))
+    log_decay = -rate[None, None] * jax.nn.softplus(self.project(params["decay"], x, k))
+    beta = jax.nn.sigmoid(self.project(params["write"], x, k))
+    return Gates(l2_normalize(k), log_decay[..., None], beta)

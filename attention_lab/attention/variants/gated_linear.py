@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import Gated, Gates
+from attention_lab.attention.families.gated_scan import GatedScan, Gates
 
 
 @dataclasses.dataclass(frozen=True)
-class GatedLinear(Gated):
+class GatedLinear(GatedScan):
   tunable: ClassVar[Mapping[str, tuple]] = {"temperature": (4.0, 16.0, 64.0)}
 
   temperature: float = 16.0  # τ: the larger, the closer to 1 the decays
@@ -36,4 +36,4 @@ class GatedLinear(Gated):
     return {"kernel": kernel, "bias": jnp.zeros((dims.kv_heads, dims.head))}
 
   def gates(self, params, k, x):
-    return Gates(k, decay=jax.nn.log_sigmoid(self.project(params, x, k)) / self.temperature)
+    return Gates(k, log_decay=jax.nn.log_sigmoid(self.project(params, x, k)) / self.temperature)

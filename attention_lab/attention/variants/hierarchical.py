@@ -19,10 +19,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from attention_lab.attention.base import Attention, Call, Claims, logits_dtype
+from attention_lab.attention.base import Attention, Call, Claims, logits_dtype, refuse_positions
 from attention_lab.attention.engines.layout import heads_last
 from attention_lab.attention.families import segment_mean, softmax
-from attention_lab.attention.families.positions_refused import refuse_positions
 
 
 class Level(NamedTuple):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, Call, Claims, Dims
 from attention_lab.attention.engines.layout import heads_last
-from attention_lab.attention.families import landmarks, segment_mean, softmax
+from attention_lab.attention.families import segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class InducedSet(Attention):
   def attend(self, params, q, k, v, call: Call):
     scale = softmax.scale(self.scale, q)
     latents = jnp.swapaxes(params["per_head"]["latents"], 0, 1)[None]
-    gather = landmarks.weights(latents, k, scale, segment_mean.valid_keys(call, k.shape[1])[:, None])
+    gather = softmax.attention_weights(latents, k, scale, segment_mean.valid_keys(call, k.shape[1])[:, None])
     u = jnp.einsum("bkgms,bskv->bkgmv", gather, v.astype(gather.dtype))
-    spread = landmarks.weights(q, latents, scale).reshape(len(q), *u.shape[1:3], q.shape[1], -1)
+    spread = softmax.attention_weights(q, latents, scale).reshape(len(q), *u.shape[1:3], q.shape[1], -1)
     return heads_last(spread @ u, call.mask.q_valid)

@@ -11,14 +11,14 @@ import dataclasses
 import jax
 
 from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.families.feature_map import Kernel
+from attention_lab.attention.families.feature_map import LinearAttention
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear(Kernel):
+class Linear(LinearAttention):
   def feature_maps(self, params, q, k, v):
     dtype = logits_dtype(q, k)
     return jax.nn.elu(q.astype(dtype)) + 1.0, jax.nn.elu(k.astype(dtype)) + 1.0
 
-  def width(self, dims: Dims) -> int:
+  def num_features(self, dims: Dims) -> int:
     return dims.head

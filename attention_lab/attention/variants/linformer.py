@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, Call, Claims, Dims, logits_dtype
 from attention_lab.attention.engines.layout import heads_last
-from attention_lab.attention.families import landmarks, segment_mean
+from attention_lab.attention.families import segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,5 +50,5 @@ class Linformer(Attention):
     k, v = (jnp.where(valid[:, :, None, None], array, 0.0).astype(dtype) for array in (k, v))
     k = jnp.einsum("bskh,sr->brkh", k, params["keys"][:S].astype(dtype))
     v = jnp.einsum("bskv,sr->bkrv", v, params["values"][:S].astype(dtype))
-    weights = landmarks.weights(q, k, q.shape[-1] ** -0.5)
+    weights = softmax.attention_weights(q, k, q.shape[-1] ** -0.5)
     return heads_last(jnp.einsum("bkgtr,bkrv->bkgtv", weights, v), call.mask.q_valid)

@@ -19,9 +19,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Call, Claims, Dims, logits_dtype
+from attention_lab.attention.base import Call, Claims, Dims, logits_dtype, refuse_positions
 from attention_lab.attention.engines.chunked import distance
-from attention_lab.attention.families.positions_refused import refuse_positions
 from attention_lab.attention.families.scored import Scored
 
 DIRECT = 64  # places whose products are summed without a transform

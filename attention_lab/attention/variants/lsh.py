@@ -20,12 +20,12 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims, logits_dtype
 from attention_lab.attention.engines.chunked import distance
-from attention_lab.attention.families.norms import unit
-from attention_lab.attention.families.shared_qk import Tied
+from attention_lab.attention.families.qk_transforms import l2_normalize
+from attention_lab.attention.families.scored import QueriesAsKeys
 
 
 @dataclasses.dataclass(frozen=True)
-class Lsh(Tied):
+class Lsh(QueriesAsKeys):
   hashes: int = 2  # rounds r
   buckets: int = 8  # of each round
 
@@ -37,9 +37,9 @@ class Lsh(Tied):
     return {"fixed": {"rotations": jax.random.normal(key, (self.hashes, dims.head, self.buckets // 2))}}
 
   def logits(self, params, block):
-    return super().logits(params, block._replace(k=unit(block.k)))
+    return super().logits(params, block._replace(k=l2_normalize(block.k)))
 
-  def reads(self, params, block, positions):
+  def readable(self, params, block, positions):
     queries, keys = self._hashed(params, block.q[:, :, 0]), self._hashed(params, block.k)
     shared = (queries[..., r][..., None] == keys[..., r][..., None, :] for r in range(self.hashes))
     bucket = block.readable & functools.reduce(operator.or_, shared)

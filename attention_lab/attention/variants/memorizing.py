@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.engines.chunked import attend_in_blocks, biased, combine, distance, dots
+from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks, combine, distance, dots
 from attention_lab.attention.families import softmax
-from attention_lab.attention.families.top_k import largest
+from attention_lab.attention.families.sparse_support import top_k_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Memorizing(Attention):
     scale = softmax.scale(self.scale, q)
 
     def equation(block):
-      logits, near = biased(dots(block) * scale, block), distance(block) < self.window
-      memory = largest(logits, block.readable & ~near, self.neighbours)
+      logits, near = add_bias(dots(block) * scale, block), distance(block) < self.window
+      memory = top_k_mask(logits, block.readable & ~near, self.neighbours)
       gate = jax.nn.sigmoid(block.per_head["gate"].astype(logits.dtype))[:, :, None, None]
       gate = jnp.where(jnp.any(memory, axis=-1, keepdims=True), gate, 0.0)
       maps = [softmax.weights(logits, readable) for readable in (memory, block.readable & near)]
       return combine(gate * maps[0] + (1.0 - gate) * maps[1], block)
 
-    return attend_in_blocks(equation, q, k, v, call, per_head=params["per_head"], depth=2)
+    return attend_in_blocks(equation, q, k, v, call, per_head=params["per_head"], floats_per_logit=2)

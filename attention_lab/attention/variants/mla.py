@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from attention_lab.attention import cache
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, check_extend, logits_dtype
 from attention_lab.attention.engines.flash import forward
-from attention_lab.attention.families import sinusoids
-from attention_lab.attention.families.norms import root_mean_square
+from attention_lab.attention.families import qk_transforms
+from attention_lab.attention.families.qk_transforms import rms_norm
 from attention_lab.attention.mask import CAUSAL, Mask
 
 
@@ -34,7 +34,7 @@ class Mla(Attention):
   kv_rank: int = 64  # width of c
   query_rank: int = 0  # width of u; 0 = the layer's input itself
   rope: int = 32  # R, channels that carry positions
-  base: float = sinusoids.BASE  # longest wavelength / 2π
+  base: float = qk_transforms.BASE  # longest wavelength / 2π
 
   def __post_init__(self):
     if self.kv_rank < 1 or self.query_rank < 0:
@@ -78,15 +78,15 @@ class Mla(Attention):
   def _latents(self, params, y, j):
     """C `B S 1 kv_rank` and kᴿ `B S 1 R`."""
     latent, code = (_mapped(y, params[name])[:, :, None] for name in ("down", "rope"))
-    return root_mean_square(latent), self._turned(code, j)
+    return rms_norm(latent), self._turned(code, j)
 
   def _turned(self, x, positions):
-    return sinusoids.turn(x, sinusoids.angles(positions, self.rope // 2, x, self.base))
+    return qk_transforms.apply_rotary(x, qk_transforms.angles(positions, self.rope // 2, x, self.base))
 
   def _read(self, params, latent, code, call, folded):
     """Out `B T N V`; folded: the latent is key and value of all heads, else each head has its own."""
     x, own = call.x, params["per_head"]
-    u = x if not self.query_rank else root_mean_square(_mapped(x, params["query"]))
+    u = x if not self.query_rank else rms_norm(_mapped(x, params["query"]))
     q = jnp.einsum("btd,ndh->btnh", u.astype(logits_dtype(x)), own["query"].astype(logits_dtype(x)))
     q, turned = jnp.split(q, [own["keys"].shape[-1]], axis=-1)
     scale = (q.shape[-1] + self.rope) ** -0.5

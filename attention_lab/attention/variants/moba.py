@@ -16,18 +16,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Call, Claims, logits_dtype
+from attention_lab.attention.base import Call, Claims, logits_dtype, refuse_positions
 from attention_lab.attention.engines import block_sparse
 from attention_lab.attention.engines.chunked import dots
 from attention_lab.attention.engines.flash import tiles
 from attention_lab.attention.families import segment_mean, softmax
-from attention_lab.attention.families.positions_refused import refuse_positions
-from attention_lab.attention.families.scored import Scaled
-from attention_lab.attention.families.top_k import indices, largest
+from attention_lab.attention.families.scored import ScaledDotProduct
+from attention_lab.attention.families.sparse_support import top_k_indices, top_k_mask
 
 
 @dataclasses.dataclass(frozen=True)
-class Moba(Scaled):
+class Moba(ScaledDotProduct):
   block: int = 64  # b, in positions
   top_k: int = 3  # blocks that each query reads, the own one counted
 
@@ -56,14 +55,14 @@ class Moba(Scaled):
   def logits(self, params, block):
     return dots(block) * softmax.scale(self.scale, block.q[..., :-1])
 
-  def reads(self, params, block, positions):
+  def readable(self, params, block, positions):
     keys = jnp.swapaxes(block.k.astype(logits_dtype(block.k)), 1, 2)
     (means,), occupied = segment_mean.by_runs(self.block, keys[:, :, 0, -1] > 0, keys)
     I, J = block.i[:, None, :, None] // self.block, jnp.arange(occupied.shape[1])[None, None, None]
     chosen = J == I
     if self.top_k > 1:
       fit = dots(block._replace(k=jnp.swapaxes(means, 1, 2)))
-      chosen = chosen | largest(fit, occupied[:, None, None] & (J < I), self.top_k - 1)
+      chosen = chosen | top_k_mask(fit, occupied[:, None, None] & (J < I), self.top_k - 1)
     return jnp.repeat(chosen, self.block, axis=-1)[..., : block.k.shape[2]]
 
   def _masked(self, params, q, k, v, call, valid):
@@ -86,7 +85,7 @@ class Moba(Scaled):
       q, I = query
       past = occupied & (jnp.arange(occupied.shape[1])[None] < I[:, None])
       fit = jnp.einsum("bkgh,bjkh->bkgj", q, means)
-      return indices(fit, past[:, None, None], self.top_k - 1)
+      return top_k_indices(fit, past[:, None, None], self.top_k - 1)
 
     queries = jax.lax.stop_gradient(q).astype(means.dtype).reshape(B, T, K, N // K, H)
     at_a_time = max(1, tiles.LOGITS // (B * N * occupied.shape[1]))

@@ -27,11 +27,11 @@ class Neighbourhood(Gridded):
     if self.window < 1 or self.window % 2 == 0:
       raise ValueError(f"window={self.window} must be odd: the own token and as many on either side")
 
-  def apart(self):
+  def max_offset(self):
     return self.window // 2
 
   def inside(self, i, j):
     near = True
     for a, b in zip(i, j, strict=True):
-      near = near & (jnp.abs(a - b) <= self.apart())
+      near = near & (jnp.abs(a - b) <= self.max_offset())
     return near

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, Call, Claims
 from attention_lab.attention.engines.layout import heads_last
-from attention_lab.attention.families import landmarks, segment_mean, softmax
+from attention_lab.attention.families import segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Nystrom(Attention):
     q_valid = jnp.ones((1, q.shape[1]), bool) if call.mask.q_valid is None else call.mask.q_valid
     middle_q, has_q = self._means(q, q_valid)
     middle_k, has_k = self._means(k, valid)
-    inner = landmarks.weights(middle_q, middle_k, scale, has_q[:, :, None] & has_k[:, None])
-    gathered = landmarks.weights(middle_q, k, scale, has_q[:, :, None] & valid[:, None])
+    inner = softmax.attention_weights(middle_q, middle_k, scale, has_q[:, :, None] & has_k[:, None])
+    gathered = softmax.attention_weights(middle_q, k, scale, has_q[:, :, None] & valid[:, None])
     gathered = jnp.einsum("bkgms,bskv->bkgmv", gathered, v.astype(gathered.dtype))
-    spread = landmarks.weights(q, middle_k, scale, has_k[:, None])
+    spread = softmax.attention_weights(q, middle_k, scale, has_k[:, None])
     return heads_last(spread @ (_inverse(inner, self.iterations) @ gathered), call.mask.q_valid)
 
   def _means(self, array, valid):

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Claims, Dims, logits_dtype
-from attention_lab.attention.families.feature_map import Kernel
+from attention_lab.attention.families.feature_map import LinearAttention
 
 
 @dataclasses.dataclass(frozen=True)
-class Performer(Kernel):
+class Performer(LinearAttention):
   resizable: ClassVar[tuple[str, ...]] = ("features",)
 
   features: int = 64  # M
@@ -48,7 +48,7 @@ class Performer(Kernel):
     q, k = (_exponents(params["fixed"]["directions"].astype(dtype), array.astype(dtype)) for array in (q, k))
     return jnp.exp(q - jax.lax.stop_gradient(q.max(axis=-1, keepdims=True))), jnp.exp(k)
 
-  def width(self, dims: Dims) -> int:
+  def num_features(self, dims: Dims) -> int:
     return self.features
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.engines.chunked import attend_in_blocks, biased, combine, dots
+from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks, combine, dots
 from attention_lab.attention.families import softmax
 
 
@@ -48,7 +48,7 @@ class Persistent(Attention):
     scale = softmax.scale(self.scale, q)
 
     def equation(block):
-      S, tokens = block.k.shape[2], biased(dots(block) * scale, block)
+      S, tokens = block.k.shape[2], add_bias(dots(block) * scale, block)
       C, N, T = tokens.shape[:3]
       keys, values = (block.per_head[name].astype(tokens.dtype) for name in ("keys", "values"))
       memories = jnp.einsum("cnth,cnmh->cntm", block.q.reshape(C, N, T, -1).astype(tokens.dtype), keys) * scale

@@ -13,11 +13,11 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Claims, Dims, logits_dtype
-from attention_lab.attention.families.feature_map import Kernel
+from attention_lab.attention.families.feature_map import LinearAttention
 
 
 @dataclasses.dataclass(frozen=True)
-class Pooling(Kernel):
+class Pooling(LinearAttention):
   projections: ClassVar[str] = "vo"
 
   def claims(self) -> Claims:
@@ -27,5 +27,5 @@ class Pooling(Kernel):
     one = jnp.ones((*v.shape[:3], 1), logits_dtype(v))
     return one, one
 
-  def width(self, dims: Dims) -> int:
+  def num_features(self, dims: Dims) -> int:
     return 1

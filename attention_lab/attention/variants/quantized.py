@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import AttentionOutput, logits_dtype
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantized(Scaled):
+class Quantized(ScaledDotProduct):
   bits: int = 8  # of a number, its sign counted
   block: int = 32  # channels that share a step width
 

@@ -31,14 +31,14 @@ class Region(Summarised, Gridded):
     if self.size < 1:
       raise ValueError(f"size={self.size} must be at least 1 token")
 
-  def apart(self):
+  def max_offset(self):
     return self.size - 1
 
   def inside(self, i, j):
     return same_window(i, j, self.size)
 
   def near(self, block, positions):
-    return self.allowed({}, block.i[:, None, :, None], block.j[:, None, None, :], positions)
+    return self.mask_mod({}, block.i[:, None, :, None], block.j[:, None, None, :], positions)
 
   def seen(self, block, count, positions):
     own = self._regions(block.i, positions)[:, None, :, None]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, logits_dtype
-from attention_lab.attention.engines.chunked import attend_in_blocks, biased, combine, distance, dots
+from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks, combine, distance, dots
 from attention_lab.attention.families import softmax
 
 
@@ -45,7 +45,7 @@ class Relative(Attention):
     def equation(block):
       row = self.clip + jnp.clip(-distance(block), -self.clip, self.clip)
       logits = (dots(block) + _by_distance(block.q, params["keys"], row)) * scale
-      weights = softmax.weights(biased(logits, block), block.readable)
+      weights = softmax.weights(add_bias(logits, block), block.readable)
       return combine(weights, block) + _sums(weights, row, len(params["values"])) @ params["values"].astype(
         weights.dtype
       )

@@ -13,14 +13,14 @@ import dataclasses
 import jax
 
 from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.families.feature_map import Kernel
+from attention_lab.attention.families.feature_map import LinearAttention
 
 
 @dataclasses.dataclass(frozen=True)
-class Relu(Kernel):
+class Relu(LinearAttention):
   def feature_maps(self, params, q, k, v):
     dtype = logits_dtype(q, k)
     return jax.nn.relu(q.astype(dtype)), jax.nn.relu(k.astype(dtype))
 
-  def width(self, dims: Dims) -> int:
+  def num_features(self, dims: Dims) -> int:
     return dims.head

@@ -14,14 +14,14 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import Gated, Gates, own
+from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_heads
 
 
 @dataclasses.dataclass(frozen=True)
-class Retention(Gated):
+class Retention(GatedScan):
   def init(self, key, dims: Dims):
     return {"fixed": {"decay": 1.0 - 2.0 ** (-5.0 - jnp.arange(dims.kv_heads, dtype=jnp.float32))}}
 
   def gates(self, params, k, x):
-    decay = own(params["fixed"]["decay"], k.shape[2], axis=0).astype(k.dtype)
-    return Gates(k, decay=jnp.log(decay)[None, None, :, None])
+    decay = local_heads(params["fixed"]["decay"], k.shape[2], axis=0).astype(k.dtype)
+    return Gates(k, log_decay=jnp.log(decay)[None, None, :, None])

@@ -11,11 +11,11 @@ than query heads. Departure: a token may read itself, where Reformer lets it do 
 
 import dataclasses
 
-from attention_lab.attention.families.shared_qk import Tied
+from attention_lab.attention.families.scored import QueriesAsKeys
 
 
 @dataclasses.dataclass(frozen=True)
-class SharedQk(Tied):
+class SharedQk(QueriesAsKeys):
   values: bool = False  # whether values are shared with queries and keys
 
   @property

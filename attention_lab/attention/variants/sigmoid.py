@@ -15,11 +15,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class Sigmoid(Scaled):
+class Sigmoid(ScaledDotProduct):
   def init(self, key, dims):
     return {"fixed": {"bias": jnp.asarray(-math.log(dims.max_len), jnp.float32)}}
 

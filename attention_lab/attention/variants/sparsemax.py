@@ -12,14 +12,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from attention_lab.attention.families import sparse_simplex
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families import sparse_support
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class Sparsemax(Scaled):
+class Sparsemax(ScaledDotProduct):
   def weights(self, logits, readable):
-    z, ranked, rank = sparse_simplex.ranked(logits, readable)
+    z, ranked, rank = sparse_support.sorted_logits(logits, readable)
     sums = jnp.cumsum(ranked, axis=-1)
-    threshold = sparse_simplex.at_support((sums - 1.0) / rank, rank * ranked > sums - 1.0)
+    threshold = sparse_support.support_threshold((sums - 1.0) / rank, rank * ranked > sums - 1.0)
     return jnp.where(readable, jnp.maximum(z - threshold, 0.0), 0.0)

@@ -15,17 +15,17 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import Gated, Gates, own, timescales
+from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_heads, mamba2_init
 
 
 @dataclasses.dataclass(frozen=True)
-class Ssd(Gated):
+class Ssd(GatedScan):
   def init(self, key, dims: Dims):
     kernel, scales = jax.random.split(key)
     weights = jax.random.normal(kernel, (dims.model, dims.kv_heads)) * dims.model**-0.5
-    return {"kernel": weights, **timescales(scales, dims.kv_heads)}
+    return {"kernel": weights, **mamba2_init(scales, dims.kv_heads)}
 
   def gates(self, params, k, x):
-    rate = jnp.exp(own(params["rate"], k.shape[2], axis=0).astype(k.dtype))
+    rate = jnp.exp(local_heads(params["rate"], k.shape[2], axis=0).astype(k.dtype))
     step = jax.nn.softplus(self.project(params, x, k))[..., None]
     return Gates(step * k, -rate[None, None, :, None] * step)

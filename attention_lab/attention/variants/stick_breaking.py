@@ -18,12 +18,12 @@ from attention_lab.attention.families import causal_cumsum
 
 
 @dataclasses.dataclass(frozen=True)
-class StickBreaking(causal_cumsum.Ordered):
+class StickBreaking(causal_cumsum.CausalCumsum):
   own: bool = False  # whether a query may read the key at its own position
 
   def pattern(self, params, i, j):
     return True if self.own else i != j
 
   def weights(self, logits, readable):
-    taken = causal_cumsum.later(jax.nn.softplus(logits), readable)
+    taken = causal_cumsum.reverse_cumsum(jax.nn.softplus(logits), readable)
     return jnp.where(readable, jnp.exp(jax.nn.log_sigmoid(logits) - taken), 0.0)

@@ -26,7 +26,7 @@ class Swin(Gridded):
     if self.window < 1 or not 0 <= self.shift < self.window:
       raise ValueError(f"shift={self.shift} must be at least 0 and below window={self.window}")
 
-  def apart(self):
+  def max_offset(self):
     return self.window - 1
 
   def inside(self, i, j):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims, logits_dtype
-from attention_lab.attention.engines.chunked import attend_in_blocks, biased, dots
+from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks, dots
 from attention_lab.attention.families import softmax
 
 LAST = {"dense": "bias2", "random": "logits", "factorized": "columns"}  # the table that tells max_len
@@ -76,7 +76,7 @@ class Synthesizer(Attention):
       if self.kind == "random":
         logits += tables["logits"][block.per_head[:, :, None, None], _clip(i, longest), _clip(j, longest)]
       known = (j < longest) if self.kind == "dense" else (i < longest) & (j < longest)
-      return softmax.average(biased(jnp.where(known, logits, jnp.nan), block), block)
+      return softmax.average(add_bias(jnp.where(known, logits, jnp.nan), block), block)
 
     return attend_in_blocks(equation, q, k, v, call, per_head=jnp.arange(v.shape[2]))
 

@@ -13,7 +13,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Dims
-from attention_lab.attention.engines.chunked import attend_in_blocks, biased, combine, dots
+from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks, combine, dots
 from attention_lab.attention.families import softmax
 
 
@@ -32,7 +32,7 @@ class TalkingHeads(Attention):
 
     def equation(block):
       mixed = jnp.einsum("cnts,nm->cmts", dots(block) * scale, params["logits"])
-      weights = softmax.weights(biased(mixed, block), block.readable)
+      weights = softmax.weights(add_bias(mixed, block), block.readable)
       return combine(jnp.einsum("cmts,mn->cnts", weights, params["weights"]), block)
 
     return attend_in_blocks(equation, q, k, v, call, mixes_heads=True)

@@ -13,16 +13,16 @@ import dataclasses
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.families.feature_map import Kernel
+from attention_lab.attention.families.feature_map import LinearAttention
 
 
 @dataclasses.dataclass(frozen=True)
-class Taylor(Kernel):
+class Taylor(LinearAttention):
   def feature_maps(self, params, q, k, v):
     dtype = logits_dtype(q, k)
     return _series(q.astype(dtype)), _series(k.astype(dtype))
 
-  def width(self, dims: Dims) -> int:
+  def num_features(self, dims: Dims) -> int:
     return 1 + dims.head + dims.head**2
 
 

@@ -13,8 +13,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Dims, logits_dtype
-from attention_lab.attention.families.positions_refused import refuse_positions
+from attention_lab.attention.base import Dims
 from attention_lab.attention.families.token_mixing import Mixer
 
 
@@ -41,16 +40,12 @@ class TokenMixer(Mixer):
       "bias2": jnp.zeros(L),
     }
 
-  def attend(self, params, q, k, v, call):
-    T, mask, x = call.x.shape[1], call.mask, call.x
-    refuse_positions(self, call)
+  def mix(self, params, x, valid):
+    T = x.shape[1]
     if len(params["kernel1"]) < T:
       raise ValueError(f"TokenMixer mixes {len(params['kernel1'])} places and was given {T} tokens: raise max_len")
-    x = x.astype(logits_dtype(x))
-    own = {name: leaf.astype(x.dtype) for name, leaf in params.items()}
-    x = x if mask.kv_valid is None else jnp.where(mask.kv_valid[:, :, None], x, 0.0)
-    hidden = jnp.einsum("bsd,sr->bdr", x, own["kernel1"][:T]) + own["bias1"][None, None]
-    mixed = jnp.einsum("bdr,rt->btd", jax.nn.gelu(hidden), own["kernel2"][:, :T]) + own["bias2"][None, :T, None]
-    for valid in (mask.q_valid, None if mask.kv_valid is None else jnp.any(mask.kv_valid, axis=1, keepdims=True)):
-      mixed = mixed if valid is None else jnp.where(valid[:, :, None], mixed, 0.0)
-    return mixed.astype(call.x.dtype)
+    params = {name: leaf.astype(x.dtype) for name, leaf in params.items()}
+    x = x if valid is None else jnp.where(valid[:, :, None], x, 0.0)
+    hidden = jnp.einsum("bsd,sr->bdr", x, params["kernel1"][:T]) + params["bias1"][None, None]
+    mixed = jnp.einsum("bdr,rt->btd", jax.nn.gelu(hidden), params["kernel2"][:, :T]) + params["bias2"][None, :T, None]
+    return mixed if valid is None else jnp.where(jnp.any(valid, axis=1)[:, None, None], mixed, 0.0)

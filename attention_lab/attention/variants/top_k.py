@@ -11,12 +11,12 @@ block of queries; decoding state O(S). Honours every mask and a bias; refuses no
 import dataclasses
 
 from attention_lab.attention.families import softmax
-from attention_lab.attention.families.scored import Scaled
-from attention_lab.attention.families.top_k import largest
+from attention_lab.attention.families.scored import ScaledDotProduct
+from attention_lab.attention.families.sparse_support import top_k_mask
 
 
 @dataclasses.dataclass(frozen=True)
-class TopK(Scaled):
+class TopK(ScaledDotProduct):
   k: int = 8  # keys that each query reads
 
   def __post_init__(self):
@@ -24,4 +24,4 @@ class TopK(Scaled):
       raise ValueError(f"k={self.k} must be at least 1 key")
 
   def weights(self, logits, readable):
-    return softmax.weights(logits, largest(logits, readable, self.k))
+    return softmax.weights(logits, top_k_mask(logits, readable, self.k))

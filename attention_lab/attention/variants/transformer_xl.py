@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import logits_dtype
-from attention_lab.attention.families import sinusoids, softmax
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.families import qk_transforms, softmax
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerXl(Scaled):
+class TransformerXl(ScaledDotProduct):
   memory: int = 0  # M, in positions, the own one counted; 0 = without bound
 
   def __post_init__(self):
@@ -63,7 +63,7 @@ class TransformerXl(Scaled):
       params, block._replace(q=(q + content[:, :, None]).reshape(shape), k=block.k.astype(dtype))
     )
     sines, cosines = jnp.split(jnp.einsum("cnth,cndh->cntd", q + position[:, :, None], kernel), 2, axis=-1)
-    at_i, at_j = (sinusoids.angles(places, kernel.shape[2] // 2, q) for places in (block.i, block.j))
+    at_i, at_j = (qk_transforms.angles(places, kernel.shape[2] // 2, q) for places in (block.i, block.j))
     sin, cos = jnp.sin(at_i)[:, None], jnp.cos(at_i)[:, None]
     turned = jnp.concatenate([cosines * sin - sines * cos, sines * sin + cosines * cos], axis=-1)
     codes = jnp.concatenate([jnp.sin(at_j), jnp.cos(at_j)], axis=-1)

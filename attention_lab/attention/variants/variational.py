@@ -18,13 +18,13 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from attention_lab.attention.base import AttentionOutput
-from attention_lab.attention.engines.chunked import attend_in_blocks, biased
-from attention_lab.attention.families import dropout_bits, softmax
-from attention_lab.attention.families.scored import Scaled
+from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks
+from attention_lab.attention.families import counter_rng, softmax
+from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class Variational(Scaled):
+class Variational(ScaledDotProduct):
   tunable: ClassVar[Mapping[str, tuple]] = {"sigma": (0.1, 0.5, 1.0), "weight": (1e-4, 1e-3, 1e-2)}
 
   sigma: float = 0.5  # σ, of the logarithm of a weight
@@ -43,15 +43,15 @@ class Variational(Scaled):
     return {"fixed": {"per_head": {"index": jnp.arange(dims.heads, dtype=jnp.int32)}}}
 
   def attend(self, params, q, k, v, call):
-    keys = None if call.key is None else dropout_bits.examples(call.key, len(q))
+    keys = None if call.key is None else counter_rng.example_keys(call.key, len(q))
 
     def equation(block):
-      logits = biased(self.logits(params, block), block)
+      logits = add_bias(self.logits(params, block), block)
       divergence = jnp.where(block.readable, self._divergence(logits), 0.0)
       pairs = jnp.broadcast_to(block.readable, logits.shape).astype(logits.dtype)
       sums = [jnp.sum(array, axis=-1, keepdims=True) for array in (divergence, pairs)]
       if keys is not None:
-        logits += self.sigma * dropout_bits.normal(keys, block.per_head["index"], block).astype(logits.dtype)
+        logits += self.sigma * counter_rng.normal(keys, block.per_head["index"], block).astype(logits.dtype)
       return jnp.concatenate([softmax.average(logits, block), *sums], axis=-1)
 
     out = attend_in_blocks(equation, q, k, v, call, per_head=params["fixed"]["per_head"])

@@ -181,7 +181,7 @@ def _read(variant: Attention, own: Params, i: Any, j: Any, where: Positions) -> 
   for name, part in _parts(variant):
     params = own.get(name, {}) if name else own
     if isinstance(part, OnGrid) and type(part).pattern is OnGrid.pattern:
-      found = part.allowed(params, i, j, where)
+      found = part.mask_mod(params, i, j, where)
     else:
       found = part.pattern(params, i, j)
     if found is True:
