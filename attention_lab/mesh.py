@@ -92,24 +92,31 @@ def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> P:
   return P(*axes)
 
 
-def shardings(tree: Any, mesh: Mesh, *, stacked: bool = False) -> Any:
-  """A NamedSharding for every array (or ShapeDtypeStruct) of `tree`.
+def shardings(tree: Any, mesh: Mesh, *, has_seed_axis: bool = False) -> Any:
+  """The shardings of a tree of parameters, or of a state, by their paths.
 
-  stacked: all have a leading axis of seeds, which is kept whole.
+  Args:
+    tree: arrays or ShapeDtypeStructs.
+    mesh: the devices.
+    has_seed_axis: all arrays have a leading axis of seeds, which is not split.
+
+  Returns:
+    A NamedSharding for every leaf of `tree`.
+
   """
 
-  def place(path: tuple, leaf: Any) -> NamedSharding:
+  def sharding(path: tuple, leaf: Any) -> NamedSharding:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    if stacked:
+    if has_seed_axis:
       return NamedSharding(mesh, P(None, *partition_spec(name, leaf.shape[1:], mesh)))
     return NamedSharding(mesh, partition_spec(name, leaf.shape, mesh))
 
-  return jax.tree_util.tree_map_with_path(place, tree)
+  return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def batch_sharding(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
-  """Examples split over data and fsdp; `stacked`: behind a leading axis of seeds, kept whole."""
-  return NamedSharding(mesh, P(None, BATCH) if stacked else P(BATCH))
+def batch_sharding(mesh: Mesh, *, has_seed_axis: bool = False) -> NamedSharding:
+  """The sharding of a batch: examples over data and fsdp, behind the axis of seeds (not split) where there is one."""
+  return NamedSharding(mesh, P(None, BATCH) if has_seed_axis else P(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

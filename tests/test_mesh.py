@@ -87,9 +87,9 @@ def test_moments_lie_as_their_parameters_and_seeds_stay_whole(cube):
   moments = meshes.shardings(optax.adamw(1.0).init(params), cube)
   assert moments[0].mu["mlp"]["up"]["kernel"].spec == P("fsdp", "tensor")
   stacked = {"mlp": {"up": {"kernel": jnp.zeros((3, 8, 32))}}}
-  assert meshes.shardings(stacked, cube, stacked=True)["mlp"]["up"]["kernel"].spec == P(None, "fsdp", "tensor")
+  assert meshes.shardings(stacked, cube, has_seed_axis=True)["mlp"]["up"]["kernel"].spec == P(None, "fsdp", "tensor")
   assert meshes.batch_sharding(cube).spec == P(("data", "fsdp"))
-  assert meshes.batch_sharding(cube, stacked=True).spec == P(None, ("data", "fsdp"))
+  assert meshes.batch_sharding(cube, has_seed_axis=True).spec == P(None, ("data", "fsdp"))
 
 
 def test_the_rules_find_the_heads_mlp_and_embedding_of_a_real_model(cube):

@@ -1,6 +1,7 @@
 """Checkpoints in `checkpoints/STEP`: parameters, optimizer, data position. The only file that knows Orbax.
 
-`best/N` holds the N-th choice of the best parameters, with no optimizer.
+`best/N` holds the N-th choice of the best parameters, with no optimizer: the ones that are tested at the end under
+`--config.checkpoint.select=best`.
 
 What Orbax does not do is done here: a newest step that does not restore is set aside for the one before it, a workdir
 whose steps all fail stops the run, shapes and dtypes are compared before they are read (Orbax casts silently), and no
@@ -10,8 +11,9 @@ state that is not finite is written.
 import contextlib
 import functools
 import logging
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +25,7 @@ from attention_lab.train.state import FAST_COMPILE, State
 from attention_lab.train.step import Diverged
 
 FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
-Positions = list[dict[str, Any]]
+DataPositions = list[dict[str, Any]]  # of the data of each seed, one entry a seed
 
 
 class BrokenCheckpoint(ValueError):
@@ -45,7 +47,7 @@ class Checkpoints:
     )
     self._manager = self._open()
 
-  def save(self, step: int, state: State, positions: Positions) -> None:
+  def save(self, step: int, state: State, positions: DataPositions) -> None:
     """Starts to write the state after `step` steps and the positions of its data; Diverged if it is not finite."""
     if not self._keep:
       return
@@ -54,39 +56,40 @@ class Checkpoints:
     rest = {name: value for name, value in state._asdict().items() if name != "params"}
     self._save(step, {"params": state.params, "rest": rest}, {"positions": positions})
 
-  def save_params(self, params: Any, facts: dict[str, Any]) -> None:
-    """Starts to write parameters as the next choice, with what is known of them (JSON)."""
+  def save_params(self, params: Any, metadata: dict[str, Any]) -> None:
+    """Starts to write parameters as the next choice, with their steps and values (JSON)."""
     if self._keep:
-      self._save((self.latest() or 0) + 1, {"params": params}, facts)
+      self._save((self.latest() or 0) + 1, {"params": params}, metadata)
 
   def latest(self) -> int | None:
     """The newest step on disk, whether it can be restored or not; None without any."""
     return max(self._manager.all_steps(), default=None)
 
-  def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[int, State, Positions] | None:
+  def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[int, State, DataPositions] | None:
     """(step, state, data positions) of the newest step that can be restored; None where nothing was saved.
 
     target: shapes, dtypes and shardings. Newer steps that cannot be restored are moved to `broken_checkpoints/`, with
     one line each. Raises BrokenCheckpoint if no step can be, ValueError if one holds other shapes or dtypes.
     """
     rest = {name: value for name, value in target._asdict().items() if name != "params"}
-    found = self._newest({"params": target.params, "rest": rest}, log)
-    if found is None:
+    newest = self._newest({"params": target.params, "rest": rest}, log)
+    if newest is None:
       return None
-    step, items = found
+    step, items = newest
     return step, State(items["params"], **items["rest"]), items["data"]["positions"]
 
   def restore_params(self, target: Any, log: Callable[[str], None] = print) -> tuple[int, Any]:
     """(step, parameters) of the newest step that can be restored; BrokenCheckpoint if there is none."""
-    found = self._newest({"params": target}, log)
-    if found is None:
+    newest = self._newest({"params": target}, log)
+    if newest is None:
       raise BrokenCheckpoint(f"--workdir={self._workdir} has no checkpoint")
-    return found[0], found[1]["params"]
+    step, items = newest
+    return step, items["params"]
 
   def restore_chosen(self, target: Any, log: Callable[[str], None] = print) -> tuple[Any, dict[str, Any]] | None:
-    """(parameters, facts) of the newest choice that can be restored; None where none was saved."""
-    found = self._newest({"params": target}, log)
-    return found and (found[1]["params"], found[1]["data"])
+    """(parameters, their steps and values) of the newest choice that can be restored; None where none was saved."""
+    newest = self._newest({"params": target}, log)
+    return newest and (newest[1]["params"], newest[1]["data"])
 
   def shapes(self) -> Any:
     """Shape and dtype of the newest step's parameters, as they were saved; BrokenCheckpoint where they are unknown."""
@@ -118,6 +121,7 @@ class Checkpoints:
     return ocp.CheckpointManager(self._folder.absolute(), options=self._options, item_handlers=handlers)
 
   def _newest(self, targets: dict[str, Any], log: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
+    """(step, items) of the newest step that can be restored; those that cannot are logged and set aside."""
     failures: dict[int, str] = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
@@ -158,6 +162,46 @@ class Checkpoints:
     self._manager.reload()
 
 
+class BestParams:
+  """The best parameters of a run so far, chosen on the validation split and on nothing else.
+
+  With several seeds each has a best step of its own, and `params` a leading axis of seeds; `steps` and `values` are the
+  steps they are from and the metric's values there. In a workdir they are saved in `best/`, so that they outlive a
+  restart: a run that goes on from an earlier step comes to the same evaluations again, and a choice that lies ahead of
+  it stands.
+  """
+
+  def __init__(self, higher_is_better: bool, seeds: Sequence[int], checkpoints: Checkpoints | None):
+    self._sign, self._checkpoints = 1 if higher_is_better else -1, checkpoints
+    self.params: Any = None
+    self.steps, self.values = [0] * len(seeds), [math.nan] * len(seeds)
+
+  def restore(self, target: Any, log: Callable[[str], None]) -> None:
+    """Takes up the choice of the run's earlier life, if there is one; `target`: shapes and shardings."""
+    chosen = self._checkpoints and self._checkpoints.restore_chosen(target, log)
+    if chosen:
+      self.params, metadata = chosen
+      self.steps = metadata["steps"]
+      self.values = [math.nan if value is None else value for value in metadata["values"]]
+
+  def offer(self, step: int, params: Any, values: Sequence[float]) -> None:
+    """Takes over the parameters of every seed whose value is better than all before; equal ones stay, NaN is worst."""
+    better = [self._is_better(new, old) for new, old in zip(values, self.values, strict=True)]
+    if self.params is not None and not any(better):
+      return
+    replaced = np.asarray(better) | (self.params is None)
+    before = params if self.params is None else self.params
+    self.params = _replace(replaced if len(replaced) > 1 else replaced[0], params, before)
+    self.steps = [step if new else old for new, old in zip(replaced, self.steps, strict=True)]
+    self.values = [float(new) if by else old for by, new, old in zip(replaced, values, self.values, strict=True)]
+    if self._checkpoints:
+      finite = [None if math.isnan(value) else value for value in self.values]
+      self._checkpoints.save_params(self.params, {"steps": self.steps, "values": finite})
+
+  def _is_better(self, new: float, old: float) -> bool:
+    return not math.isnan(new) and (math.isnan(old) or self._sign * new > self._sign * old)
+
+
 def _is_worth_reading(record: logging.LogRecord) -> bool:
   """Orbax tells of every step it takes, at the level of information and of warnings."""
   return record.levelno >= logging.ERROR or "orbax" not in record.pathname
@@ -192,3 +236,15 @@ def _is_array(leaf: Any) -> bool:
 def _all_finite(tree: Any) -> jax.Array:
   floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
   return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
+
+
+def _replace(replaced: Any, params: Any, before: Any) -> Any:
+  """`params` where `replaced` (a single run, or each seed), else `before`; copied, for a step donates its state."""
+
+  def select(replaced: jax.Array, params: Any, before: Any) -> Any:
+    def where(new: jax.Array, old: jax.Array) -> jax.Array:
+      return jnp.where(replaced.reshape(replaced.shape + (1,) * (new.ndim - replaced.ndim)), new, old)
+
+    return jax.tree.map(where, params, before)
+
+  return jax.jit(select, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, params))(replaced, params, before)

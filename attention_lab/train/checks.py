@@ -1,4 +1,4 @@
-"""What a run refuses before it compiles or writes anything."""
+"""Checks of a configuration and of its data, made before a run compiles or writes anything."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from attention_lab import mesh as meshes
 from attention_lab.config import Config, flatten, nearest_hint
 from attention_lab.data.dataset import Dataset
 
-_LEAST = {
+_MINIMA = {  # least value of each numeric field
   "config.steps": 1,
   "config.batch": 1,
   "config.evaluate_every": 0,
@@ -22,13 +22,13 @@ _LEAST = {
   "config.data.folds": 0,
   "config.data.fold": 0,
 }
-SELECTIONS = ("last", "best")
+SELECTIONS = ("last", "best")  # values of --config.checkpoint.select
 
 
 def check(config: Config, mesh: Mesh, seeds: Sequence[int]) -> None:
   """Raises ValueError, one line naming the flags, for a number that cannot be trained with."""
   fields = flatten(config)
-  for name, least in _LEAST.items():
+  for name, least in _MINIMA.items():
     if not fields[name] >= least:
       raise ValueError(f"--{name}={fields[name]} is less than {least}")
   if config.optimizer.warmup >= config.steps:

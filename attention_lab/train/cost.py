@@ -1,4 +1,4 @@
-"""What a run costs, and the line that says so."""
+"""The cost of a run: parameters, FLOPs, bytes, seconds, tokens; and the line that shows it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,12 +7,14 @@ from typing import Any
 from jax.sharding import Mesh
 
 from attention_lab import compiled as programs
+from attention_lab.config import Config
+from attention_lab.data.dataset import Split
 from attention_lab.train.state import State, platform
 
 
 @dataclasses.dataclass
 class Costs:
-  """Of one seed's run; None where it was not measured."""
+  """The cost of one seed's run; None where it was not measured."""
 
   parameters: int  # trainable ones
   flops_per_token: float | None = None  # of a whole training step; None for a loop of unknown length
@@ -24,7 +26,7 @@ class Costs:
 
 
 def flops_per_token(step: Callable, state: State, batch: Any, tokens: int) -> float | None:
-  """FLOPs of one step over its `tokens`, those of all seeds; None where a loop's length is not known."""
+  """FLOPs of one step for each of its `tokens`, those of all seeds; None where a loop's length is not known."""
   try:
     return programs.flops(step, state, batch) / tokens
   except ValueError:
@@ -36,6 +38,13 @@ def peak_bytes(step: Any, mesh: Mesh, seeds: int) -> int:
   memory = programs.memory(step)
   sharing = 1 if platform(mesh) == "cpu" else seeds
   return (memory["peak"] - memory["temporaries"]) // seeds + memory["temporaries"] // sharing
+
+
+def batch_tokens(batch: Any, config: Config, tokens_per_example: int, split: Split) -> int:
+  """Tokens of one seed's batch: as many for each example as the task says, fewer in the narrower buckets of a split."""
+  widest = max(getattr(split, "widths", ()), default=0)
+  share = batch["tokens"].shape[-1] / widest if widest and "tokens" in batch else 1.0
+  return round(config.batch * tokens_per_example * share)
 
 
 def headline(costs: Costs, mesh: Mesh, seeds: int, tokens: int, positions: str = "") -> str:

@@ -16,8 +16,8 @@ import optax
 from jaxtyping import Array
 
 WINDOW = 50  # recorded steps
-FACTOR = 1e5
-PREFIX = "grad_norm/"
+FACTOR = 1e5  # ratio to the other parts beyond which a layer is named
+PREFIX = "grad_norm/"  # of the names of these metrics
 _LAYER = re.compile(r"(?:(.*?)/)?layers/(\d+)(?:/|$)")
 
 
@@ -29,15 +29,15 @@ def norms(gradients: Any) -> dict[str, Array]:
   """
   leaves = jax.tree_util.tree_leaves_with_path(gradients)
   paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-  stacks = {found.group(1) for found in map(_LAYER.match, paths) if found}
+  stacks = {match.group(1) for match in map(_LAYER.match, paths) if match}
   parts: dict[str, list[Array]] = {}
   for path, (_, leaf) in zip(paths, leaves, strict=True):
     parts.setdefault(_part(path, len(stacks) > 1), []).append(leaf)
-  return {name: optax.global_norm(own) for name, own in sorted(parts.items())}
+  return {name: optax.global_norm(leaves) for name, leaves in sorted(parts.items())}
 
 
 class Diagnosis:
-  """Looks at the gradient norms of recorded steps."""
+  """A watch over the gradient norms of recorded steps."""
 
   def __init__(self, seeds: Sequence[int]):
     self._seeds = seeds
@@ -47,13 +47,13 @@ class Diagnosis:
   def record(self, step: int, rows: Sequence[Mapping[str, float]]) -> list[str]:
     """The metrics of one step, one row a seed; a line for each layer that is named now."""
     lines = []
-    for seed, kept, row in zip(self._seeds, self._rows, rows, strict=True):
-      own = {name.removeprefix(PREFIX): value for name, value in row.items() if name.startswith(PREFIX)}
-      if all(map(math.isfinite, own.values())):
-        kept.append(own)
-      if len(kept) >= WINDOW:
-        lines += [self._line(seed, step, name, ratio) for name, ratio in _outliers(kept) if self._is_new(seed, name)]
-        kept.clear()
+    for seed, window, row in zip(self._seeds, self._rows, rows, strict=True):
+      part_norms = {name.removeprefix(PREFIX): value for name, value in row.items() if name.startswith(PREFIX)}
+      if all(map(math.isfinite, part_norms.values())):
+        window.append(part_norms)
+      if len(window) >= WINDOW:
+        lines += [self._line(seed, step, name, ratio) for name, ratio in _outliers(window) if self._is_new(seed, name)]
+        window.clear()
     return lines
 
   def _is_new(self, seed: int, name: str) -> bool:
@@ -70,18 +70,18 @@ class Diagnosis:
 def _outliers(rows: Sequence[Mapping[str, float]]) -> list[tuple[str, float]]:
   """(layer, its norm in those of the other parts) where that is out of bounds."""
   medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-  found = []
-  for name, own in medians.items():
+  outliers = []
+  for name, norm in medians.items():
     others = [value for other, value in medians.items() if other != name]
     usual = statistics.median(others) if others else 0.0
-    if usual > 0 and "layer_" in name and not usual / FACTOR <= own <= usual * FACTOR:
-      found.append((name, own / usual))
-  return found
+    if usual > 0 and "layer_" in name and not usual / FACTOR <= norm <= usual * FACTOR:
+      outliers.append((name, norm / usual))
+  return outliers
 
 
 def _part(path: str, several: bool) -> str:
-  found = _LAYER.match(path)
-  if not found:
+  match = _LAYER.match(path)
+  if not match:
     return path.partition("/")[0]
-  stack = f"{found.group(1)}/" if several and found.group(1) else ""
-  return f"{stack}layer_{found.group(2)}"
+  stack = f"{match.group(1)}/" if several and match.group(1) else ""
+  return f"{stack}layer_{match.group(2)}"

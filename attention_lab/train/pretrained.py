@@ -1,4 +1,4 @@
-"""Parameters of another run to begin with: what a fine-tune takes from the workdir of its pre-training."""
+"""Pre-trained parameters: what a fine-tune takes from the workdir of another run."""
 
 import functools
 import json
@@ -12,11 +12,11 @@ import numpy as np
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
 from attention_lab.attention import spec
-from attention_lab.tasks import base as tasks
 from attention_lab.train import workdir as workdirs
-from attention_lab.train.checkpoint import BEST, FOLDER, Checkpoints
+from attention_lab.train.checkpoint import FOLDER, Checkpoints
+from attention_lab.train.restored import read_config, selected_folder
 
-SHARED = (  # the settings that shape what is taken over, and what its inputs mean
+SHARED = (  # the settings that shape the parameters taken over, and what their inputs mean
   "config.model.attention",
   "config.model.layers",
   "config.model.width",
@@ -70,11 +70,10 @@ def initial(config: configs.Config, workdir: str | os.PathLike[str]) -> dict[str
   several seeds, BrokenCheckpoint where nothing can be restored.
   """
   before = check(config, workdir)
-  name = BEST if before.checkpoint.select == "best" else FOLDER
-  place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with Checkpoints(pathlib.Path(workdir), before.checkpoint, name=name, read_only=True) as saves:
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  with Checkpoints(pathlib.Path(workdir), before.checkpoint, name=selected_folder(before), read_only=True) as saves:
     shapes = saves.shapes()
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes)
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
     return jax.device_get(saves.restore_params(target)[1])
 
 
@@ -85,16 +84,16 @@ def is_needed(workdir: str | os.PathLike[str]) -> bool:
   return not workdir or not ((folder / workdirs.FINAL).exists() or any(path.name.isdigit() for path in steps))
 
 
-def overlaid(params: Any, found: Any, *, stacked: bool = False) -> tuple[Any, str]:
-  """(`params` with the arrays of `found` that have their path, shape and dtype; a line that says which they are).
+def overlaid(params: Any, pretrained: Any, *, has_seed_axis: bool = False) -> tuple[Any, str]:
+  """(`params` with the pre-trained arrays that have their path, shape and dtype; a line that says which they are).
 
-  stacked: `params` has a leading axis of seeds, which all get the same. Raises ValueError where nothing fits.
+  has_seed_axis: `params` has a leading axis of seeds, which all get the same. Raises ValueError where nothing fits.
   """
-  given = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+  arrays = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(pretrained)}
   fresh: list[str] = []
 
   def take(path: tuple, leaf: jax.Array) -> jax.Array:
-    other, shape = given.get(_name(path)), leaf.shape[1:] if stacked else leaf.shape
+    other, shape = arrays.get(_name(path)), leaf.shape[1:] if has_seed_axis else leaf.shape
     if other is None or other.shape != shape or other.dtype != leaf.dtype:
       fresh.append(_name(path))
       return leaf
@@ -105,18 +104,14 @@ def overlaid(params: Any, found: Any, *, stacked: bool = False) -> tuple[Any, st
   taken = len(names) - len(fresh)
   if not taken:
     raise ValueError("none of the pre-trained arrays has a place in this model; give the folder of a like one")
-  unused = len(given) - taken
+  unused = len(arrays) - taken
   rest = f"; {unused} of the pre-trained have no place here" if unused else ""
   return merged, f"{taken} of {len(names)} arrays are the pre-trained ones; fresh: {_shown(fresh, names)}{rest}"
 
 
 def _read(workdir: str | os.PathLike[str]) -> configs.Config:
   """The configuration of the one run in a folder."""
-  record = workdirs.read(workdir, "--config.pretrained")
-  try:
-    before = configs.from_json(tasks.load(record["experiment"]).Config, json.dumps(record["config"]))
-  except (KeyError, ValueError) as error:
-    raise ValueError(f"--config.pretrained={workdir}: its config.json is not one of this version's: {error}") from None
+  record, _, before = read_config(workdir, "--config.pretrained")
   if "seeds" in record:
     raise ValueError(f"--config.pretrained={workdir} holds {len(record['seeds'])} seeds: give the folder of one run")
   return before

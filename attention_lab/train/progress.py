@@ -1,4 +1,4 @@
-"""How a run tells of itself: a bar on a terminal, about ten plain lines elsewhere."""
+"""The progress of a run: a bar on a terminal, about ten plain lines elsewhere."""
 
 import sys
 import time

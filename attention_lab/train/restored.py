@@ -1,8 +1,9 @@
-"""A finished run, opened from its folder alone: configuration, task, parameters."""
+"""A run that is opened from its folder alone: configuration, task, parameters."""
 
 import json
 import os
 import pathlib
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,32 +18,34 @@ from attention_lab.train import workdir as workdirs
 from attention_lab.train.checkpoint import BEST, FOLDER, BrokenCheckpoint, Checkpoints
 
 
-class Restored(NamedTuple):
-  """What a workdir holds; with several seeds every parameter has a leading axis of seeds."""
+class RestoredRun(NamedTuple):
+  """The contents of a workdir; with several seeds every parameter has a leading axis of seeds."""
 
   task: tasks.Task
   config: configs.Config
   mesh: Mesh
   seeds: tuple[int, ...]
-  steps: tuple[int, ...]  # that the parameters are from, for each seed
+  steps: tuple[int, ...]  # after which the parameters were saved, for each seed
   params: Any
 
 
 def restore(
   workdir: str | os.PathLike[str], *, overrides: Sequence[str] = (), trust: Sequence[str] = (), log: Callable = print
-) -> Restored:
+) -> RestoredRun:
   """Opens what a run tests, on whatever devices there are now: its newest valid checkpoint, or its best parameters.
 
-  overrides: words `--config.mesh.*=…`; without them the batch is split over all devices. trust: users' packages that
-  the run's attention spec may import. Raises ValueError for a folder without a run, an untrusted package or other
-  overrides.
+  Args:
+    workdir: the run's folder.
+    overrides: flags `--config.mesh.*=…`; without them the batch is split over all devices.
+    trust: users' packages that the run's attention spec may import.
+    log: prints a whole line.
+
+  Raises:
+    ValueError: a folder without a run, an untrusted package or other overrides.
+    BrokenCheckpoint: no checkpoint can be restored.
+
   """
-  record = workdirs.read(workdir)
-  try:
-    module = tasks.load(record["experiment"])
-    config = configs.from_json(module.Config, json.dumps(record["config"]))
-  except (KeyError, ValueError) as error:
-    raise ValueError(f"--workdir={workdir}: its config.json is not one of this version's: {error}") from None
+  record, module, config = read_config(workdir)
   untrusted = spec.packages(config.model.attention) - set(trust)
   if untrusted:
     wanted = ",".join(sorted({*trust, *untrusted}))
@@ -50,31 +53,43 @@ def restore(
       f"'{config.model.attention}' would import code of {', '.join(untrusted)}: allow it by --trust={wanted}"
     )
   config.mesh = configs.MeshConfig()
-  for word in overrides:
-    if not word.startswith("--config.mesh."):
-      raise ValueError(f"{word} would change a run that is done: only --config.mesh.* may differ")
-    configs.override(config, word)
+  for flag in overrides:
+    if not flag.startswith("--config.mesh."):
+      raise ValueError(f"{flag} would change a run that is done: only --config.mesh.* may differ")
+    configs.override(config, flag)
   mesh = meshes.make_mesh(config.mesh)
   task = module.build(config, str(workdir), mesh)
   seeds = tuple(record.get("seeds", (config.seed,)))
   steps, params = _parameters(pathlib.Path(workdir), config, states.abstract_params(task, seeds, mesh), len(seeds), log)
-  return Restored(task, config, mesh, seeds, steps, params)
+  return RestoredRun(task, config, mesh, seeds, steps, params)
+
+
+def read_config(
+  workdir: str | os.PathLike[str], flag: str = "--workdir"
+) -> tuple[dict[str, Any], types.ModuleType, configs.Config]:
+  """(the record in `config.json`, the module of the run's task, its configuration); `flag` named the folder."""
+  record = workdirs.read(workdir, flag)
+  try:
+    module = tasks.load(record["experiment"])
+    return record, module, configs.from_json(module.Config, json.dumps(record["config"]))
+  except (KeyError, ValueError) as error:
+    raise ValueError(f"{flag}={workdir}: its config.json is not one of this version's: {error}") from None
 
 
 def _parameters(
   workdir: pathlib.Path, config: configs.Config, target: Any, seeds: int, log: Callable
 ) -> tuple[tuple[int, ...], Any]:
   """(the steps they are from, the parameters)."""
-  with Checkpoints(workdir, config.checkpoint, name=chosen(config), read_only=True) as checkpoints:
-    if chosen(config) == FOLDER:
+  with Checkpoints(workdir, config.checkpoint, name=selected_folder(config), read_only=True) as checkpoints:
+    if selected_folder(config) == FOLDER:
       step, params = checkpoints.restore_params(target, log)
       return (step,) * seeds, params
-    found = checkpoints.restore_chosen(target, log)
-  if found is None:
+    best = checkpoints.restore_chosen(target, log)
+  if best is None:
     raise BrokenCheckpoint(f"--workdir={workdir} has no best parameters yet: its run has not been evaluated")
-  return tuple(found[1]["steps"]), found[0]
+  return tuple(best[1]["steps"]), best[0]
 
 
-def chosen(config: configs.Config) -> str:
-  """The folder of checkpoints that holds what the run tests."""
+def selected_folder(config: configs.Config) -> str:
+  """The folder of checkpoints that holds the parameters that the run tests."""
   return BEST if config.checkpoint.select == "best" else FOLDER

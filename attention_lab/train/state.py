@@ -1,4 +1,4 @@
-"""All that a training step changes, as one tree of arrays.
+"""The state of a run: everything that a training step changes, as one tree of arrays.
 
 For several seeds at once every array has a leading axis of seeds.
 """
@@ -17,7 +17,7 @@ from attention_lab import mesh as meshes
 from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer as optimizers
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # for what is computed once: compiling it fast is what counts
+FAST_COMPILE = {"xla_backend_optimization_level": 0}  # compiler options of programs that are run once
 
 
 class State(NamedTuple):
@@ -32,33 +32,34 @@ class State(NamedTuple):
 
 
 def init_state(task: Task, optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
-  """The state at step 0, made where it lies on the mesh; stacked when there are several seeds."""
+  """The state at step 0, made where it lies on the mesh; with a leading axis of seeds when there are several."""
 
   def init(seeds_: Array) -> State:
-    state = lifted(_initializer(task, optimizer), stacked(seeds), platform(mesh))(seeds_)
-    return jax.lax.with_sharding_constraint(state, meshes.shardings(state, mesh, stacked=stacked(seeds)))
+    state = map_over_seeds(_initializer(task, optimizer), has_seed_axis(seeds), platform(mesh))(seeds_)
+    return jax.lax.with_sharding_constraint(state, meshes.shardings(state, mesh, has_seed_axis=has_seed_axis(seeds)))
 
   return jax.jit(init, compiler_options=FAST_COMPILE)(_seed_array(seeds))
 
 
 def abstract_state(task: Task, optimizer: optax.GradientTransformation, seeds: Sequence[int], mesh: Mesh) -> State:
   """Shape, dtype and sharding of every array of `init_state`, with nothing computed."""
-  init = lifted(_initializer(task, optimizer), stacked(seeds), platform(mesh))
+  init = map_over_seeds(_initializer(task, optimizer), has_seed_axis(seeds), platform(mesh))
   shapes = jax.eval_shape(init, _seed_array(seeds))
-  return placed(shapes, mesh, seeds)
+  return with_shardings(shapes, mesh, seeds)
 
 
 def abstract_params(task: Task, seeds: Sequence[int], mesh: Mesh) -> Any:
   """Shape, dtype and sharding of the parameters alone."""
-  init = lifted(lambda seed: task.model.init(init_key(seed)), stacked(seeds), platform(mesh))
+  init = map_over_seeds(lambda seed: task.model.init(init_key(seed)), has_seed_axis(seeds), platform(mesh))
   shapes = jax.eval_shape(init, _seed_array(seeds))
-  return placed(shapes, mesh, seeds)
+  return with_shardings(shapes, mesh, seeds)
 
 
-def placed(shapes: Any, mesh: Mesh, seeds: Sequence[int]) -> Any:
-  """ShapeDtypeStructs with the shardings of `mesh.RULES`."""
-  places = meshes.shardings(shapes, mesh, stacked=stacked(seeds))
-  return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, places)
+def with_shardings(shapes: Any, mesh: Mesh, seeds: Sequence[int]) -> Any:
+  """The ShapeDtypeStructs `shapes` with the shardings of `mesh.RULES`."""
+  shardings = meshes.shardings(shapes, mesh, has_seed_axis=has_seed_axis(seeds))
+  struct = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+  return jax.tree.map(struct, shapes, shardings)
 
 
 def init_key(seed: UInt32[Array, ""]) -> Array:
@@ -71,29 +72,29 @@ def step_key(seed: UInt32[Array, ""], step: Int[Array, ""]) -> Array:
   return jax.random.fold_in(jax.random.split(jax.random.key(seed))[1], step)
 
 
-def stacked(seeds: Sequence[int]) -> bool:
-  """Whether a run of these seeds has a leading axis of seeds: a single seed has none."""
+def has_seed_axis(seeds: Sequence[int]) -> bool:
+  """Whether the arrays of a run of these seeds have a leading axis of seeds: those of a single seed have none."""
   return len(seeds) > 1
 
 
-def lifted(function: Callable, is_stacked: bool, platform: str) -> Callable:
+def map_over_seeds(function: Callable, has_seed_axis: bool, platform: str) -> Callable:
   """`function` over the leading axis of seeds, where there is one: side by side (`vmap`), and on a CPU one by one.
 
   There three small models together have three times the temporaries, which fall out of the cache and of the allocator's
   pool: side by side they took twice the time that they take one by one (`lax.map`), in the same one program.
   """
-  if not is_stacked:
+  if not has_seed_axis:
     return function
-  return jax.vmap(function) if platform != "cpu" else lambda *args: jax.lax.map(lambda one: function(*one), args)
+  return jax.vmap(function) if platform != "cpu" else lambda *args: jax.lax.map(lambda parts: function(*parts), args)
 
 
 def platform(mesh: Mesh) -> str:
-  """What the devices are: "cpu", "gpu" or "tpu"."""
+  """The kind of the mesh's devices: "cpu", "gpu" or "tpu"."""
   return mesh.devices.flat[0].platform
 
 
 def compiler_options(mesh: Mesh) -> dict[str, int] | None:
-  """Of programs that are run many times; None = XLA's own.
+  """The compiler options of programs that are run many times; None = XLA's defaults.
 
   On a CPU LLVM's first level: steps of nine variants in small models took 0.92 to 1.02 of their time, and 0.35 to 0.82
   of the time to compile on one core.
@@ -102,7 +103,7 @@ def compiler_options(mesh: Mesh) -> dict[str, int] | None:
 
 
 def _seed_array(seeds: Sequence[int]) -> np.ndarray:
-  return np.asarray(seeds if stacked(seeds) else seeds[0], np.uint32)
+  return np.asarray(seeds if has_seed_axis(seeds) else seeds[0], np.uint32)
 
 
 def _initializer(task: Task, optimizer: optax.GradientTransformation) -> Callable[[Any], State]:

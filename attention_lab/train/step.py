@@ -15,9 +15,9 @@ from attention_lab.config import Config
 from attention_lab.tasks.base import Task
 from attention_lab.train import diagnosis
 from attention_lab.train import optimizer as optimizers
-from attention_lab.train.state import State, lifted, platform, step_key
+from attention_lab.train.state import State, map_over_seeds, platform, step_key
 
-LARGEST_STREAK = 5
+LARGEST_STREAK = 5  # steps in a row without finite gradients that stop a run
 
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
@@ -30,16 +30,24 @@ class Diverged(ValueError):
 
 
 def make_step(
-  task: Task, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh, *, stacked: bool = False
+  task: Task, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh, *, has_seed_axis: bool = False
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
-  """A jitted step that donates its state; with `stacked`, all arrays have a leading axis of seeds, which do not meet.
+  """The training step, jitted; where a gradient or the loss is not finite it changes nothing but its counts.
 
-  Metrics: `loss` and the other scalars of the task, `grad_norm` (before clipping) and those of `diagnosis.norms`,
-  `finite`, and `skipped` and `streak` of `State`. A step with a gradient or loss that is not finite changes nothing but
-  these counts and the step.
+  Args:
+    task: its `loss` is minimized.
+    optimizer: takes the trainable tree of `optimizer.partition`.
+    config: `optimizer.accumulate` is the number of micro-batches.
+    mesh: the devices, on which the state lies as `mesh.RULES` say.
+    has_seed_axis: all arrays have a leading axis of seeds, which do not meet.
+
+  Returns:
+    (state, batch) -> (state, metrics), which donates the state. Metrics: `loss` and the other scalars of the task,
+    `grad_norm` (before clipping) and those of `diagnosis.norms`, `finite`, and `skipped` and `streak` of `State`.
+
   """
 
-  def one(state: State, batch: Batch) -> tuple[State, Metrics]:
+  def step_of_one_seed(state: State, batch: Batch) -> tuple[State, Metrics]:
     trainable, fixed = optimizers.partition(state.params)
     key = step_key(state.seed, state.step)
 
@@ -59,9 +67,9 @@ def make_step(
     return state, {"loss": value, **scalars, "grad_norm": norm, **parts, **counts}
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-    state, metrics = lifted(one, stacked, platform(mesh))(state, batch)
-    places = meshes.shardings(state, mesh, stacked=stacked)
-    return jax.lax.with_sharding_constraint((state, metrics), (places, meshes.replicated(mesh)))
+    state, metrics = map_over_seeds(step_of_one_seed, has_seed_axis, platform(mesh))(state, batch)
+    shardings = meshes.shardings(state, mesh, has_seed_axis=has_seed_axis)
+    return jax.lax.with_sharding_constraint((state, metrics), (shardings, meshes.replicated(mesh)))
 
   return jax.jit(step, donate_argnums=0)
 

@@ -1,4 +1,4 @@
-"""A run's folder: `config.json` says whose it is, `final.json` what came out.
+"""A run's folder: `config.json` holds its experiment and configuration, `final.json` its results.
 
 A folder belongs to one run: another configuration is refused with the fields that differ, but for those that change
 nothing of what is trained and tested (evaluations choose what is tested under `config.checkpoint.select=best`).
@@ -17,6 +17,7 @@ from attention_lab.attention import spec
 
 CONFIG, FINAL = "config.json", "final.json"
 ATTENTION = "config.model.attention"
+# Fields, or beginnings of their names, that change nothing of what is trained.
 MAY_DIFFER = ("config.mesh.", "config.checkpoint.every", "config.checkpoint.keep", "config.evaluate_every")
 
 
@@ -49,9 +50,9 @@ def claim(
 
 
 def read(workdir: str | os.PathLike[str], flag: str = "--workdir") -> dict[str, Any]:
-  """What `config.json` holds: experiment, config, and seeds if there are several; ValueError where there is none.
+  """The record in `config.json`: experiment, config, and seeds if there are several; ValueError where there is none.
 
-  flag: what named the folder.
+  flag: the flag that named the folder.
   """
   path = pathlib.Path(workdir) / CONFIG
   try:
@@ -63,7 +64,7 @@ def read(workdir: str | os.PathLike[str], flag: str = "--workdir") -> dict[str, 
 
 
 def results(folder: pathlib.Path) -> list[dict[str, Any]] | None:
-  """What a finished run left, one dict a seed; None if it has not finished."""
+  """The results of a finished run, one dict a seed; None if it has not finished."""
   path = folder / FINAL
   if not path.exists():
     return None
@@ -74,7 +75,7 @@ def results(folder: pathlib.Path) -> list[dict[str, Any]] | None:
 
 
 def finish(folder: pathlib.Path, outcome: list[dict[str, Any]]) -> None:
-  """Writes `final.json`."""
+  """Writes the results of all seeds to `final.json`, in process 0."""
   if jax.process_index() == 0:
     replace(folder / FINAL, json.dumps(outcome, indent=2) + "\n")
 

@@ -8,7 +8,7 @@ from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import recall
 from attention_lab.train import optimizer, state
-from attention_lab.train.prefetch import Feed
+from attention_lab.train.loop import Prefetcher
 from attention_lab.train.step import make_step
 
 STEPS = 20
@@ -24,7 +24,7 @@ def losses(attention, sizes):
   rule = optimizer.make_optimizer(config.optimizer, STEPS)
   now = state.init_state(task, rule, (0,), mesh)
   step, curve = make_step(task, rule, config, mesh), []
-  with Feed(task.source.splits["train"], config.batch, (0,), meshes.batch_sharding(mesh), None) as feed:
+  with Prefetcher(task.source.splits["train"], config.batch, (0,), meshes.batch_sharding(mesh), None) as feed:
     for _ in range(STEPS):
       now, metrics = step(now, next(feed)[0])
       curve.append(float(metrics["loss"]))

@@ -10,8 +10,7 @@ from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
 from attention_lab.data.buckets import Bucketed
 from attention_lab.tasks.base import EvalResult
-from attention_lab.train import loop
-from attention_lab.train import predictions as judgements
+from attention_lab.train import evaluation, loop
 from attention_lab.train.evaluation import Evaluator
 
 
@@ -81,7 +80,7 @@ def test_errors_and_tables_of_each_seed_and_split_lie_in_the_folder(tiny, config
     share = single[0]["metrics"][split]["share of class 0"]
     assert len([row for row in own if row["split"] == split]) == round(size * (1 - share))
     assert results[1]["metrics"][split] == pytest.approx(single[0]["metrics"][split], rel=1e-5)
-  tables = json.loads((tmp_path / "two" / judgements.TABLES).read_text())
+  tables = json.loads((tmp_path / "two" / evaluation.TABLES).read_text())
   assert tables[-1] == {"seed": 0, "split": "test", "tables": {"test": 1}}
 
 

@@ -62,14 +62,14 @@ def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not_bit_for_bit(
   straight, one_device, tmp_path, monkeypatch
 ):
   task, config, folder, results, _ = straight
-  write, lines = loop.Log.write, []
+  write, lines = loop.MetricsWriter.write, []
 
   def killed_at_8(self, step, split, metrics):
     if step == 8:
       raise Killed
     write(self, step, split, metrics)
 
-  monkeypatch.setattr(loop.Log, "write", killed_at_8)
+  monkeypatch.setattr(loop.MetricsWriter, "write", killed_at_8)
   with pytest.raises(Killed):
     loop.run(task, config, tmp_path, mesh=one_device, log=SILENT)
   assert '"step": 7' in (tmp_path / "metrics.jsonl").read_text()

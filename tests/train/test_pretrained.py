@@ -52,7 +52,7 @@ def test_the_arrays_that_fit_are_taken_over_and_the_line_says_what_stays_fresh(b
   params = jax.tree.map(lambda leaf: leaf, state.params)
   params["head"]["kernel"] = params["head"]["kernel"][:, :, :3]
   params["mlp"]["up"]["bias"] = params["mlp"]["up"]["bias"][:, :5]
-  merged, line = pretrained.overlaid(params, found, stacked=True)
+  merged, line = pretrained.overlaid(params, found, has_seed_axis=True)
   assert (
     line == "9 of 11 arrays are the pre-trained ones; fresh: head, mlp/up/bias; 2 of the pre-trained have no place here"
   )

@@ -7,17 +7,19 @@ from attention_lab.config import MeshConfig
 from attention_lab.train import evaluation, optimizer
 from attention_lab.train import state as states
 from attention_lab.train import step as steps
-from attention_lab.train.prefetch import Feed
+from attention_lab.train.loop import Prefetcher
 
 STEPS = 20
 
 
 def begin(task, config, mesh, seeds=(0,)):
   rule = optimizer.make_optimizer(config.optimizer, config.steps)
-  stacked = states.stacked(seeds)
+  has_seed_axis = states.has_seed_axis(seeds)
   state = states.init_state(task, rule, seeds, mesh)
-  feed = Feed(task.source.splits["train"], config.batch, seeds, meshes.batch_sharding(mesh, stacked=stacked))
-  return state, feed, steps.make_step(task, rule, config, mesh, stacked=stacked)
+  feed = Prefetcher(
+    task.source.splits["train"], config.batch, seeds, meshes.batch_sharding(mesh, has_seed_axis=has_seed_axis)
+  )
+  return state, feed, steps.make_step(task, rule, config, mesh, has_seed_axis=has_seed_axis)
 
 
 def train(task, config, mesh, seeds=(0,)):

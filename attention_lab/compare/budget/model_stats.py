@@ -21,7 +21,7 @@ from attention_lab.models.transformer import Transformer
 from attention_lab.tasks.base import Task
 from attention_lab.train import optimizer
 from attention_lab.train import state as states
-from attention_lab.train.compiled_step import tokens_of
+from attention_lab.train.cost import batch_tokens
 from attention_lab.train.step import make_step
 
 BOOKS = ("length", "positions")  # leaves of a decoding state that count and place its tokens, and hold nothing of them
@@ -107,17 +107,17 @@ def program(step: Any, state: Any, batch: Any) -> str:
 def training(task: Task, config: Config, mesh: Mesh, seeds: Sequence[int] | None = None) -> Training:
   """The step that a run of these seeds (default: `config.seed`) takes, and its shapes; reads one batch a seed."""
   seeds = (config.seed,) if seeds is None else tuple(seeds)
-  rule, stacked = optimizer.make_optimizer(config.optimizer, config.steps), states.stacked(seeds)
-  place = meshes.batch_sharding(mesh, stacked=stacked)
+  rule, has_seed_axis = optimizer.make_optimizer(config.optimizer, config.steps), states.has_seed_axis(seeds)
+  place = meshes.batch_sharding(mesh, has_seed_axis=has_seed_axis)
   arrays = next(pipeline.train_batches(task.source.splits["train"], config.batch, seeds[0]))
 
   def shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
-    whole = (len(seeds), *array.shape) if stacked else array.shape
+    whole = (len(seeds), *array.shape) if has_seed_axis else array.shape
     return jax.ShapeDtypeStruct(whole, jax.dtypes.canonicalize_dtype(array.dtype), sharding=place)
 
   batch = {name: shape(array) for name, array in arrays.items()}
-  tokens = tokens_of(jax.device_put(arrays), config, task.tokens_per_example, task.source.splits["train"])
-  step = make_step(task, rule, config, mesh, stacked=stacked)
+  tokens = batch_tokens(jax.device_put(arrays), config, task.tokens_per_example, task.source.splits["train"])
+  step = make_step(task, rule, config, mesh, has_seed_axis=has_seed_axis)
   return Training(step, states.abstract_state(task, rule, seeds, mesh), batch, tokens * len(seeds))
 
 

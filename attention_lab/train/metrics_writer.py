@@ -11,10 +11,10 @@ import jax
 from attention_lab.train import workdir as workdirs
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
-ROWS, POINTS = 1000, 200  # most training rows in the file and points in TensorBoard, for each seed
+MAX_ROWS, MAX_POINTS = 1000, 200  # training rows in the file and points in TensorBoard, for each seed
 
 
-class Log:
+class MetricsWriter:
   """Rows {"step", "split", metrics…}, with "seed" when there are several; without a folder only the curve is kept.
 
   Going on from step S drops the rows after it, so that no step is recorded twice. Only process 0 writes.
@@ -33,22 +33,22 @@ class Log:
     self._writers = _writers(folder / TENSORBOARD, seeds, start)
 
   def write(self, step: int, split: str, metrics: Sequence[Mapping[str, float]]) -> bool:
-    """One row for each seed; of training, every row up to 1,000 steps and evenly spaced ones of a longer run.
+    """Writes one row for each seed; of training every one up to 1,000 steps and evenly spaced ones of a longer run.
 
-    Whether the step is one that is recorded.
+    Returns whether the step is one that is recorded.
     """
     last = step == self._steps
-    if split == "train" and step % math.ceil(self._steps / ROWS) and not last:
+    if split == "train" and step % math.ceil(self._steps / MAX_ROWS) and not last:
       return False
-    rows = [{"step": step, "split": split, **one} for one in metrics]
+    rows = [{"step": step, "split": split, **values} for values in metrics]
     if len(self._seeds) > 1:
       rows = [{"seed": seed, **row} for seed, row in zip(self._seeds, rows, strict=True)]
     self._validation += rows if split == "validation" else []
     if self._file:
       self._file.writelines(map(_line, rows))
-    if split != "train" or step % math.ceil(self._steps / POINTS) == 0 or last:
-      for writer, one in zip(self._writers, metrics, strict=False):
-        for name, value in one.items():
+    if split != "train" or step % math.ceil(self._steps / MAX_POINTS) == 0 or last:
+      for writer, values in zip(self._writers, metrics, strict=False):
+        for name, value in values.items():
           writer.add_scalar(f"{split}/{name}", value, step)
     return True
 
@@ -61,7 +61,7 @@ class Log:
     if self._file:
       self._file.flush()
 
-  def __enter__(self) -> "Log":
+  def __enter__(self) -> "MetricsWriter":
     return self
 
   def __exit__(self, *_: Any) -> None:
@@ -82,7 +82,7 @@ def _read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-  """One row as JSON, which has no NaN and no infinity: they become null."""
+  """One row as a line of JSON, which has no NaN and no infinity: they become null."""
   finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
   return json.dumps(finite, allow_nan=False) + "\n"
 

@@ -9,8 +9,7 @@ import pytest
 from attention_lab.config import CheckpointConfig, Config
 from attention_lab.tasks import base as tasks
 from attention_lab.train import loop, restored
-from attention_lab.train.best import Best
-from attention_lab.train.checkpoint import Checkpoints
+from attention_lab.train.checkpoint import BestParams, Checkpoints
 from attention_lab.train.evaluation import Evaluator
 
 SILENT = lambda line: None
@@ -83,14 +82,14 @@ def test_what_is_restored_is_what_was_tested(straight, one_device, monkeypatch):
 
 def test_the_choice_outlives_a_restart_behind_it(straight, one_device, tmp_path, monkeypatch):
   task, config, _, result, _, _ = straight
-  write = loop.Log.write
+  write = loop.MetricsWriter.write
 
   def killed_at_8(self, step, split, metrics):
     if step == 8:
       raise Killed
     return write(self, step, split, metrics)
 
-  monkeypatch.setattr(loop.Log, "write", killed_at_8)
+  monkeypatch.setattr(loop.MetricsWriter, "write", killed_at_8)
   with pytest.raises(Killed):
     loop.run(task, config, tmp_path, mesh=one_device, log=SILENT)
   monkeypatch.undo()
@@ -112,14 +111,14 @@ def test_equal_values_stay_nan_is_worst_and_lower_may_be_better(one_device, tmp_
   place = jax.sharding.NamedSharding(one_device, jax.sharding.PartitionSpec())
   params = lambda *values: {"w": jax.device_put(np.array(values, np.float32)[:, None], place)}
   with Checkpoints(tmp_path, CheckpointConfig(), name="best") as saves:
-    best = Best(False, (0, 1), saves)
+    best = BestParams(False, (0, 1), saves)
     offers = [(math.nan, 3.0), (2.0, math.nan), (1.0, 3.0), (1.0, 2.5), (math.nan, 9.0)]
     for step, values in enumerate(offers, 1):
       best.offer(step, params(step, step), values)
     assert (best.steps, best.values) == ([3, 4], [1.0, 2.5])
     np.testing.assert_array_equal(best.params["w"], [[3], [4]])
   with Checkpoints(tmp_path, CheckpointConfig(), name="best") as saves:
-    later = Best(False, (0, 1), saves)
+    later = BestParams(False, (0, 1), saves)
     later.restore(params(0, 0), SILENT)
     later.offer(9, params(9, 9), (0.5, 2.5))
     assert (later.steps, later.values) == ([9, 4], [0.5, 2.5])

@@ -8,7 +8,7 @@ import pytest
 from attention_lab.data import pipeline
 from attention_lab.data.buckets import Bucketed
 from attention_lab.train import loop
-from attention_lab.train.compiled_step import tokens_of
+from attention_lab.train.cost import batch_tokens
 
 
 def bucketed(task):
@@ -41,5 +41,5 @@ def test_tokens_are_those_of_the_bucket(tiny, config):
   split, plain = task.source.splits["train"], tiny().source.splits["train"]
   for index, tokens in ((0, 16), (1, 24)):
     batch = jax.tree.map(jax.numpy.asarray, split[np.full(8, index)])
-    assert tokens_of(batch, config(), 3, split) == tokens
-  assert tokens_of(batch, config(), 7, plain) == 56
+    assert batch_tokens(batch, config(), 3, split) == tokens
+  assert batch_tokens(batch, config(), 7, plain) == 56
