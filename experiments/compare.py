@@ -72,48 +72,46 @@ def main() -> int:
   from attention_lab import mesh as meshes
   from attention_lab.compare import run
   from attention_lab.compare.execute import verify, worker_pool
-  from attention_lab.compare.schedule import protocol
+  from attention_lab.compare.schedule.protocol import Protocol
 
   if VERIFY.value:
     return verify.row(WORKDIR.value, VERIFY.value, say)
-  own = _suite()
-  footing = protocol.Protocol(
+  task_settings = _suite()
+  protocol = Protocol(
     match=MATCH.value,
     trials=TRIALS.value,
-    chances=SECOND_CHANCE.value,
+    lr_retries=SECOND_CHANCE.value,
     positive=POSITIVE.value,
     seeds=SEEDS.value,
     half_width=HALF_WIDTH.value,
     most=MOST_SEEDS.value,
   )
-  comparison = run.plan(TASK.value, ATTENTION.value, STEPS.value, OVERRIDES, footing, own)
+  comparison = run.plan(TASK.value, ATTENTION.value, STEPS.value, OVERRIDES, protocol, task_settings)
   if LIST.value:
-    print("\n".join(f"{number} {task} · {row}" for number, (task, row) in enumerate(comparison.places(), 1)))
+    print("\n".join(f"{number} {task} · {row}" for number, (task, row) in enumerate(comparison.cells(), 1)))
     return 0
   mesh = meshes.make_mesh(next(iter(comparison.tasks.values())).mesh)
-  workers = WORKERS.value or (1 if CELL.value else worker_pool.usual(mesh))
-  ways = {"workers": workers, "only": CELL.value, "collect": COLLECT.value}
-  failed = run.execute(comparison, WORKDIR.value, mesh, say, **ways)
+  workers = WORKERS.value or (1 if CELL.value else worker_pool.default_workers(mesh))
+  failed = run.execute(comparison, WORKDIR.value, mesh, say, workers=workers, only=CELL.value, collect=COLLECT.value)
   if not CELL.value:
     print(f"report: {WORKDIR.value}/report.html")
   return 1 if failed else 0
 
 
 def _suite() -> Mapping[str, Sequence[str]]:
-  """Sets the flags of the suite where none was given; the settings of its tasks, none if --task alone names others."""
+  """Sets the flags of the suite that were not given; returns its tasks' settings, none if --task alone names others."""
   from attention_lab.attention import spec
   from attention_lab.compare.schedule import suites
 
   if SIZE.present and not SUITE.present:
     raise ValueError(f"--size={SIZE.value} is of a suite: give --suite, one of {', '.join(suites.SUITES)}")
   suite = suites.load(SUITE.value, SIZE.value)
-  wanted = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows)}
+  values = {"task": ",".join(suite.tasks), "attention": ";".join(suite.rows), **suite.flags}
   if SUITE.present:
-    wanted["workdir"] = f"runs/{SUITE.value}"
-  own = wanted | dict(suite.flags)
-  if ATTENTION.present and own.get("positive") not in spec.rows(ATTENTION.value):
-    own.pop("positive", None)  # such rows join a workdir, where the control is marked
-  for name, value in own.items():
+    values["workdir"] = f"runs/{SUITE.value}"
+  if ATTENTION.present and values.get("positive") not in spec.rows(ATTENTION.value):
+    values.pop("positive", None)  # such rows join a workdir, where the control is marked
+  for name, value in values.items():
     if not flags.FLAGS[name].present:
       flags.FLAGS[name].value = value
   return {} if TASK.present and not SUITE.present else suite.tasks

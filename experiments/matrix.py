@@ -43,7 +43,7 @@ def main() -> int:
   pending = {row: [name for name in ARCHITECTURES if (row, name) not in cells] for row in rows}
   for number, found in enumerate(_run(pending), 1):
     for one in found:
-      records.write(folder / "matrix.jsonl", dataclasses.asdict(one) | {"commit": provenance.commit()})
+      records.append_line(folder / "matrix.jsonl", dataclasses.asdict(one) | {"commit": provenance.commit()})
       cells[one.variant, one.architecture] = one
       if one.status == matrix.FAILED:
         print(f"FAILED {one.variant} in {one.architecture}: {one.reason}", flush=True)
@@ -76,7 +76,7 @@ def _rows(attention: str) -> tuple[str, ...]:
 def _kept(path: pathlib.Path) -> dict[tuple[str, str], matrix.Cell]:
   """The cells that this commit has run before, without those that failed."""
   names = matrix.Cell.__dataclass_fields__
-  rows = [row for row in records.lines(path, dict).rows if row.get("commit") == provenance.commit()]
+  rows = [row for row in records.read_lines(path, dict).rows if row.get("commit") == provenance.commit()]
   found = [matrix.Cell(**{name: row[name] for name in names}) for row in rows if row["status"] != matrix.FAILED]
   return {(one.variant, one.architecture): one for one in found}
 

@@ -1,1 +1,1 @@
-"""The comparison: grid, ledger, statistics and report."""
+"""Comparisons of attention variants: their plan and schedule, budgets, execution and report."""

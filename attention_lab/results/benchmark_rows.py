@@ -22,12 +22,12 @@ Row = dict[str, Any]
 def append(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
   """Adds a row in one synced write; ValueError for a missing field."""
   check(row)
-  records.write(path, row)
+  records.append_line(path, row)
 
 
-def read(path: str | os.PathLike[str]) -> records.Ledger:
+def read(path: str | os.PathLike[str]) -> records.Records:
   """Every complete row, and the numbers of the lines that a kill cut short."""
-  return records.lines(path, check)
+  return records.read_lines(path, check)
 
 
 def check(row: Any, required: Sequence[str] = REQUIRED, statuses: Sequence[str] = STATUSES) -> None:

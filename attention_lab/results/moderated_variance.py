@@ -1,4 +1,4 @@
-"""How much the differences between two rows vary, judged by all pairs of a table.
+"""The noise of the differences between two rows, judged by all pairs of a table.
 
 Three seeds say little about the noise of one pair, and fourteen rows have 91 pairs: after Holm's correction nothing is
 left to find. But the pairs of a table vary alike, more or less. How much alike is estimated from their variances
@@ -20,28 +20,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SHARE = 0.5  # of the prior's degrees of freedom that are used
-LEAST = 1e-5  # of the median variance: a smaller one is a coincidence, and its logarithm would outweigh the others
+SHARE = 0.5  # the share of the prior's degrees of freedom that is used
+LEAST = 1e-5  # share of the median variance: a smaller one is a coincidence whose logarithm would outweigh the others
 
 
 def moderated(deviations: Sequence[float], freedom: int, rows: int) -> tuple[list[float], float]:
-  """The standard deviations of a table's pairs, each with `freedom`, and the degrees of freedom that the prior adds.
+  """Moderates the standard deviations of a table's pairs by each other.
 
-  `rows`: how many rows the pairs are made of. Unchanged for two rows, and where fewer than three pairs vary.
+  Args:
+    deviations: of the paired differences, one a pair.
+    freedom: degrees of freedom of each.
+    rows: the number of rows that the pairs are made of.
+
+  Returns:
+    The deviations, none smaller than before, and the degrees of freedom that the prior adds; unchanged and 0 for two
+    rows, and where fewer than three pairs vary.
   """
-  own = np.square(np.asarray(deviations, np.float64))
-  varying = own[own > 0]
+  variances = np.square(np.asarray(deviations, np.float64))
+  varying = variances[variances > 0]
   most = (rows - 2) * freedom
   if varying.size < 3 or most <= 0:
     return list(deviations), 0.0
   strength, variance = _prior(varying, freedom)
   strength = SHARE * min(strength, most)
-  drawn = (strength * variance + freedom * own) / (strength + freedom)
-  return np.sqrt(np.maximum(own, drawn)).tolist(), strength
+  shrunk = (strength * variance + freedom * variances) / (strength + freedom)
+  return np.sqrt(np.maximum(variances, shrunk)).tolist(), strength
 
 
 def _prior(variances: np.ndarray, freedom: int) -> tuple[float, float]:
-  """d₀ and s₀², by the mean and the variance of the logarithms; where these vary no more than by chance, d₀ = ∞."""
+  """The prior's d₀ and s₀², by mean and variance of the logarithms; d₀ = ∞ where these vary no more than by chance."""
   from scipy import special
 
   logs = np.log(np.maximum(variances, LEAST * np.median(variances)))

@@ -1,7 +1,7 @@
-"""How large a difference is in units of its noise, and how many seeds it takes to see one.
+"""Effect sizes of differences, in units of their noise, and the number of seeds it takes to see one.
 
 All of it is about the paired t test of `statistics`, two-sided, at its worst Holm step: alpha over the number of pairs.
-`prior` are the degrees of freedom that a table's other pairs add to the n − 1 of the seeds (`noise`).
+`prior` are the degrees of freedom that a table's other pairs add to the n − 1 of the seeds (`moderated_variance`).
 """
 
 import functools
@@ -12,9 +12,9 @@ import numpy as np
 
 from attention_lab.results import statistics
 
-POWER = 0.8
+POWER = 0.8  # the probability with which a difference should be found
 MOST = 1000  # seeds; more than these are not counted
-QUANTILES = 2000  # of a standard deviation, to average over
+QUANTILES = 2000  # of a standard deviation, over which the power is averaged
 
 
 def cohen(mean: float, deviation: float) -> float:
@@ -26,7 +26,7 @@ def cohen(mean: float, deviation: float) -> float:
 
 
 def hedges(mean: float, deviation: float, n: int, prior: float = 0.0) -> float | None:
-  """g: `cohen` times J(n − 1 + prior), which takes out its excess on few seeds; this is the one that reports show.
+  """Hedges' g: `cohen` times J(n − 1 + prior), which takes out its excess on few seeds; reports show this one.
 
   J(m) = Γ(m / 2) / (√(m / 2) Γ((m − 1) / 2)), Hedges 1981 (Journal of Educational Statistics 6), equation 6e. None with
   fewer than three seeds, where the expectation of d_z does not exist.
@@ -55,9 +55,9 @@ def probability(
   from scipy import special
 
   if not (deviation >= 0 and difference > 0 and n >= 2 and 0 < alpha < 1 and tests >= 1):
-    given = f"deviation={deviation}, difference={difference}, n={n}, alpha={alpha}, tests={tests}"
+    numbers = f"deviation={deviation}, difference={difference}, n={n}, alpha={alpha}, tests={tests}"
     allowed = "deviation >= 0, difference > 0, n >= 2, 0 < alpha < 1 and tests >= 1"
-    raise ValueError(f"{given}: a paired t test needs {allowed}")
+    raise ValueError(f"{numbers}: a paired t test needs {allowed}")
   if deviation == 0:
     return 1.0
   shift = difference * math.sqrt(n) / deviation
@@ -128,8 +128,8 @@ def threshold(
 
 
 def pooled(deviations: Sequence[float]) -> float:
-  """Root mean square: one standard deviation for several pairs of rows with as many seeds each."""
-  return math.sqrt(sum(one * one for one in deviations) / len(deviations))
+  """The root mean square: one standard deviation for several pairs of rows with as many seeds each."""
+  return math.sqrt(sum(deviation * deviation for deviation in deviations) / len(deviations))
 
 
 def line(
@@ -141,26 +141,27 @@ def line(
   largest: float = math.inf,
   prior: float = 0.0,
 ) -> str:
-  """What these seeds can show, in two sentences: the least significant difference, and the seeds for a smaller one.
+  """Two sentences on what these seeds can show: the least significant difference, and the seeds for a smaller one.
 
   deviation: of the paired differences, as in `probability`; noise: the rows that vary so, in words; amount: writes a
   difference with its unit, as in `2.1 points`; largest: the difference that the metric cannot exceed. Empty where
   nothing varies.
   """
-  if n < 2:
+  least = threshold(deviation, n, tests=tests, prior=prior)
+  seen = detectable(deviation, n, tests=tests, prior=prior)
+  if least is None or seen is None:
     return "Power: no difference can be significant with 1 seed."
   if deviation == 0:
     return ""
-  least, seen = (found(deviation, n, tests=tests, prior=prior) for found in (threshold, detectable))
   if least > largest:
-    said = f"no difference can be significant with these {n} seeds: it would have to exceed {amount(largest)}"
+    can = f"no difference can be significant with these {n} seeds: it would have to exceed {amount(largest)}"
   elif seen > largest:
-    said = f"with {n} seeds nothing under {amount(least)} can be significant, and nothing is found with 80 % power"
+    can = f"with {n} seeds nothing under {amount(least)} can be significant, and nothing is found with 80 % power"
   else:
-    said = f"with {n} seeds nothing under {amount(least)} can be significant; {amount(seen)} are found with 80 % power"
+    can = f"with {n} seeds nothing under {amount(least)} can be significant; {amount(seen)} are found with 80 % power"
   goal = _round(min(deviation, seen / 2, largest / 2))
   needed = seeds_needed(deviation, goal, tests=tests, prior=prior) or f"more than {MOST}"
-  return f"Power: at the noise of {noise}, {said}. To see {amount(goal)} you need {needed} seeds."
+  return f"Power: at the noise of {noise}, {can}. To see {amount(goal)} you need {needed} seeds."
 
 
 def _round(value: float) -> float:

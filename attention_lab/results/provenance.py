@@ -1,4 +1,4 @@
-"""Where a number came from: commit, versions, device, and the one command that makes it again."""
+"""The provenance of a number: commit, versions, device, and the one command that makes it again."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ import jax
 from attention_lab import __version__
 from attention_lab import config as configs
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")  # libraries that decide a result
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-  """Versions of Python and of the libraries that decide a result."""
+  """The versions of Python and of `PACKAGES`."""
   return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
@@ -48,11 +48,11 @@ def device() -> str:
 def command(experiment: str, config: configs.Config) -> str:
   """The command that makes a run of `config` again: every field that differs from the binary's default."""
   default = configs.flatten(type(config)())
-  words = [f"--{name}={value}" for name, value in configs.flatten(config).items() if value != default[name]]
-  return " ".join(["python", "-m", f"experiments.{experiment}", *map(shlex.quote, words)])
+  flags = [f"--{name}={value}" for name, value in configs.flatten(config).items() if value != default[name]]
+  return " ".join(["python", "-m", f"experiments.{experiment}", *map(shlex.quote, flags)])
 
 
 def settings(config: configs.Config) -> dict[str, Any]:
-  """What all rows of a task share: the flat configuration without seed and variant."""
+  """The settings that all rows of a task share: the flat configuration without seed and variant."""
   flat = configs.flatten(dataclasses.replace(config, seed=0))
   return {name: value for name, value in flat.items() if name not in ("config.seed", "config.model.attention")}

@@ -1,4 +1,4 @@
-"""The append-only record of a comparison: one JSON object a line in `results.jsonl`.
+"""Append-only files of records, one JSON object a line, and the rows of a comparison in `results.jsonl`.
 
 A row is one run: {task, attention, seed, status, reason, parameters, flops_per_token, step_time (seconds), peak_bytes,
 metrics, curve [[step, validation primary], …], primary, higher_is_better, chance, controls, command, commit, digests,
@@ -16,8 +16,9 @@ from typing import Any
 
 from attention_lab.attention import spec
 
+RESULTS = "results.jsonl"
 STATUSES = ("done", "refused", "failed")
-OF_THE_CELL = ("config.seed", "config.model.attention")
+CELL_FIELDS = ("config.seed", "config.model.attention")  # fields of a configuration that differ between rows of a table
 _REQUIRED = ("task", "attention", "seed", "status")
 _REQUIRED_WHEN_DONE = ("metrics", "primary", "higher_is_better")
 
@@ -25,26 +26,26 @@ Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Ledger:
-  """What a file holds: its rows in order, and the numbers of the lines that a killed run left incomplete."""
+class Records:
+  """The content of a file: its rows in order, and the numbers of the lines that a killed run left incomplete."""
 
   rows: list[Row]
   damaged: list[int]
 
 
 def append(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-  """Adds one row; ValueError for a missing field."""
+  """Adds one row of a comparison; ValueError for a missing field."""
   check(row)
-  write(path, row)
+  append_line(path, row)
 
 
-def read(path: str | os.PathLike[str]) -> Ledger:
-  """Every complete row of a file, with duplicates; a file that does not exist is an empty ledger."""
-  return lines(path, check)
+def read(path: str | os.PathLike[str]) -> Records:
+  """Every complete row of a comparison's file, with duplicates; none of a file that does not exist."""
+  return read_lines(path, check)
 
 
-def write(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-  """Adds one object as a line in a single synced write, after ending a line that a kill broke."""
+def append_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
+  """Adds any object as a line in a single synced write, after ending a line that a kill broke."""
   line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
   target = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
   try:
@@ -58,8 +59,8 @@ def write(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
     os.close(target)
 
 
-def lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Ledger:
-  """Every line of a file that is a JSON object and for which `accept` raises no ValueError; the others are damaged.
+def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Records:
+  """Every line of a file that is JSON and for which `accept` raises no ValueError; the others are damaged.
 
   A row's `attention` comes in its present spelling, whatever the file holds: rows are matched by it.
   """
@@ -73,16 +74,16 @@ def lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Ledger
         rows.append(row | {"attention": spec.respelled(row["attention"])} if "attention" in row else row)
     except ValueError:
       damaged.append(number)
-  return Ledger(rows, damaged)
+  return Records(rows, damaged)
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  """What a row answers: task, attention, seed and digest of its configuration, whatever code and data answered it."""
+  """The question that a row answers: task, attention, seed and digest of its configuration, not code and data."""
   return *cell(row), row.get("config_digest", "")
 
 
 def cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  """The place of a row in the grid: task, attention and seed."""
+  """The cell of the grid that a row belongs to: task, attention and seed."""
   return row["task"], row["attention"], row["seed"]
 
 
@@ -92,7 +93,7 @@ def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def group(row: Mapping[str, Any]) -> tuple[Any, ...]:
-  """What rows must share to stand in one table: task, metric, configuration, data and commit."""
+  """The properties that rows must share to stand in one table: task, metric, configuration, data and commit."""
   return row["task"], row.get("primary", ""), row.get("config_digest", ""), _digests(row), row.get("commit", "")
 
 
@@ -103,28 +104,28 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
   """
   rows = list(rows)
   done = {name(row) for row in rows if row["status"] == "done" for name in (identity, cell)}
-  kept: dict[tuple[Any, ...], Row] = {}
+  runs: dict[tuple[Any, ...], Row] = {}
   for row in rows:
     if row["status"] != "done" and (identity(row) if row.get("config_digest") else cell(row)) in done:
       continue
     if row["status"] == "done":
-      kept.setdefault(key(row), row)
+      runs.setdefault(key(row), row)
     else:
-      kept[*identity(row), row.get("commit", "")] = row
-  return list(kept.values())
+      runs[*identity(row), row.get("commit", "")] = row
+  return list(runs.values())
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
-  """First 16 hex digits of the SHA-256 of a flat configuration, without the seed and attention that make its cell.
+  """The first 16 hex digits of the SHA-256 of a flat configuration, without the seed and attention of its cell.
 
   Rows of one table share it, so that a row of another budget, schedule or model size cannot slip in.
   """
-  shared = {name: value for name, value in config.items() if name not in OF_THE_CELL}
+  shared = {name: value for name, value in config.items() if name not in CELL_FIELDS}
   return hashlib.sha256(json.dumps(_plain(shared), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check(row: Any) -> None:
-  """Raises ValueError, naming what is missing or wrong, when a row could not stand in a table."""
+  """Raises ValueError, which names what is missing or wrong, for a row that could not stand in a table."""
   if not isinstance(row, Mapping):
     raise ValueError(f"a row is a JSON object, got {type(row).__name__}")
   needed = _REQUIRED + (_REQUIRED_WHEN_DONE if row.get("status") == "done" else ())

@@ -1,10 +1,10 @@
 """Intervals over seeds, paired differences, and which rows are tied with the best.
 
 Fewer than ten seeds are the rule here, so everything rests on Student's t: a percentile bootstrap over three seeds
-covers at most 75 %. In a table of three rows or more the noise of a pair is judged by all pairs (`noise`). The best row
-is picked from the same numbers that then judge it; Holm's correction therefore counts all pairs of rows, not only the
-pairs with the best (with eight equal rows the latter finds a false difference in one table of ten instead of one of
-twenty).
+covers at most 75 %. In a table of three rows or more the noise of a pair is judged by all pairs (`moderated_variance`).
+The best row is picked from the same numbers that then judge it; Holm's correction therefore counts all pairs of rows,
+not only the pairs with the best (with eight equal rows the latter finds a false difference in one table of ten instead
+of one of twenty).
 
 A share of 100 examples moves in steps of 0.01, and on three seeds all differences are easily equal: a standard
 deviation of zero, and a certainty that is not there (a false difference in up to six of ten tables of eight equal
@@ -20,9 +20,9 @@ import numpy as np
 
 from attention_lab.results import moderated_variance
 
-LEVEL = 0.95
-ALPHA = 0.05
-FINEST = 10_000  # a step below 1 / FINEST hides no noise, and is not looked for
+LEVEL = 0.95  # confidence level of intervals
+ALPHA = 0.05  # significance level, after Holm's correction
+FINEST = 10_000  # a step of scores below 1 / FINEST hides no noise, and is not looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """How far a row lies from the best one, over the seeds that both have.
+  """The distance of a row from the best one, over the seeds that both have.
 
   `interval` is the 95 % interval of best minus row, not corrected, positive when the best is ahead whatever the
   direction of the metric. `p` is two-sided; `p_holm` is corrected over all pairs of rows; `adjusted` is the half-width
@@ -67,7 +67,7 @@ class Difference:
 
   @property
   def standing(self) -> str:
-    """'behind', 'tied', or 'undecided' when there are too few shared seeds to tell."""
+    """The verdict: 'behind', 'tied', or 'undecided' when there are too few shared seeds to tell."""
     if self.p_holm is None:
       return "undecided"
     return "behind" if self.p_holm < ALPHA else "tied"
@@ -82,7 +82,7 @@ class Comparison:
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-  """Mean and Student-t interval of independent values, one per seed; ValueError for none or not finite."""
+  """The mean and the Student-t interval of independent values, one a seed; ValueError for none or not finite."""
   sample = np.asarray(values, np.float64)
   if not sample.size or not np.isfinite(sample).all():
     raise ValueError(f"an interval needs finite values, got {list(values)}: leave diverged seeds out and say so")
@@ -92,7 +92,7 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 def paired(
   best: Mapping[int, float], row: Mapping[int, float], higher_is_better: bool = True, step: float = 0.0
 ) -> Difference:
-  """Best minus row on the seeds that both have (keys are seeds); positive means that `best` is ahead.
+  """The difference of best minus row on the seeds that both have (keys are seeds); positive where `best` is ahead.
 
   When all differences are equal but the rows themselves vary (a coarse metric on few seeds), their variance of zero is
   a coincidence of rounding, and the unpaired variance takes its place. The deviation is at least that of the
@@ -134,7 +134,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(rows: Mapping[str, Mapping[int, float]], higher_is_better: bool) -> Comparison:
-  """Finds the best row (name -> seed -> value) by its mean, and the Holm-corrected difference of each other to it."""
+  """Compares the rows of a table with the best of them.
+
+  Args:
+    rows: values by name of the row and seed; ValueError where there is none.
+    higher_is_better: the direction of the metric.
+
+  Returns:
+    The best row by its mean, and the difference of each other row to it, corrected by Holm's method over all pairs.
+  """
   if not rows:
     raise ValueError("nothing to compare: give at least one row with values")
   sign = 1.0 if higher_is_better else -1.0
@@ -143,22 +151,16 @@ def compare(rows: Mapping[str, Mapping[int, float]], higher_is_better: bool) -> 
   names, pairs = list(rows), {}
   for i, first in enumerate(names):
     for second in names[i + 1 :]:
-      one, other = (second, first) if second == best else (first, second)
-      if rows[one].keys() & rows[other].keys():
-        pairs[one, other] = paired(rows[one], rows[other], higher_is_better, least)
+      ahead, other = (second, first) if second == best else (first, second)
+      if rows[ahead].keys() & rows[other].keys():
+        pairs[ahead, other] = paired(rows[ahead], rows[other], higher_is_better, least)
   pairs = _moderated(pairs)
-  tested = [key for key, difference in pairs.items() if difference.p is not None]
-  corrected = dict(zip(tested, holm([pairs[key].p for key in tested]), strict=True))
+  tested = {names: pair.p for names, pair in pairs.items() if pair.p is not None}
+  corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
   differences = {
-    other: _adjust(difference, corrected.get((one, other))) for (one, other), difference in pairs.items() if one == best
+    other: _adjust(pair, corrected.get((ahead, other))) for (ahead, other), pair in pairs.items() if ahead == best
   }
   return Comparison(best, {name: differences[name] for name in names if name in differences})
-
-
-def ties(rows: Mapping[str, Mapping[int, float]], higher_is_better: bool) -> list[str]:
-  """The rows that cannot be told from the best one, the best itself first."""
-  result = compare(rows, higher_is_better)
-  return [result.best, *(name for name, row in result.differences.items() if row.standing == "tied")]
 
 
 def smallest_p(seeds: int) -> float:
@@ -167,7 +169,7 @@ def smallest_p(seeds: int) -> float:
 
 
 def critical(alpha: float, freedom: float) -> float:
-  """What Student's t of these degrees of freedom exceeds in size with probability `alpha`."""
+  """The value that Student's t of these degrees of freedom exceeds in size with probability `alpha`."""
   from scipy import special
 
   return float(special.stdtrit(freedom, 1 - alpha / 2))
@@ -178,18 +180,18 @@ def _moderated(pairs: Mapping[tuple[str, str], Difference]) -> dict[tuple[str, s
   result = dict(pairs)
   for n in {pair.interval.n for pair in pairs.values() if pair.deviation is not None}:
     alike = [key for key, pair in pairs.items() if pair.interval.n == n]
-    own = [pairs[key].deviation or 0.0 for key in alike]
-    deviations, prior = moderated_variance.moderated(own, n - 1, len({name for key in alike for name in key}))
+    single = [pairs[key].deviation or 0.0 for key in alike]
+    deviations, prior = moderated_variance.moderated(single, n - 1, len({name for key in alike for name in key}))
     for key, deviation in zip(alike, deviations, strict=True):
       result[key] = _judged(pairs[key].interval.mean, deviation, n, prior)
   return result
 
 
 def _judged(mean: float, deviation: float, n: int, prior: float) -> Difference:
-  found = _student(mean, deviation, n, prior, LEVEL)
+  around = _student(mean, deviation, n, prior, LEVEL)
   if n < 2:
-    return Difference(found, None)
-  return Difference(found, _p_value(mean, deviation, n, prior), deviation=deviation, prior=prior)
+    return Difference(around, None)
+  return Difference(around, _p_value(mean, deviation, n, prior), deviation=deviation, prior=prior)
 
 
 def _student(mean: float, deviation: float, n: int, prior: float, level: float) -> Interval:
@@ -207,7 +209,7 @@ def _p_value(mean: float, deviation: float, n: int, prior: float) -> float:
 
 
 def _adjust(difference: Difference, corrected: float | None) -> Difference:
-  if corrected is None:
+  if corrected is None or difference.interval.half is None:
     return difference
   half, freedom = difference.interval.half, difference.interval.n - 1 + difference.prior
   if difference.p:

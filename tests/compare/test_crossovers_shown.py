@@ -37,9 +37,9 @@ def _benchmark(folder):
   """The linear one costs what 1,000 positions cost the exact one, times T / 1000, and its memory crosses at 700."""
   folder.mkdir()
   for length in LENGTHS:
-    records.write(folder / benchmark_rows.FILE, _row("softmax", length, 0.0, length**2))
-    records.write(folder / benchmark_rows.FILE, _row("linear", length, 1000 * length * 1e-9, 700 * length))
-    records.write(folder / benchmark_rows.FILE, _row("slow", length, 2 * length**2 * 1e-9, 3 * length**2))
+    records.append_line(folder / benchmark_rows.FILE, _row("softmax", length, 0.0, length**2))
+    records.append_line(folder / benchmark_rows.FILE, _row("linear", length, 1000 * length * 1e-9, 700 * length))
+    records.append_line(folder / benchmark_rows.FILE, _row("slow", length, 2 * length**2 * 1e-9, 3 * length**2))
   return folder
 
 
@@ -70,7 +70,7 @@ def test_older_settings_of_a_benchmark_are_not_mixed_in(tmp_path):
   folder = _benchmark(tmp_path / "bench")
   for length in LENGTHS:
     for name, seconds in (("softmax", 0.0), ("linear", length**2 * 1e-10)):
-      records.write(folder / benchmark_rows.FILE, _row(name, length, seconds, length, "decode", "d2"))
+      records.append_line(folder / benchmark_rows.FILE, _row(name, length, seconds, length, "decode", "d2"))
   found = crossovers.read(folder, ["linear"])
   assert [row[1:3] for row in found.sheet.rows] == [["decode", "from 256, the shortest, on"]]
 

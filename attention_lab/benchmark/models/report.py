@@ -46,7 +46,7 @@ Row = dict[str, Any]
 def append(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
   """Adds a row in one synced write."""
   check(row)
-  records.write(folder / FILE, row)
+  records.append_line(folder / FILE, row)
 
 
 def check(row: Any) -> None:
@@ -57,7 +57,7 @@ def check(row: Any) -> None:
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """Writes the report of the newest session of each model and batch, and returns its path."""
   folder = pathlib.Path(workdir)
-  held = records.lines(folder / FILE, check)
+  held = records.read_lines(folder / FILE, check)
   tables: dict[tuple[str, int], list[Row]] = {}
   for row in held.rows:
     place = row["model"], row["batch"]

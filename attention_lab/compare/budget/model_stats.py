@@ -24,9 +24,9 @@ from attention_lab.train import state as states
 from attention_lab.train.cost import batch_tokens
 from attention_lab.train.step import make_step
 
-BOOKS = ("length", "positions")  # leaves of a decoding state that count and place its tokens, and hold nothing of them
-EVERY = 1024  # tokens up to which every position's receptive field is followed
-SOME = 256  # positions that are followed in longer sequences, evenly spaced, the ends among them
+BOOKKEEPING = ("length", "positions")  # leaves of a decoding state that count and place its tokens
+EXACT_UP_TO = 1024  # tokens up to which every position's receptive field is followed
+SAMPLED = 256  # positions that are followed in longer sequences, evenly spaced, the ends among them
 
 
 class Stack(NamedTuple):
@@ -70,7 +70,8 @@ def state_bytes(task: Task) -> int | None:
   if state is None:
     return None
   leaves = jax.tree_util.tree_leaves_with_path(state)
-  return sum(leaf.size * leaf.dtype.itemsize for path, leaf in leaves if getattr(path[-1], "key", "") not in BOOKS)
+  content = [leaf for path, leaf in leaves if getattr(path[-1], "key", "") not in BOOKKEEPING]
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in content)
 
 
 def receptive_field(task: Task, prefix: int = 0) -> int | None:
@@ -199,7 +200,7 @@ def _with_itself(read: np.ndarray, readable: Any) -> np.ndarray:
 
 def _widest(layers: Sequence[np.ndarray], T: int) -> int:
   """The most positions that one output depends on; layers: `T T`, from the first to the last."""
-  followed = np.arange(T) if T <= EVERY else np.unique(np.linspace(0, T - 1, SOME).round().astype(int))
+  followed = np.arange(T) if T <= EXACT_UP_TO else np.unique(np.linspace(0, T - 1, SAMPLED).round().astype(int))
   reached = np.eye(T, dtype=np.float32)[followed]
   for read in reversed(layers):
     reached = (reached @ read > 0).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Running a comparison: the jobs of its rows, the worker pool, and a row verified anew."""
+"""Execution of a comparison: the setup of its tasks, its runs and their processes, and a row verified anew."""

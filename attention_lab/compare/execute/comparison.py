@@ -1,168 +1,182 @@
-"""One pass over the workdir of a comparison: what its files hold, what is still to be run, and what comes of it."""
+"""One pass over the workdir of a comparison: its files are read, what is missing is run, and rows are written."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from attention_lab.compare.execute import task_setup
-from attention_lab.compare.execute.runner import Comparison, JobRunner
+from attention_lab.compare.execute.runner import JobRunner
 from attention_lab.compare.execute.worker_pool import WorkerPool
 from attention_lab.compare.schedule import grid, scheduler
+from attention_lab.compare.schedule.protocol import Comparison, Protocol
 from attention_lab.compare.schedule.scheduler import Job, Journal
 from attention_lab.results import records
+from attention_lab.results.records import RESULTS
 from attention_lab.train import checks
 
-RESULTS, JOURNAL = "results.jsonl", "journal.jsonl"
-PARTS = "journal.*.jsonl"  # of cells that were run alone
+JOURNAL = "journal.jsonl"
+CELL_JOURNALS = "journal.*.jsonl"  # journals of cells that were run alone
 
 
-class Session:
+class ComparisonRun:
   """The files of a workdir, and the runs that bring them to an end; `failed` counts the rows that did not succeed."""
 
   def __init__(self, comparison: Comparison, folder: pathlib.Path, mesh: Mesh, log: Callable[[str], None]):
     """Prepares every row; ValueError for what holds of a whole task. Nothing is written."""
     for config in comparison.tasks.values():
       checks.check(config, mesh, (0,))
-    self.office = JobRunner(comparison, folder, mesh, log)
+    self.runner = JobRunner(comparison, folder, mesh, log)
     self.failed = 0
-    self._rules, self._folder, self._log, self._part = comparison.rules, folder, log, JOURNAL
+    self._protocol, self._folder, self._log, self._journal_file = comparison.protocol, folder, log, JOURNAL
     held = grid.read(folder)
-    self._grounds = {name: task_setup.prepare(self.office, name, held, folder, log) for name in comparison.tasks}
+    self._setups = {name: task_setup.prepare(self.runner, name, held, folder, log) for name in comparison.tasks}
 
   def open(self, only: int = 0) -> list[grid.Cell]:
-    """Registers the grid, reads what is done, and gives the cells that are to be run: all, or number `only`, from 1."""
-    cells = self._planned()
+    """Registers the grid and reads what is done.
+
+    Args:
+      only: the number of one cell, from 1; 0 = all.
+
+    Returns:
+      The cells that are to be run, without those that are refused.
+
+    Raises:
+      ValueError: for a number that no cell has, or settings other than the workdir's.
+    """
+    comparison = self.runner.comparison
+    cells = [self._setups[name].cell(row, comparison.settings(name)) for name, row in comparison.cells()]
     if not 0 <= only <= len(cells):
       raise ValueError(f"--cell={only} is no cell: this comparison has {len(cells)}; give 1 to {len(cells)}")
     grid.register(self._folder, cells)
-    for found in self._grounds.values():
-      task_setup.keep(self._folder, self.office, found)
+    for setup in self._setups.values():
+      task_setup.save_budgets(self._folder, self.runner, setup)
     if only:
-      self._part = JOURNAL.replace(".", f".{only}.")
+      self._journal_file = JOURNAL.replace(".", f".{only}.")
     else:
-      self._gather()
+      self._gather_journals()
     held = records.read(self._folder / RESULTS)
     if held.damaged:
       lines = ", ".join(map(str, held.damaged))
       self._log(f"{self._folder / RESULTS}: line {lines} was cut short by a kill and does not count")
     self._done = {records.cell(row) for row in held.rows if row["status"] != "failed"}
-    self._journal = Journal([row for path in self._journals() for row in records.read(path).rows], held.rows)
-    return self._possible(cells[only - 1 : only] if only else cells)
+    journals = [self._folder / JOURNAL, *sorted(self._folder.glob(CELL_JOURNALS))]
+    self._journal = Journal([row for path in journals for row in records.read(path).rows], held.rows)
+    return self._without_refused(cells[only - 1 : only] if only else cells)
 
   def choose(
-    self, name: str, cells: list[grid.Cell], hands: WorkerPool, *, alone: bool, collect: bool
+    self, name: str, cells: list[grid.Cell], pool: WorkerPool, *, alone: bool, collect: bool
   ) -> list[grid.Cell]:
-    """Runs trials, seeds and second chances of one task's cells, and gives them with the seeds they came to have.
+    """Runs trials, seeds and second chances of one task's cells.
 
-    alone: one cell without its rivals, hence no second chance. collect: ValueError where trials or seeds are missing.
+    Args:
+      name: of the task.
+      cells: its cells that are to be run.
+      pool: does the runs.
+      alone: whether one cell runs without its rivals, hence without a second chance.
+      collect: whether trials and seeds must be there already; ValueError where some are missing.
+
+    Returns:
+      The cells with the seeds they came to have.
     """
     given_up: list[Job] = []
-    for chances in [False] if alone else [False, self._rules.chances]:
-      rules = dataclasses.replace(self._rules, chances=chances)
-      while jobs := self._following(rules, name, cells, given_up):
-        if collect and jobs[0].purpose not in scheduler.CHANCES:
+    for lr_retries in [False] if alone else [False, self._protocol.lr_retries]:
+      protocol = dataclasses.replace(self._protocol, lr_retries=lr_retries)
+      while jobs := self._next_jobs(protocol, name, cells, given_up):
+        if collect and jobs[0].stage not in scheduler.LR_RETRIES:
           missing = "; ".join(dict.fromkeys(f"{job.task} · {job.attention}" for job in jobs))
           raise ValueError(
             f"--collect: these cells are not run: {missing}; run them with --cell, or leave --collect out"
           )
-        given_up += self._train(jobs, hands)
-        if not alone and not chances and not self._following(rules, name, cells, given_up):
-          cells = self._widened(name, cells)
+        given_up += self._train(jobs, pool)
+        if not alone and not lr_retries and not self._next_jobs(protocol, name, cells, given_up):
+          cells = self._with_more_seeds(name, cells)
     return cells
 
-  def test(self, name: str, cells: Sequence[grid.Cell], hands: WorkerPool) -> None:
+  def test(self, name: str, cells: Sequence[grid.Cell], pool: WorkerPool) -> None:
     """Touches the test split, once, for what was chosen, and writes the rows of the table."""
-    jobs, choices = [], {cell.attention: self._choice(cell) for cell in cells}
+    settings = self._setups[name].trial_settings
+    choices = {cell.attention: scheduler.choose(self._protocol, cell, self._journal, settings) for cell in cells}
+    jobs = []
     for cell in cells:
       choice = choices[cell.attention]
-      lines = self._journal.lines(cell, choice.purpose)
-      left = [lines[seed] for seed in cell.seeds if seed in lines and (name, cell.attention, seed) not in self._done]
-      for line in left:
-        if line["status"] != "done" or line["sealed"] is not None:
-          self._write(self._row(line, choice, line.get("sealed")))
-      runs = dict.fromkeys(tuple(line["seeds"]) for line in left if line["status"] == "done" and line["sealed"] is None)
-      jobs += [Job(name, cell.attention, seeds, cell.settings, choice.purpose, choice.changes) for seeds in runs]
-    for job, rows in hands.outcomes(jobs, "test"):
+      held = self._journal.records(cell, choice.stage)
+      untested = [held[seed] for seed in cell.seeds if seed in held and (name, cell.attention, seed) not in self._done]
+      for record in untested:
+        if record["status"] != "done" or record["sealed"] is not None:
+          self._write(self._row(record, choice, record.get("sealed")))
+      sealed = [record for record in untested if record["status"] == "done" and record["sealed"] is None]
+      runs = dict.fromkeys(tuple(record["seeds"]) for record in sealed)
+      jobs += [Job(name, cell.attention, seeds, cell.settings, choice.stage, choice.changes) for seeds in runs]
+    for job, rows in pool.outcomes(jobs, "test"):
       self._log(f"{job} · test")
       for row in rows:
-        line = self._journal.lines(job, job.purpose)[row["seed"]]
-        if tuple(line["seeds"]) == job.seeds:  # else a kill cut the run's lines, and another run has this seed
-          self._write(self._row(line, choices[job.attention], row["metrics"]) if row["status"] == "done" else row)
-      self.office.clear(job)
+        record = self._journal.records(job, job.stage)[row["seed"]]
+        if tuple(record["seeds"]) == job.seeds:  # else a kill cut the run's records, and another run has this seed
+          self._write(self._row(record, choices[job.attention], row["metrics"]) if row["status"] == "done" else row)
+      self.runner.clear(job)
 
-  def _planned(self) -> list[grid.Cell]:
-    comparison = self.office.comparison
-    return [self._grounds[name].cell(row, comparison.settings(name)) for name, row in comparison.places()]
-
-  def _possible(self, cells: Sequence[grid.Cell]) -> list[grid.Cell]:
-    """The cells without those that are refused, which become rows."""
-    left = []
+  def _without_refused(self, cells: Sequence[grid.Cell]) -> list[grid.Cell]:
+    """The cells that can be run; those that are refused become rows with the reason."""
+    runnable = []
     for cell in cells:
-      reason = self._grounds[cell.task].refused.get(cell.attention)
+      reason = self._setups[cell.task].refused.get(cell.attention)
       if reason is None:
-        left.append(cell)
+        runnable.append(cell)
         continue
       self._log(f"{cell} · refused: {reason}")
       for seed in cell.seeds:
         if (cell.task, cell.attention, seed) not in self._done:
-          facts = {"task": cell.task, "attention": cell.attention, "seed": seed, "status": "refused", "reason": reason}
-          self._write(self.office.stamp(cell, seed) | facts)
-    done = sum(all((cell.task, cell.attention, seed) in self._done for seed in cell.seeds) for cell in left)
+          row = {"task": cell.task, "attention": cell.attention, "seed": seed, "status": "refused", "reason": reason}
+          self._write(self.runner.stamp(cell, seed) | row)
+    done = sum(all((cell.task, cell.attention, seed) in self._done for seed in cell.seeds) for cell in runnable)
     if done:
-      self._log(f"{done} of {len(left)} cells are done: going on with the others")
-    return left
+      self._log(f"{done} of {len(runnable)} cells are done: going on with the others")
+    return runnable
 
-  def _following(self, rules: Any, name: str, cells: Sequence[grid.Cell], given_up: Sequence[Job]) -> list[Job]:
-    """The next wave: the held rows of the task are rivals, and only those of `cells` are run."""
-    own = {cell.attention for cell in cells}
-    everything = [*cells, *(cell for cell in self._rivals(name) if cell.attention not in own)]
-    skipped = lambda job: job.attention not in own or job in given_up
-    return scheduler.following(rules, everything, self._journal, self._grounds[name].draws, skipped)
-
-  def _rivals(self, name: str) -> list[grid.Cell]:
-    found = self._grounds[name]
+  def _next_jobs(self, protocol: Protocol, name: str, cells: Sequence[grid.Cell], given_up: Sequence[Job]) -> list[Job]:
+    """The next wave: the rows that the grid holds are rivals, and only those of `cells` are run."""
+    setup, wanted = self._setups[name], {cell.attention for cell in cells}
     held = [cell for cell in grid.read(self._folder) if cell.task == name]
-    return [cell for cell in held if cell.attention not in found.refused]
+    rivals = [cell for cell in held if cell.attention not in setup.refused and cell.attention not in wanted]
+    skipped = lambda job: job.attention not in wanted or job in given_up
+    return scheduler.next_jobs(protocol, [*cells, *rivals], self._journal, setup.trial_settings, skipped)
 
-  def _train(self, jobs: Sequence[Job], hands: WorkerPool) -> list[Job]:
-    """Runs a wave into the journal; the jobs that failed."""
+  def _train(self, jobs: Sequence[Job], pool: WorkerPool) -> list[Job]:
+    """Runs a wave into the journal, and returns the jobs that failed."""
     failed: set[tuple[str, str]] = set()
 
     def write(row: Mapping[str, Any]) -> None:
-      self._append(self._part, row)
+      self._append(self._journal_file, row)
       self._journal.add(row)
       if row["status"] != "done":
         failed.add((row["attention"], row["purpose"]))
 
-    tested = jobs[0].purpose == scheduler.SEEDS and not self._rules.chances
-    grid.record(hands.outcomes(jobs, "train", tested=tested), len(jobs), write, self._log)
-    return [job for job in jobs if (job.attention, job.purpose) in failed]
+    tested = jobs[0].stage == scheduler.SEEDS and not self._protocol.lr_retries
+    grid.record(pool.outcomes(jobs, "train", tested=tested), len(jobs), write, self._log)
+    return [job for job in jobs if (job.attention, job.stage) in failed]
 
-  def _widened(self, name: str, cells: list[grid.Cell]) -> list[grid.Cell]:
-    """The cells with as many seeds as the rules ask for after what validation says."""
-    draws = self._grounds[name].draws
-    scores = scheduler.standing(self._rules, cells, self._journal, draws)
-    count = self._rules.more_seeds(scores, scheduler.higher_is_better(cells, self._journal))
+  def _with_more_seeds(self, name: str, cells: list[grid.Cell]) -> list[grid.Cell]:
+    """The cells with as many seeds as the protocol asks for, by the scores on validation."""
+    protocol = self._protocol
+    scores = scheduler.current_scores(protocol, cells, self._journal, self._setups[name].trial_settings)
+    count = protocol.more_seeds(scores, scheduler.higher_is_better(cells, self._journal))
     if all(len(cell.seeds) >= count for cell in cells):
       return cells
-    self._log(f"{name}: {count} seeds, for an interval of ± {self._rules.half_width} (at most {self._rules.most})")
+    self._log(f"{name}: {count} seeds, for an interval of ± {protocol.half_width} (at most {protocol.most})")
     cells = [dataclasses.replace(cell, seeds=tuple(range(count))) for cell in cells]
     grid.register(self._folder, cells)
     return cells
 
-  def _choice(self, cell: grid.Cell) -> scheduler.Choice:
-    return scheduler.choose(self._rules, cell, self._journal, self._grounds[cell.task].draws)
-
   def _row(
-    self, line: Mapping[str, Any], choice: scheduler.Choice, metrics: Mapping[str, float] | None
+    self, record: Mapping[str, Any], choice: scheduler.Choice, metrics: Mapping[str, float] | None
   ) -> dict[str, Any]:
-    found = self._grounds[line["task"]]
-    own = self.office.row(line, choice, found.spaces[line["attention"]])
-    return own | ({"metrics": metrics, "controls": dict(found.controls)} if metrics is not None else {})
+    setup = self._setups[record["task"]]
+    row = self.runner.row(record, choice, setup.spaces[record["attention"]])
+    return row | ({"metrics": metrics, "controls": dict(setup.controls)} if metrics is not None else {})
 
   def _write(self, row: Mapping[str, Any]) -> None:
     self._append(RESULTS, row)
@@ -174,12 +188,9 @@ class Session:
     if jax.process_index() == 0:
       records.append(self._folder / name, row)
 
-  def _journals(self) -> Iterable[pathlib.Path]:
-    return [self._folder / JOURNAL, *sorted(self._folder.glob(PARTS))]
-
-  def _gather(self) -> None:
-    """Takes the journals of cells that were run alone into the one of the comparison."""
-    for path in sorted(self._folder.glob(PARTS)) if jax.process_index() == 0 else []:
+  def _gather_journals(self) -> None:
+    """Moves the journals of cells that were run alone into the one of the comparison."""
+    for path in sorted(self._folder.glob(CELL_JOURNALS)) if jax.process_index() == 0 else []:
       for row in records.read(path).rows:
         records.append(self._folder / JOURNAL, row)
       path.unlink()

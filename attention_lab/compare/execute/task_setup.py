@@ -1,10 +1,11 @@
-"""What the rows of one task start from: which of them can do it, at what budget, with which settings to try."""
+"""The setup of a task: which of its rows can do it, at what budget, with which settings to try."""
 
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from attention_lab import config as configs
 from attention_lab.attention import Unsupported
 from attention_lab.compare.budget import match as budgets
 from attention_lab.compare.budget.match import Budget
@@ -20,106 +21,134 @@ FILE = "budgets.jsonl"
 
 @dataclasses.dataclass
 class TaskSetup:
-  """Of one task. `rows` are all that the grid ever held, in the order in which they came: the first is the baseline."""
+  """What the rows of one task start from.
+
+  Attributes:
+    name: of the task, `BINARY` or `BINARY:DATASET`.
+    rows: all that the grid ever held, in the order in which they came: the first is the baseline.
+    refused: why a row cannot do the task, by row.
+    trial_settings: the settings of a row's trials, by row.
+    spaces: the search space, as it is recorded, by row.
+    controls: scores of the data set's controls, by name.
+    seeds: number of seeds to begin with.
+  """
 
   name: str
   rows: list[str]
-  refused: dict[str, str]  # row -> why
-  draws: dict[str, Sequence[Mapping[str, Any]]]  # row -> settings of its trials
-  spaces: dict[str, Mapping[str, Any]]  # row -> the search space, as it is recorded
-  controls: Mapping[str, float]
-  seeds: int  # to begin with
+  refused: dict[str, str] = dataclasses.field(default_factory=dict)
+  trial_settings: dict[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+  spaces: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+  controls: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  seeds: int = 1
 
-  def cell(self, row: str, settings: Mapping[str, Any], seeds: int = 0) -> grid.Cell:
-    """A row with its first seeds."""
-    return grid.Cell(self.name, row, tuple(range(seeds or self.seeds)), settings)
+  def cell(self, row: str, settings: Mapping[str, Any]) -> grid.Cell:
+    """The cell of a row with its first seeds."""
+    return grid.Cell(self.name, row, tuple(range(self.seeds)), settings)
 
 
-def prepare(office: JobRunner, name: str, held: Sequence[grid.Cell], folder: pathlib.Path, log: Callable) -> TaskSetup:
-  """Builds every row and brings it to its budget; nothing is compiled, unless time is matched, and nothing is written.
+def prepare(
+  runner: JobRunner, name: str, held: Sequence[grid.Cell], folder: pathlib.Path, log: Callable[[str], None]
+) -> TaskSetup:
+  """Builds every row of a task and brings it to its budget, which goes into `runner.budgets`.
 
-  Raises ValueError for what holds of the whole task; what one row cannot do makes that row refused.
+  Nothing is compiled, unless time is matched, and nothing is written.
+
+  Args:
+    runner: builds the tasks.
+    name: of the task.
+    held: the cells that the workdir's grid has already.
+    folder: the workdir, whose budgets are taken again.
+    log: gets a line for each budget.
+
+  Raises:
+    ValueError: for what holds of the whole task; what one row cannot do makes that row refused.
   """
-  comparison = office.comparison
+  comparison = runner.comparison
   before = [cell for cell in held if cell.task == name]
-  rows = list(dict.fromkeys([*(cell.attention for cell in before), *comparison.specs]))
-  found = TaskSetup(name, rows, {}, {}, {}, {}, 1)
-  settings = comparison.settings(name)
+  setup = TaskSetup(name, list(dict.fromkeys([*(cell.attention for cell in before), *comparison.specs])))
   built: dict[str, Task] = {}
-  for row in rows:
+  for row in setup.rows:
     try:
-      built[row] = office.build(name, office.config(found.cell(row, settings)))
+      built[row] = runner.build(name, _config(runner, setup, row))
     except Unsupported as refusal:
-      found.refused[row] = str(refusal)
+      setup.refused[row] = str(refusal)
   if built:
-    first = next(iter(built))
-    if comparison.rules.positive and not built[first].higher_is_better:
-      why = f"a share of solved examples shows it, and {name} has {built[first].primary}"
-      raise ValueError(f"--positive={comparison.rules.positive} has no meaning for {name}: {why}; leave it out")
-    found.controls = built[first].source.controls
-    _match(office, found, built, folder, log)
-    found.seeds = _seeds(office, found, built, before)
+    first = next(iter(built.values()))
+    if comparison.protocol.positive and not first.higher_is_better:
+      why = f"a share of solved examples shows it, and {name} has {first.primary}"
+      raise ValueError(f"--positive={comparison.protocol.positive} has no meaning for {name}: {why}; leave it out")
+    setup.controls = first.source.controls
+    _match_budgets(runner, setup, built, folder, log)
+    setup.seeds = _first_seeds(runner, setup, built, before)
     for row in built:
-      _draw(office, found, row)
-  return found
+      _sample_trials(runner, setup, row)
+  return setup
 
 
-def keep(folder: pathlib.Path, office: JobRunner, found: TaskSetup) -> None:
+def save_budgets(folder: pathlib.Path, runner: JobRunner, setup: TaskSetup) -> None:
   """Writes the budgets that are new, so that a later pass takes the same ones."""
-  known = {(one["task"], one["attention"]) for one in _kept(folder)}
-  for row in found.rows:
-    budget = office.budgets.get((found.name, row))
-    if budget and (found.name, row) not in known:
-      records.write(folder / FILE, {"task": found.name, "attention": row, "budget": dataclasses.asdict(budget)})
+  known = _saved_budgets(folder, setup.name)
+  for row in setup.rows:
+    budget = runner.budgets.get((setup.name, row))
+    if budget and row not in known:
+      line = {"task": setup.name, "attention": row, "budget": dataclasses.asdict(budget)}
+      records.append_line(folder / FILE, line)
 
 
-def _match(office: JobRunner, found: TaskSetup, built: Mapping[str, Task], folder: pathlib.Path, log: Callable) -> None:
-  kind, name = office.comparison.rules.match, found.name
+def _config(runner: JobRunner, setup: TaskSetup, row: str) -> configs.Config:
+  return runner.config(setup.cell(row, {}))
+
+
+def _match_budgets(
+  runner: JobRunner, setup: TaskSetup, built: Mapping[str, Task], folder: pathlib.Path, log: Callable[[str], None]
+) -> None:
+  kind, name = runner.comparison.protocol.match, setup.name
   if kind == "none":
     return
-  kept = {one["attention"]: one["budget"] for one in _kept(folder) if one["task"] == name}
-  settings, first = office.comparison.settings(name), next(iter(built))
-  build = lambda config: office.build(name, config)
-  config = office.config(found.cell(first, settings))
-  target = kept[first]["target"] if first in kept else budgets.measure(kind, built[first], config, office.mesh)
+  saved, first = _saved_budgets(folder, name), next(iter(built))
+  build = lambda config: runner.build(name, config)
+  baseline = _config(runner, setup, first)
+  target = saved[first]["target"] if first in saved else budgets.measure(kind, built[first], baseline, runner.mesh)
+  rival = baseline if kind == "time" else None
   for row in built:
     try:
-      own = office.config(found.cell(row, settings))
-      fields = kept.get(row)
-      rival = {"baseline": config} if kind == "time" else {}
-      budget = Budget(**fields) if fields else budgets.match(kind, own, target, build, office.mesh, **rival)
-      office.budgets[name, row] = budget
+      config = _config(runner, setup, row)
+      fields = saved.get(row)
+      budget = Budget(**fields) if fields else budgets.match(kind, config, target, build, runner.mesh, baseline=rival)
+      runner.budgets[name, row] = budget
       log(f"{name} · {row} · {budgets.describe(budget)}")
     except Unsupported as refusal:
-      found.refused[row] = str(refusal)
+      setup.refused[row] = str(refusal)
 
 
-def _kept(folder: pathlib.Path) -> list[dict[str, Any]]:
-  return records.lines(folder / FILE, _check).rows
+def _saved_budgets(folder: pathlib.Path, name: str) -> dict[str, dict[str, Any]]:
+  """The fields of the budgets that a workdir holds for a task, by row."""
+  lines = records.read_lines(folder / FILE, _check_line).rows
+  return {line["attention"]: line["budget"] for line in lines if line["task"] == name}
 
 
-def _check(line: Any) -> None:
+def _check_line(line: Any) -> None:
   if not isinstance(line, Mapping) or not {"task", "attention", "budget"} <= line.keys():
     raise ValueError("a line of budgets has task, attention and budget")
 
 
-def _seeds(office: JobRunner, found: TaskSetup, built: Mapping[str, Task], before: Sequence[grid.Cell]) -> int:
-  """Seeds to begin with: as the rules say, and under "auto" no fewer than the grid holds."""
-  rules, flops = office.comparison.rules, None
+def _first_seeds(runner: JobRunner, setup: TaskSetup, built: Mapping[str, Task], before: Sequence[grid.Cell]) -> int:
+  """The number of seeds to begin with: as the protocol says, and under "auto" no fewer than the grid holds."""
+  protocol, flops = runner.comparison.protocol, None
   first, task = next(iter(built.items()))
-  if not rules.seeds:
-    config = office.config(found.cell(first, office.comparison.settings(found.name)))
+  if not protocol.seeds:
+    config = _config(runner, setup, first)
     try:
-      one = budgets.measure("flops", task, config, office.mesh)
-      flops = one * task.tokens_per_example * config.batch * config.steps
+      per_token = budgets.measure("flops", task, config, runner.mesh)
+      flops = per_token * task.tokens_per_example * config.batch * config.steps
     except ValueError:
       flops = None
-  count = rules.first_seeds(flops)
-  return max([count, *(len(cell.seeds) for cell in before)]) if rules.seeds == AUTO else count
+  count = protocol.first_seeds(flops)
+  return max([count, *(len(cell.seeds) for cell in before)]) if protocol.seeds == AUTO else count
 
 
-def _draw(office: JobRunner, found: TaskSetup, row: str) -> None:
-  config = office.config(found.cell(row, office.comparison.settings(found.name)))
-  whole = search_space.shared(config) | search_space.own(config_checks.variants(config.model))
-  found.draws[row] = search_space.draw(whole, office.comparison.rules.trials)
-  found.spaces[row] = search_space.as_row(whole) if office.comparison.rules.trials else {}
+def _sample_trials(runner: JobRunner, setup: TaskSetup, row: str) -> None:
+  config, trials = _config(runner, setup, row), runner.comparison.protocol.trials
+  space = search_space.shared_space(config) | search_space.variant_space(config_checks.variants(config.model))
+  setup.trial_settings[row] = search_space.sample(space, trials)
+  setup.spaces[row] = search_space.as_row(space) if trials else {}

@@ -16,14 +16,15 @@ from jax.sharding import Mesh
 
 from attention_lab import mesh as meshes
 from attention_lab.compare.budget.match import Budget
-from attention_lab.compare.execute.runner import Comparison, JobRunner
+from attention_lab.compare.execute.runner import JobRunner
 from attention_lab.compare.schedule import grid
+from attention_lab.compare.schedule.protocol import Comparison
 from attention_lab.compare.schedule.scheduler import Job
 
-FAILURES = "failures"
+FAILURES = "failures"  # folder of the tracebacks of failed runs
 
 
-def usual(mesh: Mesh) -> int:
+def default_workers(mesh: Mesh) -> int:
   """The number of workers where none is asked for: two on a CPU of two cores or more, one on anything else."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   single = mesh.size == jax.process_count() == 1 and mesh.devices.flat[0].platform == "cpu"
@@ -31,8 +32,8 @@ def usual(mesh: Mesh) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Charge:
-  """What a worker needs to do any run of a comparison."""
+class WorkerInit:
+  """The arguments from which a worker makes its own `JobRunner`."""
 
   comparison: Comparison
   folder: pathlib.Path
@@ -40,29 +41,38 @@ class Charge:
 
 
 class WorkerPool:
-  """`workers` processes, or none with one: then the runs are done here, one after another."""
+  """A pool of `workers` processes, or none with one: then the runs are done here, one after another."""
 
-  def __init__(self, office: JobRunner, workers: int):
-    self._office, self._pool = office, None
+  def __init__(self, runner: JobRunner, workers: int):
+    self._runner, self._pool = runner, None
     if workers > 1:
       context = multiprocessing.get_context("spawn")
-      charge = Charge(office.comparison, office.folder, dict(office.budgets))
-      start = (charge, workers, context.Value("i", 0))
-      self._pool = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, start)
+      init = WorkerInit(runner.comparison, runner.folder, dict(runner.budgets))
+      arguments = (init, workers, context.Value("i", 0))
+      self._pool = concurrent.futures.ProcessPoolExecutor(workers, context, _init_worker, arguments)
 
-  def __enter__(self) -> "Crew":
+  def __enter__(self) -> "WorkerPool":
     return self
 
   def __exit__(self, *_: Any) -> None:
     if self._pool:
       self._pool.shutdown(wait=True, cancel_futures=True)
 
-  def outcomes(self, jobs: Sequence[Job], what: str, **options: Any) -> Iterator[tuple[Job, Any]]:
-    """(job, its rows) as they are done; `what` is the method of `Office` that makes the rows: train or test."""
+  def outcomes(self, jobs: Sequence[Job], method: str, **options: Any) -> Iterator[tuple[Job, Any]]:
+    """Runs jobs and yields each with its rows, as they are done.
+
+    Args:
+      jobs: the runs, in any order.
+      method: of `JobRunner`, which makes the rows: "train" or "test".
+      **options: further arguments of the method.
+
+    Raises:
+      ValueError: where a worker was killed.
+    """
     if self._pool is None:
-      yield from ((job, rows(self._office, job, what, options)) for job in jobs)
+      yield from ((job, _rows(self._runner, job, method, options)) for job in jobs)
       return
-    waiting = {self._pool.submit(_serve, job, what, options): job for job in jobs}
+    waiting = {self._pool.submit(_run_job, job, method, options): job for job in jobs}
     try:
       for future in concurrent.futures.as_completed(waiting):
         yield waiting[future], future.result()
@@ -72,42 +82,38 @@ class WorkerPool:
       ) from None
 
 
-def rows(office: JobRunner, job: Job, what: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(runner: JobRunner, job: Job, method: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
   """The rows of one job, failures included."""
-  run_cell = functools.partial(getattr(office, what), **options)
-  return grid.outcome(job, run_cell, office.folder / FAILURES, office.stamp)
+  run_cell = functools.partial(getattr(runner, method), **options)
+  return grid.outcome(job, run_cell, runner.folder / FAILURES, runner.stamp)
 
 
 class _Worker:
-  """The office of this process, made when the process begins."""
+  """The runner of this process, which `_init_worker` makes when the process begins."""
 
-  office: JobRunner | None = None
+  runner: JobRunner
 
 
-def _begin(charge: Charge, workers: int, counter: Any) -> None:
-  """Takes an equal share of the cores, before JAX counts them, and opens an office; ends when its parent does."""
-  threading.Thread(target=_outlive_nobody, daemon=True).start()
+def _init_worker(init: WorkerInit, workers: int, counter: Any) -> None:
+  """Takes an equal share of the cores, before JAX counts them, and makes a runner; the process ends with its parent."""
+  threading.Thread(target=_exit_with_parent, daemon=True).start()
   with counter.get_lock():
     number, counter.value = counter.value, counter.value + 1
   if hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[number % workers :: workers] or cores)
-  config = next(iter(charge.comparison.tasks.values()))
-  _Worker.office = JobRunner(charge.comparison, charge.folder, meshes.make_mesh(config.mesh), _say_nothing)
-  _Worker.office.budgets.update(charge.budgets)
+  config = next(iter(init.comparison.tasks.values()))
+  _Worker.runner = JobRunner(init.comparison, init.folder, meshes.make_mesh(config.mesh), lambda _: None)
+  _Worker.runner.budgets.update(init.budgets)
 
 
-def _outlive_nobody() -> None:
-  """Ends this process with its parent, however that ends: two crews must not write one run's checkpoints."""
+def _exit_with_parent() -> None:
+  """Ends this process with its parent, however that ends: two pools must not write one run's checkpoints."""
   parent = multiprocessing.parent_process()
   if parent:
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 
-def _say_nothing(line: str) -> None:
-  """What a worker says: its parent tells of every run."""
-
-
-def _serve(job: Job, what: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-  return list(rows(_Worker.office, job, what, options))
+def _run_job(job: Job, method: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+  return list(_rows(_Worker.runner, job, method, options))

@@ -7,7 +7,7 @@ from attention_lab.compare.report import crossovers, html, markdown, tables
 from attention_lab.compare.schedule import grid
 from attention_lab.results import records
 
-RESULTS = "results.jsonl"
+RESULTS = records.RESULTS
 
 
 def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | None = None) -> list[pathlib.Path]:
@@ -37,7 +37,7 @@ def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | N
   return [folder / name for name in pages]
 
 
-def _notes(held: records.Ledger, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:
+def _notes(held: records.Records, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:
   notes = []
   left = sum(len(cell.seeds) for cell in grid.pending(cells, held.rows))
   if left:

@@ -79,7 +79,7 @@ def _chances(table: Table) -> str:
   taken = [f"`{entry.attention}` ({entry.tuning['taken']})" for entry in had if entry.tuning.get("taken")]
   kept = f"a better one was kept by {formatting.joined(taken)}" if taken else "none was better"
   many = f"{len(had)} of {len(rows)} rows were behind on validation and"
-  few = f", judged with {protocol.FEW} seeds" if len(table.seeds) > protocol.FEW else ""
+  few = f", judged with {protocol.FEW_SEEDS} seeds" if len(table.seeds) > protocol.FEW_SEEDS else ""
   return f"Second chances: {many} ran again at a third and at three times their learning rate{few}; {kept}."
 
 

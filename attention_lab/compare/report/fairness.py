@@ -34,7 +34,7 @@ def footing(row: Mapping[str, Any]) -> Footing:
   """The footing that a done row records."""
   budget, tuning = row.get("budget") or {}, row.get("tuning") or {}
   shared = {
-    flag: values for flag, values in (tuning.get("space") or {}).items() if not flag.startswith(search_space.OWN)
+    flag: values for flag, values in (tuning.get("space") or {}).items() if not flag.startswith(search_space.VARIANT)
   }
   trials = tuning.get("trials") or 0
   return Footing(

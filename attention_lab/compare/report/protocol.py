@@ -99,7 +99,7 @@ def _score(value: float | None) -> str:
 def settings(table: Table) -> dict[str, str]:
   """Every field of the configuration that the rows share, but seed and attention; empty when rows do not record it."""
   merged = _merged(row.get("config") for row in table.done)
-  return {name: value for name, value in merged.items() if name not in records.OF_THE_CELL}
+  return {name: value for name, value in merged.items() if name not in records.CELL_FIELDS}
 
 
 def _merged(mappings: Iterable[Mapping[str, Any] | None]) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""What a comparison runs: cells of task, attention and seeds, kept in `grid.jsonl`, and their execution.
+"""The grid of a comparison, cells of task, attention and seeds that `grid.jsonl` holds, and the execution of a cell.
 
-One line of the file is one run: {task, attention, seed, settings}. Variants, seeds and tasks may be added to a grid;
+One record of the file is one run: {task, attention, seed, settings}. Variants, seeds and tasks may be added to a grid;
 the settings of a task never change within a workdir, because rows of different budgets must not meet in one table.
 """
 
@@ -20,12 +20,12 @@ from attention_lab.attention import base, spec
 from attention_lab.results import records
 
 FILE = "grid.jsonl"
-Stamp = Callable[["Cell", int], Mapping[str, Any]]
+Stamp = Callable[["Cell", int], Mapping[str, Any]]  # (cell, seed) -> fields of a row that do not depend on its result
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One variant on one task, with the seeds that train together; `settings` is flat, by the name of the flag."""
+  """One row on one task, with the seeds that train together; `settings` is flat, by the name of the flag."""
 
   task: str
   attention: str
@@ -33,17 +33,17 @@ class Cell:
   settings: Mapping[str, Any]
 
   def __str__(self) -> str:
-    """As a log shows it."""
+    """The cell as a log shows it."""
     seeds = ", ".join(map(str, self.seeds))
     return f"{self.task} · {self.attention} · seed{'s' * (len(self.seeds) > 1)} {seeds}"
 
 
 def plan(tasks: Mapping[str, Mapping[str, Any]], specs: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-  """Every spec on every task (name -> settings) with every seed; ValueError for an empty or repeated choice."""
+  """A cell for every spec on every task (settings by name), with all seeds; ValueError for none or a double choice."""
   for name, choice in (("task", list(tasks)), ("attention", specs), ("seeds", seeds)):
     if not choice:
       raise ValueError(f"--{name} is empty: a comparison needs at least one")
-    twice = sorted({str(one) for one in choice if list(choice).count(one) > 1})
+    twice = sorted({str(item) for item in choice if list(choice).count(item) > 1})
     if twice:
       raise ValueError(f"--{name} names {', '.join(twice)} twice: name each once")
   return [Cell(task, text, tuple(seeds), dict(settings)) for task, settings in tasks.items() for text in specs]
@@ -80,48 +80,48 @@ def read(workdir: str | os.PathLike[str]) -> list[Cell]:
   return [Cell(task, attention, tuple(chosen), settings[task]) for (task, attention), chosen in seeds.items()]
 
 
-def pending(cells: Iterable[Cell], rows: Iterable[Mapping[str, Any]]) -> list[Cell]:
-  """The cells still to run, with the seeds they lack: done and refused runs are finished, failed ones run again."""
+def pending(cells: Sequence[Cell], rows: Iterable[Mapping[str, Any]]) -> list[Cell]:
+  """The cells still to run, with the seeds they lack: done and refused runs are finished, failed ones are run again."""
   finished = {(row["task"], row["attention"], row["seed"]) for row in rows if row["status"] != "failed"}
-  left = []
-  for cell in cells:
-    seeds = tuple(seed for seed in cell.seeds if (cell.task, cell.attention, seed) not in finished)
-    if seeds:
-      left.append(dataclasses.replace(cell, seeds=seeds))
-  return left
+  missing = (tuple(s for s in cell.seeds if (cell.task, cell.attention, s) not in finished) for cell in cells)
+  return [dataclasses.replace(cell, seeds=seeds) for cell, seeds in zip(cells, missing, strict=True) if seeds]
 
 
 def outcome(
   cell: Cell, run_cell: Callable[[Cell], Iterable[Mapping[str, Any]]], folder: pathlib.Path, stamp: Stamp | None = None
 ) -> Iterator[dict[str, Any]]:
-  """Runs one cell and gives one row for each of its seeds, whatever happens.
+  """Runs one cell and yields one row for each of its seeds, whatever happens; a keyboard interrupt passes.
 
-  `run_cell` returns or yields one row a seed with at least `seed` and what it measured; `stamp(cell, seed)` gives what
-  holds of a row whether it succeeds or not (command, commit, versions, device, config); `config_digest` is added when
-  there is a config. `attention.base.Unsupported` makes refused rows, any other exception makes failed rows and leaves
-  its
-  traceback in `folder`. A keyboard interrupt passes.
+  Args:
+    cell: what is run.
+    run_cell: returns or yields one row a seed, with at least `seed` and the measurements.
+    folder: where the traceback of a failure is kept.
+    stamp: gives the fields of a row that hold whether it succeeds or not: command, commit, versions, device, config.
+
+  Yields:
+    Rows with `status`: `attention.base.Unsupported` makes refused rows, any other exception failed ones.
+    `config_digest` is added where there is a config.
   """
   missing = list(cell.seeds)
-  whole = lambda row: _stamped({"task": cell.task, "attention": cell.attention, **row}, stamp, cell)
+  complete = lambda row: _stamped({"task": cell.task, "attention": cell.attention, **row}, stamp, cell)
   try:
-    for row in run_cell(cell):
-      found = whole({"status": "done", **row})
-      records.check(found)
-      yield found
+    for fields in run_cell(cell):
+      row = complete({"status": "done", **fields})
+      records.check(row)
+      yield row
       with contextlib.suppress(ValueError):
-        missing.remove(found["seed"])
+        missing.remove(row["seed"])
     if missing:
       raise RuntimeError(f"the run returned no row for seeds {', '.join(map(str, missing))}")
   except base.Unsupported as error:
     status, reason = "refused", _first_line(error)
   except Exception as error:
-    kept = _keep_traceback(cell, folder)
-    status, reason = "failed", f"{type(error).__name__}: {_first_line(error)} (traceback in {folder.name}/{kept})"
+    file = _write_traceback(cell, folder)
+    status, reason = "failed", f"{type(error).__name__}: {_first_line(error)} (traceback in {folder.name}/{file})"
   else:
     return
   for seed in missing:
-    yield whole({"seed": seed, "status": status, "reason": reason})
+    yield complete({"seed": seed, "status": status, "reason": reason})
 
 
 def record(
@@ -130,7 +130,7 @@ def record(
   write: Callable[[Mapping[str, Any]], None],
   log: Callable[[str], None],
 ) -> dict[str, int]:
-  """Gives each row of `total` cells to `write` as it comes; returns how many rows got each status."""
+  """Gives each row of `total` cells to `write` as it comes, and logs progress; returns the number of rows by status."""
   counts = dict.fromkeys(records.STATUSES, 0)
   start = time.monotonic()
   for number, (cell, rows) in enumerate(outcomes, 1):
@@ -147,12 +147,12 @@ def record(
 
 
 def _stamped(row: Mapping[str, Any], stamp: Stamp | None, cell: Cell) -> dict[str, Any]:
-  whole = {**(stamp(cell, row["seed"]) if stamp else {}), **row}
-  digest = {"config_digest": records.config_digest(whole["config"])} if whole.get("config") else {}
-  return digest | whole
+  stamped = {**(stamp(cell, row["seed"]) if stamp else {}), **row}
+  digest = {"config_digest": records.config_digest(stamped["config"])} if stamped.get("config") else {}
+  return digest | stamped
 
 
-def _keep_traceback(cell: Cell, folder: pathlib.Path) -> str:
+def _write_traceback(cell: Cell, folder: pathlib.Path) -> str:
   folder.mkdir(parents=True, exist_ok=True)
   slug = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{cell.task}_{cell.attention}")[:80].strip("_")
   name = f"{slug}_{zlib.crc32(str(cell).encode()):08x}.txt"

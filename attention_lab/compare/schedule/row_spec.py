@@ -1,4 +1,4 @@
-"""Rows of a comparison: a spec, or `SPEC@FIELD=VALUE,…` with fields of `config.model` that differ in this row alone.
+"""The rows of a comparison: a spec, or `SPEC@FIELD=VALUE,…` with fields of `config.model` that differ in it alone.
 
   softmax;additive@architecture=bilstm,pooling=attention;softmax@architecture=cnn
 
@@ -12,19 +12,23 @@ from attention_lab.attention import Unsupported, spec
 
 
 def canonical(text: str) -> str:
-  """The one way to write a row; ValueError for a malformed one."""
+  """The canonical spelling of a row; ValueError for a malformed one."""
   attention, changes = split(text)
-  shown = ",".join(f"{name}={value}" for name, value in sorted(changes.items()))
-  return f"{spec.canonical(attention)}@{shown}" if changes else spec.canonical(attention)
+  fields = ",".join(f"{name}={value}" for name, value in sorted(changes.items()))
+  return f"{spec.canonical(attention)}@{fields}" if changes else spec.canonical(attention)
 
 
 def split(text: str) -> tuple[str, dict[str, str]]:
-  """(spec, changed fields) of a row; ValueError, in one line, for one that is malformed or changes the variant."""
+  """The spec and the changed fields of a row.
+
+  Raises:
+    ValueError: in one line, for a row that is malformed or changes its variant behind the @.
+  """
   attention, mark, rest = text.partition("@")
   parts = re.split(r",(?=\s*\w+\s*=)", rest) if mark else []
   changes = {}
   for part in parts:
-    name, equals, value = (piece.strip() for piece in part.partition("="))
+    name, equals, value = (side.strip() for side in part.partition("="))
     if not equals or not re.fullmatch(r"\w+", name) or name in changes:
       raise ValueError(f"--attention: row '{text}' is malformed: write SPEC@FIELD=VALUE,FIELD=VALUE, each field once")
     if name == "attention":
@@ -34,7 +38,7 @@ def split(text: str) -> tuple[str, dict[str, str]]:
 
 
 def apply(config: configs.Config, row: str) -> None:
-  """Gives `config` the row's variant and changes; Unsupported for a field that this task's model does not have."""
+  """Writes a row's variant and changes into `config`; Unsupported for a field that this task's model does not have."""
   attention, changes = split(row)
   config.model.attention = attention
   for name, value in changes.items():

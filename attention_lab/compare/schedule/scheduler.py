@@ -1,11 +1,11 @@
 """Which runs a task of a comparison needs next, as a function of what its journal holds.
 
-A journal line is one seed of one run that was judged on validation; `purpose` says what the run was for:
+A record of the journal is one seed of one run that was judged on validation; its `purpose` is the stage of the run:
 
   trial 0, trial 1, …   a setting of the search space, with one seed that no table shows
   seeds                 the row's own seeds, at the setting that its trials chose
-  ÷3, ×3                the same seeds at a third and at three times that learning rate, where the row was behind:
-                        the first FEW, and all of them if these say that it is better
+  ÷3, ×3                the second chance: the same seeds at a third and at three times that learning rate, where the
+                        row was behind: the first FEW_SEEDS, and all of them if these say that it is better
 
 Each wave waits for the one before. Nothing here reads a test score, and nothing depends on when a run was killed.
 """
@@ -17,209 +17,235 @@ from typing import Any
 import numpy as np
 
 from attention_lab.compare.schedule import grid, search_space
-from attention_lab.compare.schedule.protocol import FEW, Protocol
+from attention_lab.compare.schedule.protocol import FEW_SEEDS, Protocol
+from attention_lab.compare.schedule.search_space import RATE
 from attention_lab.results import statistics
 
-TUNING_SEED = 1_000_000  # of all trials; no table has it
-RATE = "config.optimizer.learning_rate"
-CHANCES = {"÷3": 1 / 3, "×3": 3.0}
-SEEDS = "seeds"
-AGAIN = "Diverged:"  # begins the reason of a failure that would come again
+TUNING_SEED = 1_000_000  # the seed of all trials; no table has it
+LR_RETRIES = {"÷3": 1 / 3, "×3": 3.0}  # stage -> factor of the learning rate
+SEEDS = "seeds"  # the stage of a row's own seeds
+DIVERGED = "Diverged:"  # begins the reason of a failure that another run would repeat
 
 Row = Mapping[str, Any]
-Draws = Mapping[str, Sequence[Mapping[str, Any]]]  # of each row, the settings of its trials
+TrialSettings = Mapping[str, Sequence[Mapping[str, Any]]]  # row -> the setting of each of its trials
 
 
 @dataclasses.dataclass(frozen=True)
 class Job(grid.Cell):
-  """One run: a cell's variant with `changes` of its configuration, and what it is for."""
+  """One run: a cell's variant with `changes` of its configuration, and the stage that it belongs to."""
 
-  purpose: str = SEEDS
+  stage: str = SEEDS
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
-    return f"{super().__str__()} · {self.purpose}" if self.purpose != SEEDS else super().__str__()
+    return f"{super().__str__()} · {self.stage}" if self.stage != SEEDS else super().__str__()
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
   """The setting a row is tested at: `changes` of its configuration, and how they were found.
 
-  second: validation means of the second chance by its name, None where that run failed; empty where it had none.
-  before: the mean without it, None where that run failed. Means are of the first FEW seeds.
+  retry_means: stage of the second chance -> mean validation score, None where that run failed; empty where the row had
+  no second chance. first_mean: the mean without it, None where that run failed. Means are of the first FEW_SEEDS seeds.
   """
 
   changes: Mapping[str, Any]
-  purpose: str
-  before: float | None = None
-  second: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+  stage: str
+  first_mean: float | None = None
+  retry_means: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
   @property
-  def taken(self) -> str:
-    return self.purpose if self.purpose in CHANCES else ""
+  def selected_lr(self) -> str:
+    """The second chance that was taken, "÷3" or "×3"; "" where the row keeps its learning rate."""
+    return self.stage if self.stage in LR_RETRIES else ""
 
 
 class Journal:
-  """The lines of a journal, by run and seed; a run that succeeded hides that it failed before.
+  """The records of a journal, by run and seed; a run that succeeded hides that it failed before.
 
   `tested` are the rows of the table itself: what one of them was tested at is not chosen again, and each stands for the
-  line that it came from, so that a table that was kept without its journal is not run again.
+  record that it came from, so that a table that was kept without its journal is not run again.
   """
 
   def __init__(self, rows: Iterable[Row] = (), tested: Iterable[Row] = ()) -> None:
     self.runs: dict[tuple[str, str, str], dict[int, Row]] = {}
-    self.taken: dict[tuple[str, str], str] = {}
+    self._tested_stages: dict[tuple[str, str], str] = {}
     for row in rows:
       self.add(row)
     for row in tested:
       if row["status"] == "done" and row.get("tuning"):
-        purpose = row["tuning"]["taken"] or SEEDS
-        self.taken[row["task"], row["attention"]] = purpose
-        self.add({**row, "purpose": purpose, "metrics": row["validation"]})
+        stage = row["tuning"]["taken"] or SEEDS
+        self._tested_stages[row["task"], row["attention"]] = stage
+        self.add({**row, "purpose": stage, "metrics": row["validation"]})
 
   def add(self, row: Row) -> None:
-    """One more line."""
+    """Adds one record."""
     held = self.runs.setdefault((row["task"], row["attention"], row["purpose"]), {})
     if held.get(row["seed"], {}).get("status") != "done":
       held[row["seed"]] = row
 
-  def lines(self, cell: grid.Cell, purpose: str) -> dict[int, Row]:
-    """Seed -> line."""
-    return self.runs.get((cell.task, cell.attention, purpose), {})
+  def records(self, cell: grid.Cell, stage: str) -> dict[int, Row]:
+    """The records of a cell's run at one stage, by seed; empty where it was not run."""
+    return self.runs.get((cell.task, cell.attention, stage), {})
+
+  def tested_stage(self, cell: grid.Cell) -> str | None:
+    """The stage whose setting the cell was tested at; None before its test."""
+    return self._tested_stages.get((cell.task, cell.attention))
 
   def complete(self, cell: grid.Cell) -> bool:
     """Whether every seed of the cell was run at what it was tested at."""
-    taken = self.taken.get((cell.task, cell.attention))
-    return taken is not None and self.scores(cell, taken, cell.seeds) is not None
+    stage = self.tested_stage(cell)
+    return stage is not None and self.scores(cell, stage, cell.seeds) is not None
 
-  def scores(self, cell: grid.Cell, purpose: str, seeds: Collection[int]) -> dict[int, float] | None:
-    """Seed -> finite validation score; None unless every one of the seeds has one."""
-    found = {seed: _score(row) for seed, row in self.lines(cell, purpose).items() if seed in seeds}
-    return None if len(found) < len(seeds) or None in found.values() else found
+  def scores(self, cell: grid.Cell, stage: str, seeds: Collection[int]) -> dict[int, float] | None:
+    """The finite validation scores of these seeds, by seed; None unless every one of them has one."""
+    scores = {seed: _score(row) for seed, row in self.records(cell, stage).items() if seed in seeds}
+    finite = {seed: score for seed, score in scores.items() if score is not None}
+    return finite if len(finite) == len(scores) >= len(seeds) else None
 
 
-def following(
-  rules: Protocol, cells: Sequence[grid.Cell], journal: Journal, draws: Draws, skipped: Callable[[Job], bool]
+def next_jobs(
+  protocol: Protocol,
+  cells: Sequence[grid.Cell],
+  journal: Journal,
+  trial_settings: TrialSettings,
+  skipped: Callable[[Job], bool],
 ) -> list[Job]:
-  """The next wave of one task's cells, without what is `skipped`; empty when all that can be chosen is chosen."""
+  """The next wave of one task's cells: trials, then seeds, then second chances.
 
-  def left(jobs: Iterable[Job]) -> list[Job]:
-    missing = (_missing(job, journal) for job in jobs)
-    return [job for job in missing if job and not skipped(job)]
+  Args:
+    protocol: what is done alike for every row; without `lr_retries` there are no second chances.
+    cells: the rows of the task, each with the seeds that it should have; second chances are judged among them.
+    journal: what was run so far.
+    trial_settings: the setting of each trial of each row.
+    skipped: whether a job is left out, as one that failed in this session is.
 
-  jobs = left(_trials(rules, cells, journal, draws)) or left(_own(rules, cells, journal, draws))
-  if jobs or not rules.chances:
+  Returns:
+    The jobs, with the seeds that they lack; empty when all that can be chosen is chosen.
+  """
+
+  def unfinished(jobs: Iterable[Job]) -> list[Job]:
+    lacking = (_with_missing_seeds(job, journal) for job in jobs)
+    return [job for job in lacking if job and not skipped(job)]
+
+  jobs = unfinished(_trials(protocol, cells, journal, trial_settings))
+  jobs = jobs or unfinished(_seeds(protocol, cells, journal, trial_settings))
+  if jobs or not protocol.lr_retries:
     return jobs
-  first, rest = _chances(rules, cells, journal, draws)
-  return left(first) or left(rest)
+  first, rest = _second_chances(protocol, cells, journal, trial_settings)
+  return unfinished(first) or unfinished(rest)
 
 
-def tuned(rules: Protocol, cell: grid.Cell, journal: Journal, draws: Draws) -> Mapping[str, Any]:
+def tuned(protocol: Protocol, cell: grid.Cell, journal: Journal, trial_settings: TrialSettings) -> Mapping[str, Any]:
   """The setting of the best trial on validation, the first of equals; without trials, the row as it stands."""
-  if not rules.trials:
+  if not protocol.trials:
     return {}
-  rows = [journal.lines(cell, f"trial {number}").get(TUNING_SEED) for number in range(rules.trials)]
+  rows = [journal.records(cell, f"trial {number}").get(TUNING_SEED) for number in range(protocol.trials)]
   higher = all(row.get("higher_is_better", True) for row in rows if row)
-  return draws[cell.attention][search_space.choose([_score(row) for row in rows], higher)]
+  return trial_settings[cell.attention][search_space.choose([_score(row) for row in rows], higher)]
 
 
-def choose(rules: Protocol, cell: grid.Cell, journal: Journal, draws: Draws) -> Choice:
+def choose(protocol: Protocol, cell: grid.Cell, journal: Journal, trial_settings: TrialSettings) -> Choice:
   """What a row is tested at: its seeds' setting, unless a second chance had the better mean on validation."""
-  base = tuned(rules, cell, journal, draws)
-  had = [name for name in CHANCES if journal.lines(cell, name)]
-  means = {name: _mean(cell, journal, name) for name in (SEEDS, *had)}
-  second = {name: means[name] for name in had}
-  higher = all(row.get("higher_is_better", True) for row in journal.lines(cell, SEEDS).values())
-  ranked = {name: mean if higher else -mean for name, mean in means.items() if mean is not None}
-  best = journal.taken.get((cell.task, cell.attention)) or (max(ranked, key=ranked.get) if ranked else SEEDS)
-  return Choice(base if best == SEEDS else _scaled(cell, base, CHANCES[best]), best, means[SEEDS], second)
+  base = tuned(protocol, cell, journal, trial_settings)
+  retried = [stage for stage in LR_RETRIES if journal.records(cell, stage)]
+  means = {stage: _mean(cell, journal, stage) for stage in (SEEDS, *retried)}
+  higher = all(row.get("higher_is_better", True) for row in journal.records(cell, SEEDS).values())
+  ranked = {stage: mean if higher else -mean for stage, mean in means.items() if mean is not None}
+  best = journal.tested_stage(cell) or max(ranked, key=ranked.__getitem__, default=SEEDS)
+  changes = base if best == SEEDS else _scaled(cell, base, LR_RETRIES[best])
+  return Choice(changes, best, means[SEEDS], {stage: means[stage] for stage in retried})
 
 
-def standing(
-  rules: Protocol, cells: Sequence[grid.Cell], journal: Journal, draws: Draws
+def current_scores(
+  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
 ) -> dict[str, dict[int, float]]:
-  """Row -> seed -> validation score at the setting chosen so far, or, while seeds of that are missing, at its first.
+  """Validation scores by row and seed, at the setting chosen so far, or, while seeds of that are missing, at its first.
 
   Rows without a score on every seed are left out.
   """
-  found = {}
+  table = {}
   for cell in cells:
-    purposes = (choose(rules, cell, journal, draws).purpose, SEEDS)
-    scores = next(filter(None, (journal.scores(cell, purpose, cell.seeds) for purpose in purposes)), None)
+    stages = (choose(protocol, cell, journal, trial_settings).stage, SEEDS)
+    scores = next(filter(None, (journal.scores(cell, stage, cell.seeds) for stage in stages)), None)
     if scores:
-      found[cell.attention] = scores
-  return found
+      table[cell.attention] = scores
+  return table
 
 
 def higher_is_better(cells: Sequence[grid.Cell], journal: Journal) -> bool:
-  """The direction of the metric, by any line that has a score."""
-  rows = [row for cell in cells for row in journal.lines(cell, SEEDS).values() if row["status"] == "done"]
+  """The direction of the metric, by any record that has a score."""
+  rows = [row for cell in cells for row in journal.records(cell, SEEDS).values() if row["status"] == "done"]
   return rows[0]["higher_is_better"] if rows else True
 
 
-def _trials(rules: Protocol, cells: Sequence[grid.Cell], journal: Journal, draws: Draws) -> Iterable[Job]:
+def _trials(
+  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
+) -> Iterable[Job]:
   for cell in cells:
-    for number in range(0 if journal.complete(cell) else rules.trials):
-      changes = draws[cell.attention][number]
+    for number in range(0 if journal.complete(cell) else protocol.trials):
+      changes = trial_settings[cell.attention][number]
       yield Job(cell.task, cell.attention, (TUNING_SEED,), cell.settings, f"trial {number}", changes)
 
 
-def _own(rules: Protocol, cells: Sequence[grid.Cell], journal: Journal, draws: Draws) -> Iterable[Job]:
+def _seeds(
+  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
+) -> Iterable[Job]:
   """The seeds of each row, unless it was tested at a second chance."""
   for cell in cells:
-    if journal.taken.get((cell.task, cell.attention), SEEDS) == SEEDS:
-      yield Job(**vars(cell), changes=tuned(rules, cell, journal, draws))
+    if journal.tested_stage(cell) in (None, SEEDS):
+      yield Job(**vars(cell), changes=tuned(protocol, cell, journal, trial_settings))
 
 
-def _chances(
-  rules: Protocol, cells: Sequence[grid.Cell], journal: Journal, draws: Draws
+def _second_chances(
+  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
 ) -> tuple[list[Job], list[Job]]:
-  """Those of the rows that are behind the best or diverged, and of those that were tested at one: with their first
-  seeds, and with all where the first were better.
+  """The second chances of rows that are behind the best, that diverged, or that were tested at one: the jobs with the
+  first seeds, and those with all seeds, where the first were better.
   """
-  scores = standing(rules, cells, journal, draws)
-  found = statistics.compare(scores, higher_is_better(cells, journal)).differences if scores else {}
+  scores = current_scores(protocol, cells, journal, trial_settings)
+  gaps = statistics.compare(scores, higher_is_better(cells, journal)).differences if scores else {}
   first, rest = [], []
   for cell in cells:
-    base, chosen = tuned(rules, cell, journal, draws), choose(rules, cell, journal, draws).purpose
-    for name in _deserved(cell, journal, cell.attention in scores, found.get(cell.attention)):
-      job = Job(**vars(cell), purpose=name, changes=_scaled(cell, base, CHANCES[name]))
-      first.append(dataclasses.replace(job, seeds=cell.seeds[:FEW]))
-      rest += [job] * (name == chosen)
+    base = tuned(protocol, cell, journal, trial_settings)
+    chosen = choose(protocol, cell, journal, trial_settings).stage
+    for stage in _stages_due(cell, journal, cell.attention in scores, gaps.get(cell.attention)):
+      job = Job(**vars(cell), stage=stage, changes=_scaled(cell, base, LR_RETRIES[stage]))
+      first.append(dataclasses.replace(job, seeds=cell.seeds[:FEW_SEEDS]))
+      rest += [job] * (stage == chosen)
   return first, rest
 
 
-def _deserved(
-  cell: grid.Cell, journal: Journal, scored: bool, difference: statistics.Difference | None
-) -> Collection[str]:
+def _stages_due(cell: grid.Cell, journal: Journal, scored: bool, gap: statistics.Difference | None) -> Collection[str]:
   """The second chances of a row: none once it was tested, but for the seeds that the one it took still lacks."""
-  taken = journal.taken.get((cell.task, cell.attention))
-  if taken:
-    return [taken] if taken in CHANCES else []
-  lost = not scored and all(map(_finished, journal.lines(cell, SEEDS).values()))
-  behind = difference is not None and difference.standing == "behind"
-  return list(CHANCES) if lost or behind or any(journal.lines(cell, name) for name in CHANCES) else []
+  tested = journal.tested_stage(cell)
+  if tested:
+    return [tested] if tested in LR_RETRIES else []
+  lost = not scored and all(map(_finished, journal.records(cell, SEEDS).values()))
+  behind = gap is not None and gap.standing == "behind"
+  begun = any(journal.records(cell, stage) for stage in LR_RETRIES)
+  return list(LR_RETRIES) if lost or behind or begun else []
 
 
-def _missing(job: Job, journal: Journal) -> Job | None:
+def _with_missing_seeds(job: Job, journal: Journal) -> Job | None:
   """The job with the seeds it lacks; None if it lacks none."""
-  held = journal.lines(job, job.purpose)
+  held = journal.records(job, job.stage)
   seeds = tuple(seed for seed in job.seeds if seed not in held or not _finished(held[seed]))
   return dataclasses.replace(job, seeds=seeds) if seeds else None
 
 
 def _finished(row: Row) -> bool:
-  return row["status"] != "failed" or row["reason"].startswith(AGAIN)
+  return row["status"] != "failed" or row["reason"].startswith(DIVERGED)
 
 
 def _score(row: Row | None) -> float | None:
   return row["metrics"][row["primary"]] if row and row["status"] == "done" else None
 
 
-def _mean(cell: grid.Cell, journal: Journal, purpose: str) -> float | None:
-  """Over the first seeds; None while one of them is missing, and where any seed diverged."""
-  lost = any(_finished(row) and _score(row) is None for row in journal.lines(cell, purpose).values())
-  scores = None if lost else journal.scores(cell, purpose, cell.seeds[:FEW])
+def _mean(cell: grid.Cell, journal: Journal, stage: str) -> float | None:
+  """The mean score of the first seeds; None while one of them is missing, and where any seed diverged."""
+  lost = any(_finished(row) and _score(row) is None for row in journal.records(cell, stage).values())
+  scores = None if lost else journal.scores(cell, stage, cell.seeds[:FEW_SEEDS])
   return float(np.mean(list(scores.values()))) if scores else None
 
 

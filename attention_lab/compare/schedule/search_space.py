@@ -1,7 +1,7 @@
-"""The search space of a comparison, recorded in each row, and the settings that its trials draw.
+"""The search space of a comparison, recorded in each row, and the settings that its trials sample from it.
 
-Every row has the same shared dimensions and the same draws in them; what a variant declares `tunable` comes on top,
-from a stream of its own, so that it moves no shared draw and costs no further trial.
+Every row has the same shared dimensions and the same samples in them; what a variant declares `tunable` comes on top,
+from a stream of its own, so that it moves no shared sample and costs no further trial.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ from attention_lab.config import nearest_hint
 RATE = "config.optimizer.learning_rate"
 DECAY = "config.optimizer.weight_decay"
 WARMUP = "config.optimizer.warmup"
-OWN = "config.model.attention."  # begins the name of a variant's own hyper-parameter: OWN + variant + "." + field
-REACH = 10.0  # learning rates from a tenth to ten times the configured one: two decades, as in MQAR's sweep
-DECAYS = (0.0, 0.01, 0.1)  # beside the configured one
-WARMUPS = (0.02, 0.1, 0.25)  # shares of all steps
+VARIANT = "config.model.attention."  # begins the name of a variant's hyper-parameter: VARIANT + name + "." + field
+LR_REACH = 10.0  # learning rates from a tenth to ten times the configured one: two decades, as in MQAR's sweep
+DECAYS = (0.0, 0.01, 0.1)  # weight decays that are tried beside the configured one
+WARMUPS = (0.02, 0.1, 0.25)  # lengths of the warm-up that are tried, as shares of all steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Range:
 
 
 Dimension = Range | tuple[Any, ...]  # a tuple lists choices
-Space = Mapping[str, Dimension]  # by flag
+Space = Mapping[str, Dimension]  # flag -> its dimension
 
 
-def shared(config: configs.Config) -> dict[str, Dimension]:
+def shared_space(config: configs.Config) -> dict[str, Dimension]:
   """The dimensions of every row of a task; ValueError where the configured learning rate is 0.
 
   learning_rate: a tenth to ten times the configured one, as wide as the published sweep of MQAR (Arora et al. 2023,
@@ -64,29 +64,34 @@ def shared(config: configs.Config) -> dict[str, Dimension]:
   optimizer, steps = config.optimizer, config.steps
   if not optimizer.learning_rate > 0:
     raise ValueError(f"--{RATE}={optimizer.learning_rate} cannot be tuned: give one above 0, or --trials=0")
-  found: dict[str, Dimension] = {
-    RATE: Range(float(f"{optimizer.learning_rate / REACH:.3g}"), float(f"{optimizer.learning_rate * REACH:.3g}")),
+  space: dict[str, Dimension] = {
+    RATE: Range(float(f"{optimizer.learning_rate / LR_REACH:.3g}"), float(f"{optimizer.learning_rate * LR_REACH:.3g}")),
     DECAY: tuple(sorted({*DECAYS, optimizer.weight_decay})),
   }
   warmups = dict.fromkeys(max(1, round(share * steps)) for share in WARMUPS)
   choices = tuple(warmup for warmup in warmups if warmup < steps)
-  return found | ({WARMUP: choices} if choices else {})
+  return space | ({WARMUP: choices} if choices else {})
 
 
-def own(variants: Iterable[Attention]) -> dict[str, Dimension]:
-  """What the variants of a row declare `tunable`, but for the fields that the row's spec sets: those are what it is."""
-  found: dict[str, Dimension] = {}
+def variant_space(variants: Iterable[Attention]) -> dict[str, Dimension]:
+  """The dimensions that the variants of a row declare `tunable`, but for the fields that the row's spec sets."""
+  space: dict[str, Dimension] = {}
   for variant in _parts(variants):
-    found |= {f"{OWN}{_name(variant)}.{field}": tuple(choices) for field, choices in _free(variant).items()}
-  return dict(sorted(found.items()))
+    space |= {f"{VARIANT}{_name(variant)}.{field}": tuple(choices) for field, choices in _free(variant).items()}
+  return dict(sorted(space.items()))
 
 
-def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
-  """The settings of `trials` trials: the first is the configuration as it stands ({}), the others name every flag.
+def sample(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
+  """Samples the settings of a row's trials; more trials begin with the same ones.
 
-  Shared dimensions follow a Halton sequence scrambled with `seed` (Owen 2017, https://arxiv.org/abs/1706.02808), own
-  ones shuffles of their choices, one stream a flag. More trials begin with the same ones. ValueError for a negative
-  number.
+  Args:
+    space: the dimensions by flag. Shared ones follow a Halton sequence scrambled with `seed` (Owen 2017,
+      https://arxiv.org/abs/1706.02808), those of variants shuffles of their choices, one stream a flag.
+    trials: how many settings; ValueError for a negative number.
+    seed: of the samples.
+
+  Returns:
+    The value of every flag for each trial, but for the first, {}, which is the configuration as it stands.
   """
   if trials < 0:
     raise ValueError(f"--trials={trials} must be at least 0, which tunes nothing")
@@ -94,7 +99,7 @@ def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     return [{}] * trials
   from scipy.stats import qmc  # takes seconds
 
-  common = sorted(flag for flag in space if not flag.startswith(OWN))
+  common = sorted(flag for flag in space if not flag.startswith(VARIANT))
   shares = qmc.Halton(max(1, len(common)), scramble=True, seed=seed).random(trials - 1)
   settings = [{flag: _value(space[flag], u) for flag, u in zip(common, row, strict=False)} for row in shares.tolist()]
   for flag in sorted(space.keys() - set(common)):
@@ -105,24 +110,24 @@ def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def apply(config: configs.Config, settings: Mapping[str, Any]) -> None:
-  """Sets the flags and own hyper-parameters of a trial on a row's configuration; ValueError for one it does not have.
+  """Writes the settings of a trial into a row's configuration; ValueError for a hyper-parameter that it does not have.
 
-  Own ones are written into `config.model.attention`, in every layer and head whose variant has them at their default.
+  Those of variants go into `config.model.attention`, in every layer and head whose variant has them at their default.
   """
   for flag, value in settings.items():
-    if not flag.startswith(OWN):
+    if not flag.startswith(VARIANT):
       configs.override(config, f"--{flag}={value}")
-  mine = {flag: value for flag, value in settings.items() if flag.startswith(OWN)}
-  if not mine:
+  hyper_parameters = {flag: value for flag, value in settings.items() if flag.startswith(VARIANT)}
+  if not hyper_parameters:
     return
   variants = spec.layers(config.model.attention, config.model.layers)
-  known = own(variants)
-  for flag in mine:
+  known = variant_space(variants)
+  for flag in hyper_parameters:
     if flag not in known:
       hint = nearest_hint(flag, known)
       listed = ", ".join(known) or "none"
       raise ValueError(f"{flag} is no tunable hyper-parameter of {config.model.attention}{hint}: it has {listed}")
-  texts = [spec.to_string(_set(variant, mine)) for variant in variants]
+  texts = [spec.to_string(_with(variant, hyper_parameters)) for variant in variants]
   config.model.attention = spec.canonical("|".join(f"({text})" for text in texts))
 
 
@@ -134,13 +139,13 @@ def choose(scores: Sequence[float | None], higher_is_better: bool) -> int:
   if not scores:
     raise ValueError("no trial to choose from: give at least one score")
   sign = 1.0 if higher_is_better else -1.0
-  ranked = [-math.inf if one is None or not math.isfinite(one) else sign * one for one in scores]
+  ranked = [-math.inf if score is None or not math.isfinite(score) else sign * score for score in scores]
   return ranked.index(max(ranked))
 
 
 def as_row(space: Space) -> dict[str, list[Any]]:
   """The space as JSON: {flag: [low, high, scale]} or {flag: [choices…]}."""
-  return {flag: list(dataclasses.astuple(one) if isinstance(one, Range) else one) for flag, one in space.items()}
+  return {flag: list(dataclasses.astuple(d) if isinstance(d, Range) else d) for flag, d in space.items()}
 
 
 def _value(dimension: Dimension, share: float) -> Any:
@@ -148,13 +153,14 @@ def _value(dimension: Dimension, share: float) -> Any:
 
 
 def _shuffled(choices: Dimension, count: int, seed: list[int]) -> list[Any]:
-  """`count` choices, each as often as any other up to one."""
+  """A random order of `count` choices, each as often as any other up to one."""
   if isinstance(choices, Range):
     raise ValueError("a variant's own hyper-parameters are choices, not a range: list the values in `tunable`")
-  random, found = np.random.default_rng(seed), []
-  while len(found) < count:
-    found += [choices[index] for index in random.permutation(len(choices))]
-  return found[:count]
+  random = np.random.default_rng(seed)
+  values: list[Any] = []
+  while len(values) < count:
+    values += [choices[index] for index in random.permutation(len(choices))]
+  return values[:count]
 
 
 def _parts(variants: Iterable[Attention]) -> Iterable[Attention]:
@@ -172,11 +178,11 @@ def _free(variant: Attention) -> dict[str, tuple[Any, ...]]:
   return {name: tuple(choices) for name, choices in variant.tunable.items() if getattr(variant, name) == fields[name]}
 
 
-def _set(variant: Attention, settings: Mapping[str, Any]) -> Attention:
+def _with(variant: Attention, settings: Mapping[str, Any]) -> Attention:
   if isinstance(variant, HeadMixture):
-    return HeadMixture(tuple((count, _set(part, settings)) for count, part in variant.parts))
-  start = f"{OWN}{_name(variant)}."
-  values = {field: settings[start + field] for field in _free(variant) if start + field in settings}
+    return HeadMixture(tuple((count, _with(part, settings)) for count, part in variant.parts))
+  prefix = f"{VARIANT}{_name(variant)}."
+  values = {field: settings[prefix + field] for field in _free(variant) if prefix + field in settings}
   return dataclasses.replace(variant, **values) if values else variant
 
 

@@ -1,4 +1,4 @@
-"""Comparisons that are asked for by name: tasks with their settings, rows that span the families, and the rules.
+"""Suites, comparisons that are asked for by name: tasks with their settings, rows that span the families, and flags.
 
   first        a look at three small tasks: what is run when nothing is named
   recall       multi-query associative recall over widths: accuracy against decoding state (Arora et al. 2023)
@@ -19,7 +19,13 @@ from attention_lab.config import nearest_hint
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """tasks: BINARY:DATASET -> words NAME=VALUE of its `config`. flags: of `experiments.compare`, by name."""
+  """A comparison with a name.
+
+  Attributes:
+    tasks: the settings NAME=VALUE of each task's `config`, by BINARY:DATASET.
+    rows: the rows, as `row_spec` reads them.
+    flags: values of flags of `experiments.compare`, by name.
+  """
 
   tasks: Mapping[str, tuple[str, ...]]
   rows: tuple[str, ...]
@@ -28,9 +34,9 @@ class Suite:
 
 def load(name: str, size: str) -> Suite:
   """The suite of a name and size; ValueError, with the choices, for one that does not exist."""
-  for flag, given, choices in (("suite", name, SUITES), ("size", size, SUITES.get(name, ()))):
-    if given not in choices:
-      raise ValueError(f"--{flag}={given} is unknown{nearest_hint(given, choices)}; choices: {', '.join(choices)}")
+  for flag, value, choices in (("suite", name, SUITES), ("size", size, SUITES.get(name, ()))):
+    if value not in choices:
+      raise ValueError(f"--{flag}={value} is unknown{nearest_hint(value, choices)}; choices: {', '.join(choices)}")
   return SUITES[name][size]
 
 
@@ -53,24 +59,24 @@ VISION = (
 )
 LANGUAGE = ("softmax", "local(window=32)", "linear", "gated_delta", "local(window=32)|gated_delta", "pooling")
 LONG = ("softmax", "local(window=64)", "linear", "linformer(rank=64)", "fourier", "pooling")
-PROBE = ("local(window=2)", "local(window=5)", "local(window=17)")  # beside local(window=64): the locality probe
+PROBE = ("local(window=2)", "local(window=5)", "local(window=17)")  # the locality probe, beside local(window=64)
 GENERATED = (
   *("in_context", "fuzzy", "noisy", "selective_copy", "compression", "memorization", "induction", "parity"),
   *("needle", "multi_key", "multi_value", "multi_query", "variable_tracking", "frequency"),
 )
 
-LONGER = dict.fromkeys(  # tests of the effective length
+LONGER = dict.fromkeys(  # settings of the tests of the effective length
   ("in_context", "noisy", "induction", "needle", "multi_key", "multi_query"), ("data.length=64", "data.longest=512")
 )
 SMALL = ("model.width=32", "steps=800", "data.train=50000")
-EASIER = {  # than the dataset's own sizes, so that small models learn it in minutes
+EASIER = {  # sizes below the dataset's own, so that small models learn it in minutes
   "fuzzy": ("data.items=3",),
   "noisy": ("data.items=4",),
   "multi_key": ("data.items=2",),
   "multi_query": ("data.items=3",),
   **dict.fromkeys(("in_context", "induction", "needle"), ("data.longest=128",)),
 }
-BRIEF = ("evaluate_every=100", "model.dropout=0")  # validation is as long as training there
+BRIEF = ("evaluate_every=100", "model.dropout=0")  # few evaluations, where validation takes as long as training
 LISTOPS = ("data.train=20000", "data.validation=1000", "data.test=1000")
 DIGITS, DOCS = "image_classification:digits", "language_modeling:python_docs"
 SUITES: Mapping[str, Mapping[str, Suite]] = {

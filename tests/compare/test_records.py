@@ -21,11 +21,11 @@ def test_rows_come_back_as_they_were_written(tmp_path):
   rows = [_done(seed=seed, curve=[[10, 0.5], [20, 0.75]], attention="local(window=3)|softmax") for seed in range(3)]
   for row in rows:
     records.append(path, row)
-  assert records.read(path) == records.Ledger(rows, [])
+  assert records.read(path) == records.Records(rows, [])
 
 
 def test_ledger_that_does_not_exist_is_empty(tmp_path):
-  assert records.read(tmp_path / "none.jsonl") == records.Ledger([], [])
+  assert records.read(tmp_path / "none.jsonl") == records.Records([], [])
 
 
 def test_rows_under_an_old_spelling_come_in_the_present_one_and_the_file_stays(tmp_path):

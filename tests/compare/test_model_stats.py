@@ -17,7 +17,7 @@ from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, image_classification, long_range, recall
 
 T, D, N, L = 32, 32, 2, 2
-LIBRARY = base.SourceCache()
+SOURCES = base.SourceCache()
 
 
 def on_one_device():
@@ -31,7 +31,7 @@ def small(row, task=recall, **data):
   config.batch = 4
   for name, value in (data or {"train": 32, "validation": 8, "test": 8}).items():
     setattr(config.data, name, value)
-  return config, task.build(config, "", on_one_device(), LIBRARY)
+  return config, task.build(config, "", on_one_device(), SOURCES)
 
 
 def listops(row):

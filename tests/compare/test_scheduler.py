@@ -9,7 +9,7 @@ from attention_lab.compare.schedule.protocol import AUTO, Protocol
 RATE = scheduler.RATE
 SETTINGS = {RATE: 1e-3}
 ROWS = {"softmax": (0.9, 1e-3), "linear": (0.6, 3e-3), "pooling": (0.2, 1e-3)}  # best score, and the rate it needs
-DRAWS = {row: [{}, {RATE: 3e-3}, {RATE: 1e-4}] for row in ROWS}
+TRIAL_SETTINGS = {row: [{}, {RATE: 3e-3}, {RATE: 1e-4}] for row in ROWS}
 EVERYTHING = lambda job: False
 
 
@@ -22,20 +22,20 @@ def lines(job, *, broken=()):
   best, wanted = ROWS[job.attention]
   rate = job.changes.get(RATE, SETTINGS[RATE])
   for seed in job.seeds:
-    own = {"task": "recall", "attention": job.attention, "purpose": job.purpose, "seed": seed, "seeds": job.seeds}
+    record = {"task": "recall", "attention": job.attention, "purpose": job.stage, "seed": seed, "seeds": job.seeds}
     if (job.attention, rate) in broken:
-      yield own | {"status": "failed", "reason": "Diverged: not finite"}
+      yield record | {"status": "failed", "reason": "Diverged: not finite"}
     else:
       score = (
-        best - 0.1 * abs(rate / wanted - 1) + 0.001 * random.Random(f"{job.attention} {job.purpose} {seed}").random()
+        best - 0.1 * abs(rate / wanted - 1) + 0.001 * random.Random(f"{job.attention} {job.stage} {seed}").random()
       )
-      yield own | {"status": "done", "metrics": {"accuracy": score}, "primary": "accuracy", "higher_is_better": True}
+      yield record | {"status": "done", "metrics": {"accuracy": score}, "primary": "accuracy", "higher_is_better": True}
 
 
-def finish(rules, journal, own=None, *, skipped=EVERYTHING, **options):
-  """Runs waves until none is left; their jobs."""
+def finish(protocol, journal, grid_cells=None, *, skipped=EVERYTHING, **options):
+  """Runs waves until none is left, and returns their jobs."""
   ran = []
-  while wave := scheduler.following(rules, own or cells(), journal, DRAWS, skipped):
+  while wave := scheduler.next_jobs(protocol, grid_cells or cells(), journal, TRIAL_SETTINGS, skipped):
     ran.append(wave)
     for job in wave:
       for line in lines(job, **options):
@@ -48,13 +48,13 @@ def in_table(line, taken):
   return line | {"tuning": {"taken": taken}, "validation": line["metrics"], "metrics": {"accuracy": 0.5}}
 
 
-def purposes(ran):
-  return [sorted({(job.attention, job.purpose) for job in wave}) for wave in ran]
+def stages(ran):
+  return [sorted({(job.attention, job.stage) for job in wave}) for wave in ran]
 
 
 def test_trials_come_first_then_seeds_then_the_chances_of_those_behind():
   ran = finish(Protocol(trials=3), scheduler.Journal())
-  assert [{job.purpose for job in wave} for wave in ran] == [{"trial 0", "trial 1", "trial 2"}, {"seeds"}, {"÷3", "×3"}]
+  assert [{job.stage for job in wave} for wave in ran] == [{"trial 0", "trial 1", "trial 2"}, {"seeds"}, {"÷3", "×3"}]
   assert {job.attention for job in ran[2]} == {"linear", "pooling"}
   assert {job.seeds for job in ran[0]} == {(scheduler.TUNING_SEED,)}
 
@@ -70,18 +70,18 @@ def test_every_row_gets_the_same_trials_and_is_trained_at_its_best_one():
 def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
   journal = scheduler.Journal()
   finish(Protocol(), journal)
-  by_row = {cell.attention: scheduler.choose(Protocol(), cell, journal, DRAWS) for cell in cells()}
-  assert by_row["linear"].taken == "×3"
+  by_row = {cell.attention: scheduler.choose(Protocol(), cell, journal, TRIAL_SETTINGS) for cell in cells()}
+  assert by_row["linear"].selected_lr == "×3"
   assert by_row["linear"].changes == {RATE: 3e-3}
-  assert by_row["pooling"].taken == ""
-  assert set(by_row["pooling"].second) == {"÷3", "×3"}
-  assert by_row["softmax"].second == {}
+  assert by_row["pooling"].selected_lr == ""
+  assert set(by_row["pooling"].retry_means) == {"÷3", "×3"}
+  assert by_row["softmax"].retry_means == {}
 
 
 def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_the_others():
   nine = cells(seeds=tuple(range(9)))
   journal = scheduler.Journal()
-  ran = [(job.attention, job.purpose, job.seeds) for wave in finish(Protocol(), journal, nine) for job in wave]
+  ran = [(job.attention, job.stage, job.seeds) for wave in finish(Protocol(), journal, nine) for job in wave]
   assert [row for row in ran if row[1] != "seeds"] == [
     ("linear", "÷3", (0, 1, 2)),
     ("linear", "×3", (0, 1, 2)),
@@ -89,7 +89,7 @@ def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_t
     ("pooling", "×3", (0, 1, 2)),
     ("linear", "×3", (3, 4, 5, 6, 7, 8)),
   ]
-  assert {cell.attention: scheduler.choose(Protocol(), cell, journal, DRAWS).taken for cell in nine} == {
+  assert {cell.attention: scheduler.choose(Protocol(), cell, journal, TRIAL_SETTINGS).selected_lr for cell in nine} == {
     "softmax": "",
     "linear": "×3",
     "pooling": "",
@@ -100,7 +100,7 @@ def test_a_best_row_that_a_second_chance_overtakes_gets_its_own(monkeypatch):
   monkeypatch.setitem(ROWS, "linear", (0.99, 3e-3))
   monkeypatch.setitem(ROWS, "softmax", (0.95, 1e-3))
   ran = finish(Protocol(), scheduler.Journal(), cells(rows=("softmax", "linear")))
-  assert purposes(ran)[1:] == [[("linear", "×3"), ("linear", "÷3")], [("softmax", "×3"), ("softmax", "÷3")]]
+  assert stages(ran)[1:] == [[("linear", "×3"), ("linear", "÷3")], [("softmax", "×3"), ("softmax", "÷3")]]
 
 
 def test_a_tie_and_a_single_seed_get_no_second_chance(monkeypatch):
@@ -112,62 +112,62 @@ def test_a_tie_and_a_single_seed_get_no_second_chance(monkeypatch):
 def test_a_row_that_diverges_is_rescued_by_a_lower_rate_and_not_run_again():
   journal = scheduler.Journal()
   ran = finish(Protocol(), journal, broken={("linear", 1e-3)})
-  assert sum(job.purpose == "seeds" and job.attention == "linear" for wave in ran for job in wave) == 1
+  assert sum(job.stage == "seeds" and job.attention == "linear" for wave in ran for job in wave) == 1
   (cell,) = cells(rows=("linear",))
-  assert scheduler.choose(Protocol(), cell, journal, DRAWS).purpose == "×3"
+  assert scheduler.choose(Protocol(), cell, journal, TRIAL_SETTINGS).stage == "×3"
 
 
 def test_a_failure_that_may_pass_is_run_again_unless_it_is_skipped():
   journal = scheduler.Journal()
-  finish(Protocol(chances=False), journal, cells(rows=("softmax",)))
+  finish(Protocol(lr_retries=False), journal, cells(rows=("softmax",)))
   broken = {"task": "recall", "attention": "linear", "purpose": "seeds", "status": "failed", "reason": "OSError: disk"}
   for seed in (0, 1, 2):
     journal.add(broken | {"seed": seed})
   two = cells(rows=("softmax", "linear"))
-  (job,) = scheduler.following(Protocol(chances=False), two, journal, DRAWS, EVERYTHING)
+  (job,) = scheduler.next_jobs(Protocol(lr_retries=False), two, journal, TRIAL_SETTINGS, EVERYTHING)
   assert (job.attention, job.seeds) == ("linear", (0, 1, 2))
-  assert scheduler.following(Protocol(), two, journal, DRAWS, lambda one: one == job) == []
+  assert scheduler.next_jobs(Protocol(), two, journal, TRIAL_SETTINGS, lambda other: other == job) == []
 
 
 @pytest.mark.parametrize("seeds", [3, 9])
 @pytest.mark.parametrize("number", range(20))
 def test_being_killed_anywhere_changes_no_line_and_no_choice(number, seeds):
-  draw, own = random.Random(number), cells(tuple(range(seeds)))
+  rng, grid_cells = random.Random(number), cells(tuple(range(seeds)))
   whole, pieces = scheduler.Journal(), scheduler.Journal()
-  finish(Protocol(trials=3), whole, own)
-  while wave := scheduler.following(Protocol(trials=3), own, pieces, DRAWS, EVERYTHING):
-    done = [line for job in draw.sample(wave, len(wave)) for line in lines(job)]
-    for line in done[: draw.randint(0, len(done))]:
+  finish(Protocol(trials=3), whole, grid_cells)
+  while wave := scheduler.next_jobs(Protocol(trials=3), grid_cells, pieces, TRIAL_SETTINGS, EVERYTHING):
+    done = [line for job in rng.sample(wave, len(wave)) for line in lines(job)]
+    for line in done[: rng.randint(0, len(done))]:
       pieces.add(line)
   scores = lambda journal: {
-    run: {seed: row["metrics"] for seed, row in own.items()} for run, own in journal.runs.items()
+    run: {seed: row["metrics"] for seed, row in held.items()} for run, held in journal.runs.items()
   }
   assert scores(pieces) == scores(whole)
-  for cell in own:
-    assert scheduler.choose(Protocol(trials=3), cell, pieces, DRAWS) == scheduler.choose(
-      Protocol(trials=3), cell, whole, DRAWS
+  for cell in grid_cells:
+    assert scheduler.choose(Protocol(trials=3), cell, pieces, TRIAL_SETTINGS) == scheduler.choose(
+      Protocol(trials=3), cell, whole, TRIAL_SETTINGS
     )
 
 
 def test_a_tested_row_keeps_its_setting_and_gets_no_chance_when_a_better_rival_comes():
   journal = scheduler.Journal()
   old = cells(rows=("linear", "pooling"))
-  finish(Protocol(chances=False), journal, old)
-  lines = [row for own in journal.runs.values() for row in own.values()]
+  finish(Protocol(lr_retries=False), journal, old)
+  lines = [row for held in journal.runs.values() for row in held.values()]
   journal = scheduler.Journal(lines, [in_table(line, "") for line in lines])
   ran = finish(Protocol(), journal, cells())
-  assert purposes(ran) == [[("softmax", "seeds")]]
+  assert stages(ran) == [[("softmax", "seeds")]]
 
 
 def test_seeds_that_are_added_take_the_setting_that_was_tested():
   journal = scheduler.Journal()
   finish(Protocol(), journal)
-  rows = [row for own in journal.runs.values() for row in own.values()]
+  rows = [row for held in journal.runs.values() for row in held.values()]
   journal = scheduler.Journal(rows, [in_table(row, "×3") for row in journal.runs["recall", "linear", "×3"].values()])
   more = cells(seeds=(0, 1, 2, 3, 4), rows=("linear",))
   ran = finish(Protocol(), journal, more)
-  assert [(job.purpose, job.seeds) for wave in ran for job in wave] == [("×3", (3, 4))]
-  assert scheduler.choose(Protocol(), more[0], journal, DRAWS).purpose == "×3"
+  assert [(job.stage, job.seeds) for wave in ran for job in wave] == [("×3", (3, 4))]
+  assert scheduler.choose(Protocol(), more[0], journal, TRIAL_SETTINGS).stage == "×3"
 
 
 def test_auto_adds_seeds_to_all_rows_until_the_interval_is_narrow_or_the_cap_is_met():
@@ -187,7 +187,7 @@ def test_nine_seeds_where_a_run_takes_seconds_and_three_where_it_does_not():
 
 
 @pytest.mark.parametrize(
-  ("words", "told"),
+  ("fields", "told"),
   [
     ({"match": "flop"}, "did you mean 'flops'"),
     ({"trials": -1}, "--trials=-1"),
@@ -197,6 +197,6 @@ def test_nine_seeds_where_a_run_takes_seconds_and_three_where_it_does_not():
     ({"most": 2}, "--most_seeds=2"),
   ],
 )
-def test_rules_that_make_no_sense_are_refused_by_their_flag(words, told):
+def test_rules_that_make_no_sense_are_refused_by_their_flag(fields, told):
   with pytest.raises(ValueError, match=told):
-    Protocol(**words)
+    Protocol(**fields)

@@ -16,7 +16,7 @@ from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, long_range, recall
 from attention_lab.train import loop
 
-LIBRARY = base.SourceCache()
+SOURCES = base.SourceCache()
 MESH = meshes.make_mesh(MeshConfig(data=1), jax.devices()[:1])
 
 
@@ -38,7 +38,7 @@ def expressions(row, **model):
 
 
 def build(config):
-  return (long_range if isinstance(config, long_range.Config) else recall).build(config, "", MESH, LIBRARY)
+  return (long_range if isinstance(config, long_range.Config) else recall).build(config, "", MESH, SOURCES)
 
 
 def measured(kind, config):

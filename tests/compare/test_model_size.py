@@ -18,7 +18,7 @@ from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, recall
 from attention_lab.timing import Sample
 
-LIBRARY = base.SourceCache()
+SOURCES = base.SourceCache()
 MESH = meshes.make_mesh(MeshConfig(data=1), jax.devices()[:1])
 
 
@@ -30,7 +30,7 @@ def tiny(attention, **model):
 
 
 def build(config):
-  return recall.build(config, "", MESH, LIBRARY)
+  return recall.build(config, "", MESH, SOURCES)
 
 
 @hypothesis.given(
@@ -41,8 +41,8 @@ def build(config):
 @hypothesis.settings(deadline=None, max_examples=300)
 def test_the_search_finds_the_nearest_of_any_measure_that_does_not_fall(rises, target, data):
   values = list(itertools.accumulate(rises))
-  step = data.draw(strategies.integers(1, 5))
-  start = data.draw(strategies.integers(0, len(values) - 1))
+  step = data.sample(strategies.integers(1, 5))
+  start = data.sample(strategies.integers(0, len(values) - 1))
   asked = []
   limits = {"start": start, "least": 0, "most": len(values) - 1, "step": step}
   n, value = search.nearest(lambda n: asked.append(n) or float(values[n]), float(target), **limits)

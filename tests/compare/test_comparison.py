@@ -40,9 +40,9 @@ class Runs:
     self.calls.append((config.model.attention, config.optimizer.learning_rate, tuple(seeds), tuple(splits)))
     if self.dies_at == len(self.calls):
       raise KeyboardInterrupt
-    one = lambda seed, split: {"accuracy": self.score(config, seed) - 0.1 * (split == "test"), "loss": 1.0}
+    metrics = lambda seed, split: {"accuracy": self.score(config, seed) - 0.1 * (split == "test"), "loss": 1.0}
     size = {"parameters": optimizer.count(jax.eval_shape(task.model.init, jax.random.key(0)))}
-    return [size | {"seed": seed, "metrics": {split: one(seed, split) for split in splits}} for seed in seeds]
+    return [size | {"seed": seed, "metrics": {split: metrics(seed, split) for split in splits}} for seed in seeds]
 
   def score(self, config, seed):
     rate = config.optimizer.learning_rate
@@ -61,25 +61,23 @@ def runs(monkeypatch):
   return fake
 
 
-def compare(folder, specs="softmax;linear;pooling", task="recall", **words):
-  rules = Protocol(
-    **({"seeds": "3"} | {name: value for name, value in words.items() if name in Protocol.__match_args__})
-  )
-  ways = {name: value for name, value in words.items() if name not in Protocol.__match_args__}
-  comparison = run.plan(task, specs, 6, TINY, rules)
+def compare(folder, specs="softmax;linear;pooling", task="recall", **kwargs):
+  """Fields of the protocol, and options of `run.execute`."""
+  fields = {name: kwargs.pop(name) for name in tuple(kwargs) if name in Protocol.__match_args__}
+  comparison = run.plan(task, specs, 6, TINY, Protocol(**({"seeds": "3"} | fields)))
   mesh = meshes.make_mesh(configs.MeshConfig(data=1))
-  return run.execute(comparison, folder, mesh, lambda line: None, **ways)
+  return run.execute(comparison, folder, mesh, lambda line: None, **kwargs)
 
 
 def rows(folder):
   """What the table is made of: rows without what differs from run to run by its nature."""
-  whole = records.read(folder / "results.jsonl").rows
-  found = records.distinct(whole)
-  assert len(found) == sum(row["status"] != "failed" for row in whole) or any(
-    row["status"] == "failed" for row in found
+  lines = records.read(folder / "results.jsonl").rows
+  distinct = records.distinct(lines)
+  assert len(distinct) == sum(row["status"] != "failed" for row in lines) or any(
+    row["status"] == "failed" for row in distinct
   )
-  kept = [{name: value for name, value in row.items() if name not in ("wall_time", "step_time")} for row in found]
-  return sorted(kept, key=lambda row: (row["task"], row["attention"], row["seed"]))
+  table = [{name: value for name, value in row.items() if name not in ("wall_time", "step_time")} for row in distinct]
+  return sorted(table, key=lambda row: (row["task"], row["attention"], row["seed"]))
 
 
 def test_losers_get_their_second_chance_and_the_test_split_is_touched_once_a_row(runs, tmp_path):
@@ -99,13 +97,13 @@ def test_losers_get_their_second_chance_and_the_test_split_is_touched_once_a_row
 
 
 def test_without_second_chances_training_and_test_are_one_run(runs, tmp_path):
-  compare(tmp_path, chances=False)
+  compare(tmp_path, lr_retries=False)
   assert [call[3] for call in runs.calls] == [("validation", "test")] * 3
   assert {row["tuning"]["chances"] for row in rows(tmp_path)} == {False}
 
 
 def test_trials_are_the_same_for_all_rows_and_judged_on_validation_alone(runs, tmp_path):
-  compare(tmp_path, trials=3, chances=False)
+  compare(tmp_path, trials=3, lr_retries=False)
   trials = [call for call in runs.calls if call[2] == (1_000_000,)]
   rates = {name: [call[1] for call in trials if call[0] == name] for name in SCORES}
   assert len(set(map(tuple, rates.values()))) == 1
@@ -117,20 +115,20 @@ def test_trials_are_the_same_for_all_rows_and_judged_on_validation_alone(runs, t
 @pytest.mark.parametrize("number", range(4))
 def test_killing_and_restarting_at_random_changes_no_number(runs, tmp_path, number):
   compare(tmp_path / "whole", trials=2)
-  calls, draw = len(runs.calls), random.Random(number)
+  calls, rng = len(runs.calls), random.Random(number)
   for _ in itertools.count():
-    runs.calls, runs.dies_at = [], draw.randint(1, 6)
+    runs.calls, runs.dies_at = [], rng.randint(1, 6)
     try:
       compare(tmp_path / "pieces", trials=2)
       break
     except KeyboardInterrupt:
-      ledger_path = tmp_path / "pieces" / "journal.jsonl"
-      if ledger_path.exists() and draw.random() < 0.5:
-        content = ledger_path.read_bytes()
+      journal_path = tmp_path / "pieces" / "journal.jsonl"
+      if journal_path.exists() and rng.random() < 0.5:
+        content = journal_path.read_bytes()
         lines = content.splitlines(keepends=True)
-        ledger_path.write_bytes(b"".join(lines[:-1]) + lines[-1][: draw.randint(0, 40)])
-  for one, other in zip(rows(tmp_path / "pieces"), rows(tmp_path / "whole"), strict=True):
-    assert {k: (v, other.get(k)) for k, v in one.items() if v != other.get(k)} == {}
+        journal_path.write_bytes(b"".join(lines[:-1]) + lines[-1][: rng.randint(0, 40)])
+  for row, other in zip(rows(tmp_path / "pieces"), rows(tmp_path / "whole"), strict=True):
+    assert {k: (v, other.get(k)) for k, v in row.items() if v != other.get(k)} == {}
   assert rows(tmp_path / "pieces") == rows(tmp_path / "whole")
   assert len(runs.calls) < calls
 
@@ -175,7 +173,7 @@ def test_cells_that_are_run_alone_and_collected_give_the_same_rows(runs, tmp_pat
 
 
 def test_auto_seeds_are_added_to_every_row(runs, tmp_path):
-  compare(tmp_path, seeds="auto", half_width=0.003, most=8, chances=False)
+  compare(tmp_path, seeds="auto", half_width=0.003, most=8, lr_retries=False)
   counts = {name: [row["seed"] for row in rows(tmp_path) if row["attention"] == name] for name in SCORES}
   assert counts["softmax"] == counts["linear"] == counts["pooling"]
   assert 3 < len(counts["softmax"]) <= 8
@@ -196,16 +194,16 @@ def test_rules_are_part_of_the_grid_and_another_one_is_refused(runs, tmp_path):
 
 
 def test_budgets_are_matched_and_kept(runs, tmp_path):
-  compare(tmp_path, "softmax;pooling", match="parameters", chances=False)
+  compare(tmp_path, "softmax;pooling", match="parameters", lr_retries=False)
   by_row = {row["attention"]: row["budget"] for row in rows(tmp_path)}
   assert set(by_row["pooling"]["changed"]) == {"mlp_width"}
   assert by_row["pooling"]["value"] == pytest.approx(by_row["softmax"]["target"], rel=0.01)
-  kept = [json.loads(line) for line in (tmp_path / "budgets.jsonl").read_text().splitlines()]
-  assert [one["attention"] for one in kept] == ["softmax", "pooling"]
+  saved = [json.loads(line) for line in (tmp_path / "budgets.jsonl").read_text().splitlines()]
+  assert [line["attention"] for line in saved] == ["softmax", "pooling"]
 
 
 def test_a_failed_run_is_a_row_and_is_run_again_by_the_next_session(runs, tmp_path, monkeypatch):
-  broken = lambda *args, **words: (_ for _ in ()).throw(OSError("no space"))
+  broken = lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no space"))
   monkeypatch.setattr(runner.loop, "run", broken)
   assert compare(tmp_path, "softmax") == 3
   assert {row["status"] for row in rows(tmp_path)} == {"failed"}
@@ -222,7 +220,7 @@ def test_the_positive_control_must_be_a_row(runs, tmp_path):
 
 
 def test_a_row_is_verified_by_running_it_again(tmp_path):
-  compare(tmp_path, "softmax", seeds="2", chances=False)
+  compare(tmp_path, "softmax", seeds="2", lr_retries=False)
   lines = []
   assert verify.row(tmp_path, "recall softmax 1", lines.append) == 0
   assert "holds" in lines[-1]

@@ -24,18 +24,20 @@ def _config(attention="softmax", **optimizer):
 
 
 def _common(settings):
-  return [{flag: value for flag, value in one.items() if not flag.startswith(search_space.OWN)} for one in settings]
+  return [
+    {flag: value for flag, value in trial.items() if not flag.startswith(search_space.VARIANT)} for trial in settings
+  ]
 
 
 def _whole(attention):
   config = _config(attention)
-  return search_space.shared(config) | search_space.own(spec.layers(attention, config.model.layers))
+  return search_space.shared_space(config) | search_space.variant_space(spec.layers(attention, config.model.layers))
 
 
 def test_first_trial_is_the_configuration_as_it_stands():
   config = _config(MIXED)
   before = configs.flatten(config)
-  first, *others = search_space.draw(_whole(MIXED), 5)
+  first, *others = search_space.sample(_whole(MIXED), 5)
   search_space.apply(config, first)
   assert configs.flatten(config) == before
   for settings in others:
@@ -44,67 +46,69 @@ def test_first_trial_is_the_configuration_as_it_stands():
 
 @pytest.mark.parametrize("trials", [0, 1, 2, 8])
 def test_there_are_as_many_settings_as_trials_and_more_begin_with_the_same(trials):
-  settings = search_space.draw(_whole(MIXED), trials)
+  settings = search_space.sample(_whole(MIXED), trials)
   assert len(settings) == trials
-  assert search_space.draw(_whole(MIXED), 12)[:trials] == settings
+  assert search_space.sample(_whole(MIXED), 12)[:trials] == settings
 
 
 def test_negative_trials_are_refused():
   with pytest.raises(ValueError, match="--trials=-1 must be at least 0"):
-    search_space.draw(_whole("softmax"), -1)
+    search_space.sample(_whole("softmax"), -1)
 
 
 @pytest.mark.parametrize("attention", ["linear", "differential", MIXED, "gated_linear"])
 def test_shared_draws_are_the_same_for_each_row_whatever_it_declares_itself(attention):
-  assert _common(search_space.draw(_whole(attention), 8)) == _common(search_space.draw(_whole("softmax"), 8))
+  assert _common(search_space.sample(_whole(attention), 8)) == _common(search_space.sample(_whole("softmax"), 8))
 
 
 def test_another_seed_draws_other_settings():
-  assert search_space.draw(_whole(MIXED), 4, seed=1)[1:] != search_space.draw(_whole(MIXED), 4)[1:]
+  assert search_space.sample(_whole(MIXED), 4, seed=1)[1:] != search_space.sample(_whole(MIXED), 4)[1:]
 
 
 def test_draws_fill_the_space_evenly():
-  found = search_space.draw(_whole("differential"), 28)[1:]
-  dimension = search_space.shared(_config())[search_space.RATE]
+  trials = search_space.sample(_whole("differential"), 28)[1:]
+  dimension = search_space.shared_space(_config())[search_space.RATE]
   shares = [
-    math.log(one[search_space.RATE] / dimension.low) / math.log(dimension.high / dimension.low) for one in found
+    math.log(trial[search_space.RATE] / dimension.low) / math.log(dimension.high / dimension.low) for trial in trials
   ]
   assert np.histogram(shares, 3, (0, 1))[0].tolist() == pytest.approx([9, 9, 9], abs=1)
-  for flag in (search_space.DECAY, search_space.WARMUP, f"{search_space.OWN}differential.initial"):
-    counts = np.unique([one[flag] for one in found], return_counts=True)[1]
+  for flag in (search_space.DECAY, search_space.WARMUP, f"{search_space.VARIANT}differential.initial"):
+    counts = np.unique([trial[flag] for trial in trials], return_counts=True)[1]
     assert counts.tolist() == pytest.approx([9, 9, 9], abs=1)
 
 
 def test_learning_rates_span_a_tenth_to_ten_times_the_configured_one():
-  assert search_space.shared(_config(learning_rate=0.002))[search_space.RATE] == search_space.Range(0.0002, 0.02, "log")
-  rates = [one[search_space.RATE] for one in search_space.draw(_whole("softmax"), 200)[1:]]
+  assert search_space.shared_space(_config(learning_rate=0.002))[search_space.RATE] == search_space.Range(
+    0.0002, 0.02, "log"
+  )
+  rates = [trial[search_space.RATE] for trial in search_space.sample(_whole("softmax"), 200)[1:]]
   assert min(rates) < 0.00033
   assert max(rates) > 0.027
   assert all(0.0003 <= rate <= 0.03 and rate == float(f"{rate:.3g}") for rate in rates)
 
 
 def test_configured_weight_decay_is_among_the_choices():
-  assert search_space.shared(_config(weight_decay=0.05))[search_space.DECAY] == (0.0, 0.01, 0.05, 0.1)
+  assert search_space.shared_space(_config(weight_decay=0.05))[search_space.DECAY] == (0.0, 0.01, 0.05, 0.1)
 
 
 def test_warm_ups_are_shares_of_the_run_and_shorter_than_it():
   config = _config()
-  assert search_space.shared(config)[search_space.WARMUP] == (20, 100, 250)
+  assert search_space.shared_space(config)[search_space.WARMUP] == (20, 100, 250)
   config.steps = 4
-  assert search_space.shared(config)[search_space.WARMUP] == (1,)
+  assert search_space.shared_space(config)[search_space.WARMUP] == (1,)
   config.steps = 1
-  assert search_space.WARMUP not in search_space.shared(config)
+  assert search_space.WARMUP not in search_space.shared_space(config)
 
 
 def test_learning_rate_of_zero_is_refused():
   with pytest.raises(ValueError, match=r"learning_rate=0\.0 cannot be tuned"):
-    search_space.shared(_config(learning_rate=0.0))
+    search_space.shared_space(_config(learning_rate=0.0))
 
 
-@pytest.mark.parametrize("given", [(1.0, 1.0, "log"), (0.0, 1.0, "log"), (2.0, 1.0, "linear"), (1.0, 2.0, "cubic")])
-def test_empty_ranges_are_refused(given):
+@pytest.mark.parametrize("ends", [(1.0, 1.0, "log"), (0.0, 1.0, "log"), (2.0, 1.0, "linear"), (1.0, 2.0, "cubic")])
+def test_empty_ranges_are_refused(ends):
   with pytest.raises(ValueError, match="is empty: give low < high"):
-    search_space.Range(*given)
+    search_space.Range(*ends)
 
 
 def test_linear_range_is_even():
@@ -124,7 +128,7 @@ def test_space_is_recorded_as_json():
 def test_settings_are_written_into_the_configuration_and_every_layer_and_head():
   config = _config(f"{MIXED}|softmax")
   config.model.layers = 3
-  name = search_space.OWN
+  name = search_space.VARIANT
   changes = {f"{name}differential.initial": 0.2, f"{name}variational.sigma": 0.1, f"{name}variational.weight": 0.001}
   search_space.apply(
     config,
@@ -135,16 +139,16 @@ def test_settings_are_written_into_the_configuration_and_every_layer_and_head():
 
 
 def test_field_that_a_row_sets_itself_is_not_tuned():
-  assert search_space.own([spec.parse("differential(initial=0.5)")]) == {}
+  assert search_space.variant_space([spec.parse("differential(initial=0.5)")]) == {}
   config = _config("differential|differential(initial=0.5)")
-  search_space.apply(config, {f"{search_space.OWN}differential.initial": 0.2})
+  search_space.apply(config, {f"{search_space.VARIANT}differential.initial": 0.2})
   assert config.model.attention == "differential(initial=0.2)|differential(initial=0.5)"
 
 
 @pytest.mark.parametrize("flag", ["differential.initail", "softmax.scale", "cosine.scale"])
 def test_unknown_hyper_parameter_is_refused_by_name(flag):
   with pytest.raises(ValueError, match=rf"{flag} is no tunable hyper-parameter of differential") as told:
-    search_space.apply(_config("differential"), {search_space.OWN + flag: 1.0})
+    search_space.apply(_config("differential"), {search_space.VARIANT + flag: 1.0})
   assert "it has config.model.attention.differential.initial" in str(told.value)
 
 
@@ -152,7 +156,7 @@ def test_unknown_hyper_parameter_is_refused_by_name(flag):
 def test_tunable_fields_change_neither_parameters_nor_claims(name):
   variant, key = spec.parse(name), jax.random.key(0)
   shapes = jax.eval_shape(lambda: variant.init(key, DIMS))
-  for flag, choices in search_space.own([variant]).items():
+  for flag, choices in search_space.variant_space([variant]).items():
     assert len(set(choices)) > 1
     for choice in choices:
       other = dataclasses.replace(variant, **{flag.rpartition(".")[2]: choice})
@@ -172,7 +176,7 @@ class Wrong(type(spec.parse("softmax"))):
 
 def test_choices_without_the_default_are_refused():
   with pytest.raises(ValueError, match="its choices hold its default"):
-    search_space.own([Wrong()])
+    search_space.variant_space([Wrong()])
   assert Attention.tunable == {}
 
 
