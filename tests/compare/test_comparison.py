@@ -9,8 +9,10 @@ import pytest
 
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
+from attention_lab.attention import spec
 from attention_lab.compare import run
 from attention_lab.compare.execute import runner, verify
+from attention_lab.compare.schedule import scheduler
 from attention_lab.compare.schedule.protocol import Protocol
 from attention_lab.results import records
 from attention_lab.train import optimizer
@@ -27,7 +29,7 @@ TINY = [
     "mesh.data=1",
   )
 ]
-SCORES = {"softmax": 0.9, "linear": 0.6, "pooling": 0.3}
+SCORES = {"softmax": 0.9, "fox": 0.8, "linear": 0.6, "pooling": 0.3}
 
 
 class Runs:
@@ -45,9 +47,9 @@ class Runs:
     return [size | {"seed": seed, "metrics": {split: metrics(seed, split) for split in splits}} for seed in seeds]
 
   def score(self, config, seed):
-    rate = config.optimizer.learning_rate
-    noise = random.Random(f"{config.model.attention} {rate} {seed}").uniform(0, 0.01)
-    return SCORES[config.model.attention] + noise + 0.2 * (config.model.attention == "linear" and rate > 3e-3)
+    rate, attention = config.optimizer.learning_rate, spec.canonical(config.model.attention)
+    noise = random.Random(f"{attention} {rate} {seed}").uniform(0, 0.01)
+    return SCORES[attention] + noise + 0.2 * (attention == "linear" and rate > 3e-3)
 
   @property
   def tested(self):
@@ -158,6 +160,38 @@ def test_a_table_that_was_kept_without_its_journal_is_not_run_again(runs, tmp_pa
   assert rows(tmp_path / "kept") == rows(tmp_path / "whole")
 
 
+def respell(folder, present, old):
+  """Makes a workdir one of before a variant got its present name."""
+  for path in folder.glob("*.jsonl"):
+    path.write_text(path.read_text().replace(present, old))
+
+
+@pytest.mark.parametrize("specs", ["softmax;fox;linear", "softmax;forgetting;linear"])
+def test_a_workdir_under_an_old_spelling_goes_on_and_its_lines_stay(runs, tmp_path, specs):
+  compare(tmp_path, "softmax;fox", trials=2, match="parameters")
+  respell(tmp_path, "fox", "forgetting")
+  files = ("grid.jsonl", "journal.jsonl", "budgets.jsonl", "results.jsonl")
+  before = {name: (tmp_path / name).read_text() for name in files}
+  runs.calls = []
+  compare(tmp_path, specs, trials=2, match="parameters")
+  assert {call[0] for call in runs.calls} == {"linear"}
+  assert all((tmp_path / name).read_text().startswith(text) for name, text in before.items())
+  assert {row["attention"] for row in rows(tmp_path)} == {"softmax", "fox", "linear"}
+  report = (tmp_path / "report.md").read_text()
+  assert "`fox`" in report
+  assert "`forgetting`" not in report
+
+
+def test_a_run_that_was_killed_under_an_old_spelling_goes_on_in_its_folder(tmp_path):
+  comparison = run.plan("recall", "fox|softmax", 6, TINY, Protocol(seeds="3"))
+  office = runner.JobRunner(comparison, tmp_path, meshes.make_mesh(configs.MeshConfig(data=1)), print)
+  held = office._place(scheduler.Job("recall", "forgetting|softmax", (0, 1, 2), {}))
+  job = scheduler.Job("recall", "fox|softmax", (0, 1, 2), {})
+  assert office._place(job) != held
+  held.mkdir(parents=True)
+  assert office._place(job) == held
+
+
 def test_cells_that_are_run_alone_and_collected_give_the_same_rows(runs, tmp_path):
   compare(tmp_path / "whole", trials=2)
   for number in (3, 1):
@@ -231,3 +265,18 @@ def test_a_row_is_verified_by_running_it_again(tmp_path):
   assert any(line.startswith("test accuracy: 1") for line in lines)
   with pytest.raises(ValueError, match="did you mean 'recall softmax 1'"):
     verify.row(tmp_path, "recall softmax 7", lines.append)
+
+
+def test_a_row_under_an_old_spelling_is_verified_by_either(runs, tmp_path, monkeypatch):
+  compare(tmp_path, "fox", seeds="1", chances=False)
+  respell(tmp_path, "fox", "forgetting")
+  again = lambda task, config, workdir, **kwargs: runs(
+    task, config, workdir, **kwargs, seeds=(config.seed,), splits=("test",)
+  )
+  monkeypatch.setattr(verify.loop, "run", again)
+  before, lines = (tmp_path / "results.jsonl").read_text(), []
+  for name in ("forgetting", "fox"):
+    assert verify.row(tmp_path, f"recall {name} 0", lines.append) == 0
+  assert "recall fox 0: holds" in lines[-1]
+  assert runs.calls[-1][0] == "forgetting"
+  assert (tmp_path / "results.jsonl").read_text() == before
