@@ -161,7 +161,7 @@ def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
   lines = [(module.__doc__ or program).strip(), "", "Flags:"]
   own = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
   own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
-  shared = sorted(name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("experiments."))
+  shared = sorted(name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("attention_lab.workflows."))
   for name in (*shared, __name__):
     own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(name)}
   for flag in own.values():

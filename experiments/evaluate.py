@@ -23,7 +23,7 @@ OVERRIDES: list[str] = []
 def main() -> None:
   from attention_lab.train import restored
   from attention_lab.train.evaluation import Evaluator
-  from experiments.training import shown
+  from attention_lab.workflows.training import shown
 
   run = restored.restore(WORKDIR.value, overrides=OVERRIDES, trust=TRUST.value)
   splits = run.task.source.splits

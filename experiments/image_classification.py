@@ -19,7 +19,7 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.tasks import image_classification
-from experiments import training
+from attention_lab.workflows import training
 
 CONFIG = cli.define_config(image_classification.Config())
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints and logs; empty = keep nothing.")

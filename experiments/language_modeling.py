@@ -25,7 +25,7 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.tasks import language_modeling
-from experiments import training
+from attention_lab.workflows import training
 
 CONFIG = cli.define_config(language_modeling.Config())
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")

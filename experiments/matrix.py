@@ -23,8 +23,8 @@ from attention_lab import cli
 from attention_lab.attention import spec
 from attention_lab.certify import battery
 from attention_lab.results import provenance, records
-from attention_lab.train import matrix
-from experiments.architectures import ARCHITECTURES
+from attention_lab.workflows import matrix
+from attention_lab.workflows.architectures import ARCHITECTURES
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/matrix", "Folder of the cells and of the table.")
 _ATTENTION = flags.DEFINE_string(
@@ -39,14 +39,14 @@ def main() -> int:
   if folder.exists() and not folder.is_dir():
     raise ValueError(f"--workdir={_WORKDIR.value} is a file; give a folder")
   folder.mkdir(parents=True, exist_ok=True)
-  cells = _kept(folder / "matrix.jsonl")
+  cells = _finished(folder / "matrix.jsonl")
   pending = {row: [name for name in ARCHITECTURES if (row, name) not in cells] for row in rows}
-  for number, found in enumerate(_run(pending), 1):
-    for one in found:
-      records.append_line(folder / "matrix.jsonl", dataclasses.asdict(one) | {"commit": provenance.commit()})
-      cells[one.variant, one.architecture] = one
-      if one.status == matrix.FAILED:
-        print(f"FAILED {one.variant} in {one.architecture}: {one.reason}", flush=True)
+  for number, row_cells in enumerate(_run(pending), 1):
+    for cell in row_cells:
+      records.append_line(folder / "matrix.jsonl", dataclasses.asdict(cell) | {"commit": provenance.commit()})
+      cells[cell.variant, cell.architecture] = cell
+      if cell.status == matrix.FAILED:
+        print(f"FAILED {cell.variant} in {cell.architecture}: {cell.reason}", flush=True)
     print(f"{number} of {sum(map(bool, pending.values()))} variants", flush=True)
   return _report(folder / "matrix.md", rows, cells)
 
@@ -58,7 +58,7 @@ def _report(path: pathlib.Path, rows: Sequence[str], cells: dict[tuple[str, str]
   about = f"`{command}`, commit {provenance.commit()}, jax {provenance.versions()['jax']}, {provenance.device()}"
   table = matrix.markdown(wanted, rows, list(ARCHITECTURES))
   path.write_text(f"{about}\n\n{table}\n", encoding="utf-8")
-  counts = {status: sum(one.status == status for one in wanted) for status in matrix.STATUSES}
+  counts = {status: sum(cell.status == status for cell in wanted) for status in matrix.STATUSES}
   print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}: {path}")
   return 1 if counts[matrix.FAILED] else 0
 
@@ -67,18 +67,18 @@ def _rows(attention: str) -> tuple[str, ...]:
   """The specs that are meant; a typing error costs no time."""
   if attention == "all":
     return tuple(case.SPECS[0] for case in battery.cases().values())
-  found = tuple(dict.fromkeys(spec.rows(attention)))
-  for row in found:
+  rows = tuple(dict.fromkeys(spec.rows(attention)))
+  for row in rows:
     spec.parse(row)
-  return found
+  return rows
 
 
-def _kept(path: pathlib.Path) -> dict[tuple[str, str], matrix.Cell]:
+def _finished(path: pathlib.Path) -> dict[tuple[str, str], matrix.Cell]:
   """The cells that this commit has run before, without those that failed."""
   names = matrix.Cell.__dataclass_fields__
   rows = [row for row in records.read_lines(path, dict).rows if row.get("commit") == provenance.commit()]
-  found = [matrix.Cell(**{name: row[name] for name in names}) for row in rows if row["status"] != matrix.FAILED]
-  return {(one.variant, one.architecture): one for one in found}
+  cells = [matrix.Cell(**{name: row[name] for name in names}) for row in rows if row["status"] != matrix.FAILED]
+  return {(cell.variant, cell.architecture): cell for cell in cells}
 
 
 def _run(pending: dict[str, list[str]]) -> Iterator[list[matrix.Cell]]:

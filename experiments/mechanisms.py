@@ -14,7 +14,7 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.tasks import mechanisms
-from experiments import training
+from attention_lab.workflows import training
 
 CONFIG = cli.define_config(mechanisms.Config())
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints and logs; empty = keep nothing.")

@@ -13,7 +13,7 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.tasks import recall
-from experiments import training
+from attention_lab.workflows import training
 
 CONFIG = cli.define_config(recall.Config())
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints and logs; empty = keep nothing.")

@@ -17,7 +17,7 @@ from absl import flags
 
 from attention_lab import cli
 from attention_lab.tasks import text_classification
-from experiments import training
+from attention_lab.workflows import training
 
 CONFIG = cli.define_config(text_classification.Config())
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")

@@ -15,7 +15,7 @@ from attention_lab.data.pipeline import evaluation_batches
 from attention_lab.models import masking
 from attention_lab.tasks import masked_language_modeling, text_classification
 from attention_lab.train import restored
-from experiments import training
+from attention_lab.workflows import training
 
 KEY = jax.random.key(0)
 LENGTH = 23  # of which no share of 15 % is whole

@@ -11,7 +11,7 @@ import pytest
 from attention_lab.data.dataset import Arrays
 from attention_lab.data.folds import fold
 from attention_lab.tasks import recall
-from experiments import training
+from attention_lab.workflows import training
 
 
 def small(**data):
@@ -59,19 +59,3 @@ def test_a_cross_validation_without_folds_or_of_one_fold_is_refused(data, tmp_pa
   with pytest.raises(ValueError, match="--cross_validate trains all folds"):
     training.cross_validate(recall, small(**data), str(tmp_path))
   assert not list(tmp_path.iterdir())
-
-
-def test_the_data_are_reported_without_training(run, tmp_path):
-  words = ["--config.data.train=64", "--config.data.validation=8", "--config.data.test=8", "--workdir=w"]
-  done = run("recall", "--data_report", *words)
-  assert (done.returncode, done.stderr) == (0, "")
-  assert "Lengths" in done.stdout
-  assert not (tmp_path / "w").exists()
-  both = run("recall", "--data_report", "--cross_validate")
-  assert (both.returncode, both.stderr.count("\n")) == (2, 1)
-  assert "give one of them" in both.stderr
-
-
-def test_the_help_lists_the_flags_that_binaries_share(run):
-  shown = run("recall", "--help").stdout
-  assert all(f"--{name}=" in shown for name in ("data_report", "cross_validate", "workdir"))

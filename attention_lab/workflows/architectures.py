@@ -1,4 +1,4 @@
-"""The columns of `experiments.matrix`: each architecture of the binaries, tiny, with its task's loss and one batch.
+"""The columns of the matrix: each architecture of the binaries, tiny, with its task's loss and one batch.
 
 Sizes: width 16 in 2 heads (the residual network's first stage 8), texts of 12 tokens of which the second is shorter,
 images of 8×8 pixels in patches of 2×2. A variant on a grid takes the image's, where it can: its own is left out.
@@ -28,22 +28,22 @@ from attention_lab.models.vision_transformer import VisionConfig
 from attention_lab.tasks import image_classification, language_modeling, masked_language_modeling
 from attention_lab.tasks.base import Batch, objective
 from attention_lab.tasks.parts import classification, sequences
-from attention_lab.train.matrix import Architecture, Lack
+from attention_lab.workflows.matrix import Architecture, FindMissing, MissingCapability
 
 WORDS, LENGTH, CLASSES, IMAGE, PATCH = 24, 12, 3, (8, 8, 1), 2
 SPECIAL = {"end_of_text": 0, "class": 1, "separator": 2, "mask": 3, "unknown": 4}
 SMALL = {"layers": 1, "width": 16, "heads": 2}
 REGISTERS = 2
-PLAIN = Positions(grid=(2, 2))  # what an image says about where its tokens stand
+IMAGE_GRID = Positions(grid=(2, 2))  # rows and columns of an image's tokens
 
-CAUSAL = Lack("no causal mask", "'causal'")
-PREFIX = Lack("no prefix mask", "'prefix'")
-ONE_WAY = Lack("causal by construction", "causal by construction")
-CROSS = Lack("no cross-attention", "cross-attention")
-GRID = Lack("no grid of rows and columns", "grid")
+CAUSAL = MissingCapability("no causal mask", "'causal'")
+PREFIX = MissingCapability("no prefix mask", "'prefix'")
+ONE_WAY = MissingCapability("causal by construction", "causal by construction")
+CROSS = MissingCapability("no cross-attention", "cross-attention")
+GRID = MissingCapability("no grid of rows and columns", "grid")
 
 
-def _text() -> Batch:
+def _text_batch() -> Batch:
   rng = np.random.default_rng(0)
   tokens = rng.integers(5, WORDS, (2, LENGTH)).astype(np.int32)
   tokens[1, 7:] = 0
@@ -53,17 +53,17 @@ def _text() -> Batch:
   return {name: jnp.asarray(values, jnp.int32) for name, values in batch.items()}
 
 
-def _classified() -> Batch:
-  return {name: values for name, values in _text().items() if name in ("tokens", "length", "label")}
+def _label_batch() -> Batch:
+  return {name: values for name, values in _text_batch().items() if name in ("tokens", "length", "label")}
 
 
-def _running() -> Batch:
+def _prefix_batch() -> Batch:
   """Texts that go on: one token more than the model reads, and how many of them are the prefix."""
   tokens = np.random.default_rng(0).integers(0, WORDS, (2, LENGTH + 1))
   return {"tokens": jnp.asarray(tokens, jnp.int32), "prefix": jnp.asarray([3, 6], jnp.int32)}
 
 
-def _images() -> Batch:
+def _image_batch() -> Batch:
   pixels = np.random.default_rng(0).uniform(size=(2, *IMAGE))
   return {"image": jnp.asarray(pixels, jnp.float32), "label": jnp.asarray([0, 2], jnp.int32)}
 
@@ -88,7 +88,7 @@ def _vision(fields: dict[str, Any], attention: str) -> Functional:
   return functional(lambda key: vision.build(config, IMAGE, CLASSES, key=key))
 
 
-def _told(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+def _prefix_loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
   """Nats per token after the prefix, which is read in both directions (Raffel et al. 2020, section 3.2.1)."""
   module, tokens, prefix = model.bind(params), batch["tokens"], batch["prefix"]
   hidden = module.hidden(tokens[:, :-1], mask=Mask(causal=True, prefix=prefix), key=key)
@@ -97,33 +97,33 @@ def _told(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) ->
   return objective(nll / jnp.sum(after), hidden)
 
 
-def _masked(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+def _masked_loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
   return masked_language_modeling.loss(model, SPECIAL, params, batch, key)
 
 
-def _named(forward: classification.Forward) -> Callable[..., tuple[Array, dict[str, Array]]]:
-  return lambda model, *given: classification.loss(model, forward, *given)
+def _label_loss(forward: classification.Forward) -> Callable[..., tuple[Array, dict[str, Array]]]:
+  return lambda model, *args: classification.loss(model, forward, *args)
 
 
-def _forwards(variant: Attention) -> Lack | None:
+def _no_causal_mask(variant: Attention) -> MissingCapability | None:
   return None if "causal" in variant.claims().masks else CAUSAL
 
 
-def _prefixed(variant: Attention) -> Lack | None:
-  return _forwards(variant) or (None if "prefix" in variant.claims().masks else PREFIX)
+def _no_prefix_mask(variant: Attention) -> MissingCapability | None:
+  return _no_causal_mask(variant) or (None if "prefix" in variant.claims().masks else PREFIX)
 
 
-def _both_ways(variant: Attention) -> Lack | None:
+def _causal_only(variant: Attention) -> MissingCapability | None:
   return ONE_WAY if variant.claims().requires_causal else None
 
 
-def _from_outside(variant: Attention) -> Lack | None:
-  return _both_ways(variant) if variant.claims().cross else CROSS
+def _no_cross_attention(variant: Attention) -> MissingCapability | None:
+  return _causal_only(variant) if variant.claims().cross else CROSS
 
 
-def _in_stages(variant: Attention) -> Lack | None:
-  bound = isinstance(variant, OnGrid) and (getattr(variant, variant.field) or variant.sizes(PLAIN) is None)
-  return GRID if bound else _both_ways(variant)
+def _no_grid(variant: Attention) -> MissingCapability | None:
+  bound = isinstance(variant, OnGrid) and (getattr(variant, variant.field) or variant.sizes(IMAGE_GRID) is None)
+  return GRID if bound else _causal_only(variant)
 
 
 def on_image(variant: Attention) -> Attention:
@@ -131,7 +131,7 @@ def on_image(variant: Attention) -> Attention:
   if not isinstance(variant, OnGrid):
     return variant
   bare = dataclasses.replace(variant, **{variant.field: 0})
-  return variant if bare.sizes(PLAIN) is None else bare
+  return variant if bare.sizes(IMAGE_GRID) is None else bare
 
 
 def _unread(variant: Attention) -> tuple[str, ...]:
@@ -147,30 +147,30 @@ def _unread(variant: Attention) -> tuple[str, ...]:
   return tuple(name for name, reached in parts.items() if not np.any(reached))
 
 
-def _of_text(name: str, lack: Callable[[Attention], Lack | None], **fields: Any) -> Architecture:
-  build = functools.partial(_classifier, fields)
-  return Architecture(name, build, _named(sequences.forward), _classified, lack, causal=lack is _forwards)
+def _text_classifier(name: str, missing: FindMissing, **fields: Any) -> Architecture:
+  build, loss = functools.partial(_classifier, fields), _label_loss(sequences.forward)
+  return Architecture(name, build, loss, _label_batch, missing, causal=missing is _no_causal_mask)
 
 
-def _of_images(name: str, lack: Callable[[Attention], Lack | None], **fields: Any) -> Architecture:
-  build = functools.partial(_vision, fields)
-  return Architecture(name, build, _named(image_classification.forward), _images, lack, on_image)
+def _image_classifier(name: str, missing: FindMissing, **fields: Any) -> Architecture:
+  build, loss = functools.partial(_vision, fields), _label_loss(image_classification.forward)
+  return Architecture(name, build, loss, _image_batch, missing, on_image)
 
 
 ARCHITECTURES = {
-  one.name: one
-  for one in (
-    Architecture("decoder", _language_model, language_modeling.loss, _running, _forwards, causal=True),
-    Architecture("prefix LM", _language_model, _told, _running, _prefixed, causal=True),
-    Architecture("BERT", _bert, _masked, _text, _both_ways),
-    _of_text("encoder classifier", _both_ways, architecture="encoder"),
-    _of_text("decoder classifier", _forwards, architecture="decoder"),
-    _of_text("LSTM, attention pooling", _from_outside, architecture="lstm", pooling="attention"),
-    _of_images("ViT, mean", _both_ways),
+  architecture.name: architecture
+  for architecture in (
+    Architecture("decoder", _language_model, language_modeling.loss, _prefix_batch, _no_causal_mask, causal=True),
+    Architecture("prefix LM", _language_model, _prefix_loss, _prefix_batch, _no_prefix_mask, causal=True),
+    Architecture("BERT", _bert, _masked_loss, _text_batch, _causal_only),
+    _text_classifier("encoder classifier", _causal_only, architecture="encoder"),
+    _text_classifier("decoder classifier", _no_causal_mask, architecture="decoder"),
+    _text_classifier("LSTM, attention pooling", _no_cross_attention, architecture="lstm", pooling="attention"),
+    _image_classifier("ViT, mean", _causal_only),
     dataclasses.replace(
-      _of_images("ViT, class token, registers", _both_ways, pooling="cls", registers=REGISTERS), unread=_unread
+      _image_classifier("ViT, class token, registers", _causal_only, pooling="cls", registers=REGISTERS), unread=_unread
     ),
-    _of_images("hierarchical ViT", _in_stages, architecture="hierarchical", layers=2),
-    _of_images("ResNet, non-local", _both_ways, architecture="resnet", block="non_local", width=8),
+    _image_classifier("hierarchical ViT", _no_grid, architecture="hierarchical", layers=2),
+    _image_classifier("ResNet, non-local", _causal_only, architecture="resnet", block="non_local", width=8),
   )
 }

@@ -1,4 +1,4 @@
-"""What the training binaries share: build the task, train it in its folder, print its numbers.
+"""The work of the training binaries: build the task, train it in its folder, print its numbers.
 
 Importing this defines their flags `--data_report`, `--cross_validate` and `--huge_pages`.
 """
@@ -25,7 +25,16 @@ HUGE_PAGES = flags.DEFINE_bool(
 
 
 def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
-  """Does what the flags say with `task`, a module of `attention_lab.tasks`."""
+  """Trains a task, cross-validates it or reports on its data, as the flags say.
+
+  Args:
+    task: a module of `attention_lab.tasks`.
+    config: its configuration.
+    workdir: the run's folder; "" writes nothing.
+
+  Raises:
+    ValueError: what cannot be trained, in one line that names the flags.
+  """
   if HUGE_PAGES.value:
     huge_pages.restart()
   if DATA_REPORT.value and CROSS_VALIDATE.value:
@@ -40,7 +49,7 @@ def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
 
 def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
   """Trains as `config` says and prints validation and test metrics, and the controls beside them."""
-  built, result = _trained(task, config, workdir, ("validation", "test"))
+  built, result = _train(task, config, workdir, ("validation", "test"))
   for split, metrics in result["metrics"].items():
     print(shown(split, metrics))
   for name, value in built.source.controls.items():
@@ -48,7 +57,7 @@ def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
 
 
 def report(task: types.ModuleType, config: configs.Config) -> None:
-  """Prints what `attention_lab.data.report` finds in the task's data; nothing is written."""
+  """Prints the report of `attention_lab.data.report` on the task's data; nothing is written."""
   from attention_lab import mesh as meshes
   from attention_lab.data import report as reports
   from attention_lab.train import pretrained
@@ -68,19 +77,19 @@ def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str)
 
   folds = config.data.folds
   if folds < 2 or config.data.fold:
-    given = f"--config.data.folds={folds} and --config.data.fold={config.data.fold}"
-    raise ValueError(f"--cross_validate trains all folds of --config.data.folds=k, k at least 2: {given} is not that")
+    refused = f"--config.data.folds={folds} and --config.data.fold={config.data.fold}"
+    raise ValueError(f"--cross_validate trains all folds of --config.data.folds=k, k at least 2: {refused} is not that")
   values = []
   for fold in range(folds):
-    one = copy.deepcopy(config)
-    one.data.fold = fold
+    fold_config = copy.deepcopy(config)
+    fold_config.data.fold = fold
     folder = str(pathlib.Path(workdir) / f"fold_{fold}") if workdir else ""
-    built, result = _trained(task, one, folder, ("validation",))
+    built, result = _train(task, fold_config, folder, ("validation",))
     values.append(result["metrics"]["validation"][built.primary])
     print(shown(f"fold {fold}, validation", result["metrics"]["validation"]))
-  found = statistics.interval(values)
+  interval = statistics.interval(values)
   level = f"{statistics.LEVEL:.0%}".replace("%", " %")
-  print(f"{folds} folds: validation {built.primary} {found.mean:.4f} ± {found.half:.4f} ({level}, t over folds)")
+  print(f"{folds} folds: validation {built.primary} {interval.mean:.4f} ± {interval.half:.4f} ({level}, t over folds)")
 
 
 def shown(split: str, metrics: dict[str, float]) -> str:
@@ -88,7 +97,7 @@ def shown(split: str, metrics: dict[str, float]) -> str:
   return f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
-def _trained(
+def _train(
   task: types.ModuleType, config: configs.Config, workdir: str, splits: tuple[str, ...]
 ) -> tuple[Any, dict[str, Any]]:
   """(the task, its results). What does not fit is refused before data are read or anything is written."""
@@ -108,6 +117,5 @@ def _trained(
     pretrained.check(config, source)
     initial = lambda: pretrained.initial(config, source)
   built = task.build(config, workdir, mesh)
-  words = {"mesh": mesh, "experiment": task.NAME, "initial": initial, "splits": splits}
-  (result,) = loop.run(built, config, workdir or None, **words)
+  (result,) = loop.run(built, config, workdir or None, mesh=mesh, experiment=task.NAME, initial=initial, splits=splits)
   return built, {**result, "metrics": {split: result["metrics"][split] for split in splits}}

@@ -4,7 +4,6 @@ The cells that train take most of a second each, to compile: of each variant's, 
 their names, and the other half under `-m long`. Cells that are refused cost nothing and all run every day.
 """
 
-import json
 import zlib
 
 import jax.numpy as jnp
@@ -15,17 +14,17 @@ from attention_lab.attention import spec
 from attention_lab.attention.base import Unsupported
 from attention_lab.certify import battery
 from attention_lab.models.functional import functional
-from attention_lab.train import matrix
-from attention_lab.train.matrix import FAILED, RAN, REFUSED, Architecture, Cell, Lack
-from experiments.architectures import ARCHITECTURES, on_image
+from attention_lab.workflows import matrix
+from attention_lab.workflows.architectures import ARCHITECTURES, on_image
+from attention_lab.workflows.matrix import FAILED, RAN, REFUSED, Architecture, Cell, MissingCapability
 
 ROWS = [case.SPECS[0] for case in battery.cases().values()]
-MISSING = Lack("no causal mask", "'causal'")
+MISSING = MissingCapability("no causal mask", "'causal'")
 
 
-def lack(row, name):
+def missing(row, name):
   architecture = ARCHITECTURES[name]
-  return architecture.lack(architecture.adapted(spec.parse(row)))
+  return architecture.missing(architecture.adapted(spec.parse(row)))
 
 
 def half(pairs):
@@ -33,7 +32,7 @@ def half(pairs):
 
 
 PAIRS = [(row, name) for row in ROWS for name in ARCHITECTURES]
-ALLOWED = [(row, name) for row, name in PAIRS if lack(row, name) is None]
+ALLOWED = [(row, name) for row, name in PAIRS if missing(row, name) is None]
 DAILY = [pair for row in ROWS for pair in half([pair for pair in ALLOWED if pair[0] == row])]
 REST = [pair for pair in ALLOWED if pair not in DAILY]
 OTHERS = [pair for pair in PAIRS if pair not in ALLOWED]
@@ -41,15 +40,15 @@ OTHERS = [pair for pair in PAIRS if pair not in ALLOWED]
 
 @pytest.mark.parametrize(("row", "name"), [*DAILY, *(pytest.param(*pair, marks=pytest.mark.long) for pair in REST)])
 def test_a_variant_trains_where_its_claims_allow_it(row, name):
-  found = matrix.cell(ARCHITECTURES[name], row)
-  assert found.status == RAN, found.reason
-  assert len(found.losses) == matrix.STEPS
+  cell = matrix.cell(ARCHITECTURES[name], row)
+  assert cell.status == RAN, cell.reason
+  assert len(cell.losses) == matrix.STEPS
 
 
 @pytest.mark.parametrize(("row", "name"), OTHERS)
 def test_elsewhere_the_refusal_names_the_variant_and_what_it_lacks(row, name):
-  found = matrix.cell(ARCHITECTURES[name], row)
-  assert (found.status, found.reason) == (REFUSED, lack(row, name).reason), found.reason
+  cell = matrix.cell(ARCHITECTURES[name], row)
+  assert (cell.status, cell.reason) == (REFUSED, missing(row, name).reason), cell.reason
 
 
 def test_half_of_what_trains_holds_every_variant_and_every_architecture():
@@ -105,12 +104,12 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_a_cell_is_found(name):
-  loss, missing, unread, status, reason = FAULTS[name]
+  loss, capability, unread, status, reason = FAULTS[name]
   build = lambda attention: functional(lambda key: Tiny())
-  tiny = Architecture("tiny", build, loss, dict, lambda variant: missing, unread=lambda variant: unread)
-  found = matrix.cell(tiny, "softmax")
-  assert found.status == status, found.reason
-  assert reason in found.reason
+  tiny = Architecture("tiny", build, loss, dict, lambda variant: capability, unread=lambda variant: unread)
+  cell = matrix.cell(tiny, "softmax")
+  assert cell.status == status, cell.reason
+  assert reason in cell.reason
 
 
 class Owner(nnx.Module):
@@ -122,8 +121,8 @@ class Owner(nnx.Module):
 def test_a_parameter_of_the_variants_own_may_be_idle_under_a_causal_mask_alone(causal, status):
   build = lambda attention: functional(lambda key: Owner())
   loss = lambda model, params, batch, key: (jnp.sum(params["layer"]["a"] ** 2), {})
-  found = matrix.cell(Architecture("tiny", build, loss, dict, lambda variant: None, causal=causal), "softmax")
-  assert (found.status, found.still) == (status, ("layer/own/later",)), found.reason
+  cell = matrix.cell(Architecture("tiny", build, loss, dict, lambda variant: None, causal=causal), "softmax")
+  assert (cell.status, cell.still) == (status, ("layer/own/later",)), cell.reason
 
 
 def test_the_table_has_a_row_for_each_variant_and_counts_the_cells_of_each_architecture():
@@ -140,14 +139,3 @@ def test_the_table_has_a_row_for_each_variant_and_counts_the_cells_of_each_archi
     "| `identity` | ✓ (idle: patches) | **FAILED** a\\|b | not run |",
     "| ran / refused / failed | 2 / 0 / 0 | 0 / 1 / 1 | 0 / 0 / 0 |",
   ]
-
-
-def test_the_binary_writes_the_table_and_runs_no_cell_twice(run, tmp_path):
-  words = ["--workdir=out", "--attention=cope(positions=3)", "--workers=1"]
-  for said in ("1 of 1 variants\n2 ran, 8 refused, 0 failed: ", "2 ran, 8 refused, 0 failed: "):
-    result = run("matrix", *words)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(said)
-    rows = [json.loads(line) for line in (tmp_path / "out" / "matrix.jsonl").read_text().splitlines()]
-    assert [row["architecture"] for row in rows] == list(ARCHITECTURES)
-  assert "| `cope(positions=3)` | ✓ | no prefix mask |" in (tmp_path / "out" / "matrix.md").read_text()

@@ -1,10 +1,11 @@
-"""A matrix of architectures and variants: each pair takes a few steps, or is refused for a capability that is missing.
+"""The matrix of architectures and variants: each pair trains a few steps, or is refused for a missing capability.
 
 What a pair should do is read off the variant's claims before the model is asked, so that a model that trains a variant
 against its claims is a fault, as is one that refuses a variant although they allow it.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,15 +26,18 @@ from attention_lab.train.state import FAST_COMPILE
 STEPS = 3
 LEARNING_RATE = 1e-2
 STATUSES = RAN, REFUSED, FAILED = "ran", "refused", "failed"
-OWN = "/own/"  # in the path of a parameter that a variant made
+VARIANT = "/own/"  # part of the path of a parameter that a variant made
 FAST_ON_CPU = FAST_COMPILE | {"xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile
 
 
-class Lack(NamedTuple):
+class MissingCapability(NamedTuple):
   """A capability that an architecture demands and a variant does not claim."""
 
-  reason: str  # as the table says it
-  words: str  # that the refusal must hold
+  reason: str  # cell of the table
+  phrase: str  # part of the message that refuses the variant
+
+
+FindMissing = Callable[[Attention], MissingCapability | None]  # what the variant's claims lack, None for nothing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,22 +48,22 @@ class Architecture:
   build: Callable[[str], Functional]  # the model with this attention
   loss: Callable[[Functional, Params, Batch, PRNGKeyArray], tuple[Array, Mapping[str, Array]]]  # mean loss, and scalars
   batch: Callable[[], Batch]
-  lack: Callable[[Attention], Lack | None]  # what the variant's claims miss
-  adapted: Callable[[Attention], Attention] = lambda own: own  # the variant as it is given to this architecture
+  missing: FindMissing
+  adapted: Callable[[Attention], Attention] = lambda variant: variant  # the variant as it is given to this architecture
   unread: Callable[[Attention], tuple[str, ...]] = lambda _: ()  # parts whose parameters the variant cannot reach
-  causal: bool = False  # so that what a variant has for later tokens is idle
+  causal: bool = False  # the mask is causal, so that a variant's parameters for later tokens are idle
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """What came of one pair."""
+  """The outcome of one pair, as `matrix.jsonl` holds it."""
 
   variant: str  # the row's spec
   architecture: str
   status: str  # RAN, REFUSED or FAILED
   reason: str = ""  # the missing capability, or the fault
-  message: str = ""  # of the refusal
-  losses: tuple[float, ...] = ()  # of each step, nats
+  message: str = ""  # text of the refusal
+  losses: tuple[float, ...] = ()  # loss of each step, nats
   still: tuple[str, ...] = ()  # paths of the trainable parameters that no step moved
   seconds: float = 0.0
 
@@ -67,8 +71,7 @@ class Cell:
 def cell(architecture: Architecture, row: str) -> Cell:
   """Trains the variant `row` in the architecture for `STEPS` steps, or says why not; whatever is raised is a result.
 
-  Unsupported is a pair whose variant lacks a claim, if the error names the variant and the capability. Failed: any
-  other
+  Refused is a pair whose variant lacks a claim, if the error names the variant and the capability. Failed: any other
   error, a variant taken against its claims, a loss or parameter that is not finite, and a trainable parameter that
   never moved, unless it is of a part that the variant cannot reach, and then one that did; under a causal mask the
   variant's own may be idle, for some have one for later tokens.
@@ -79,32 +82,32 @@ def cell(architecture: Architecture, row: str) -> Cell:
 
 
 def _outcome(architecture: Architecture, variant: Attention) -> dict[str, Any]:
-  lack, batch = architecture.lack(variant), architecture.batch()
+  missing, batch = architecture.missing(variant), architecture.batch()
   try:
     model = architecture.build(spec.to_string(variant))
-    if lack is None:
-      return _trained(architecture, model, variant, batch)
+    if missing is None:
+      return _train(architecture, model, variant, batch)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    jax.eval_shape(lambda *given: architecture.loss(model, *given), params, batch, jax.random.key(0))
-    return {"status": FAILED, "reason": f"is taken, though its claims say: {lack.reason}"}
+    jax.eval_shape(functools.partial(architecture.loss, model), params, batch, jax.random.key(0))
+    return {"status": FAILED, "reason": f"is taken, though its claims say: {missing.reason}"}
   except ValueError as error:
-    return _refusal(variant, lack, error)
+    return _refusal(variant, missing, error)
   except Exception as error:  # whatever a variant or a model does, the other cells are wanted
-    return {"status": FAILED, "reason": _said(error)}
+    return {"status": FAILED, "reason": _one_line(error)}
 
 
-def _refusal(variant: Attention, lack: Lack | None, error: ValueError) -> dict[str, Any]:
+def _refusal(variant: Attention, missing: MissingCapability | None, error: ValueError) -> dict[str, Any]:
   message = " ".join(str(error).split())
-  if lack is None:
-    return {"status": FAILED, "reason": f"its claims allow it: {_said(error)}"}
+  if missing is None:
+    return {"status": FAILED, "reason": f"its claims allow it: {_one_line(error)}"}
   if not any(name in message for name in (type(variant).__name__, spec.to_string(variant))):
     return {"status": FAILED, "reason": f"the refusal does not name the variant: {message}"}
-  if lack.words not in message:
-    return {"status": FAILED, "reason": f"the refusal does not name what is missing ({lack.reason}): {message}"}
-  return {"status": REFUSED, "reason": lack.reason, "message": message}
+  if missing.phrase not in message:
+    return {"status": FAILED, "reason": f"the refusal does not name what is missing ({missing.reason}): {message}"}
+  return {"status": REFUSED, "reason": missing.reason, "message": message}
 
 
-def _trained(architecture: Architecture, model: Functional, variant: Attention, batch: Batch) -> dict[str, Any]:
+def _train(architecture: Architecture, model: Functional, variant: Attention, batch: Batch) -> dict[str, Any]:
   """`STEPS` steps of Adam as one program, over all parameters as one vector: few operations, so quick to compile."""
   trainable, fixed = optimizers.partition(model.init(jax.random.key(0)))
   start, unravel = ravel_pytree(trainable)
@@ -132,20 +135,20 @@ def _trained(architecture: Architecture, model: Functional, variant: Attention, 
 def _verdict(
   losses: np.ndarray, before: Params, after: Params, architecture: Architecture, variant: Attention
 ) -> dict[str, Any]:
-  """Whether all is finite, and all moved but what may not."""
+  """The outcome of a pair that trained: all is finite, and every parameter moved but those that may not."""
   leaves, ends = jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after)
   names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
   moved = [bool(np.any(np.asarray(a) != np.asarray(b))) for (_, a), b in zip(leaves, ends, strict=True)]
   still = tuple(name for name, has in zip(names, moved, strict=True) if not has)
-  found = {"losses": tuple(round(float(value), 4) for value in losses), "still": still}
-  unread, idle = architecture.unread(variant), {name for name in still if architecture.causal and OWN in name}
+  outcome = {"losses": tuple(round(float(value), 4) for value in losses), "still": still}
+  unread, idle = architecture.unread(variant), {name for name in still if architecture.causal and VARIANT in name}
   wrong = {name for name in names if (name.partition("/")[0] in unread) != (name in still)} - idle
   if not all(np.all(np.isfinite(array)) for array in (losses, *ends)):
-    return found | {"status": FAILED, "reason": "a loss or a parameter is not finite"}
+    return outcome | {"status": FAILED, "reason": "a loss or a parameter is not finite"}
   if wrong:
     verb = "moves" if wrong.isdisjoint(still) else "does not move"
-    return found | {"status": FAILED, "reason": f"{', '.join(sorted(wrong))} {verb}"}
-  return found | {"status": RAN}
+    return outcome | {"status": FAILED, "reason": f"{', '.join(sorted(wrong))} {verb}"}
+  return outcome | {"status": RAN}
 
 
 def markdown(cells: Iterable[Cell], rows: Sequence[str], columns: Sequence[str]) -> str:
@@ -153,25 +156,25 @@ def markdown(cells: Iterable[Cell], rows: Sequence[str], columns: Sequence[str])
 
   ✓ has beside it what nothing moved: parts that the variant does not reach, and parameters of its own.
   """
-  found = {(one.variant, one.architecture): one for one in cells}
+  by_pair = {(cell.variant, cell.architecture): cell for cell in cells}
   lines = [f"| variant | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
   for row in rows:
-    lines.append(f"| `{row}` | {' | '.join(_shown(found.get((row, column))) for column in columns)} |")
+    lines.append(f"| `{row}` | {' | '.join(_shown(by_pair.get((row, column))) for column in columns)} |")
   counts = []
   for column in columns:
-    statuses = [found[row, column].status for row in rows if (row, column) in found]
+    statuses = [by_pair[row, column].status for row in rows if (row, column) in by_pair]
     counts.append(" / ".join(str(statuses.count(status)) for status in (RAN, REFUSED, FAILED)))
   return "\n".join([*lines, f"| ran / refused / failed | {' | '.join(counts)} |"])
 
 
-def _shown(one: Cell | None) -> str:
-  if one is None:
+def _shown(cell: Cell | None) -> str:
+  if cell is None:
     return "not run"
-  if one.status == RAN:
-    parts = sorted({name.rpartition("/")[2] if OWN in name else name.partition("/")[0] for name in one.still})
+  if cell.status == RAN:
+    parts = sorted({name.rpartition("/")[2] if VARIANT in name else name.partition("/")[0] for name in cell.still})
     return f"✓ (idle: {', '.join(parts)})" if parts else "✓"
-  return one.reason if one.status == REFUSED else f"**FAILED** {one.reason}".replace("|", "\\|")
+  return cell.reason if cell.status == REFUSED else f"**FAILED** {cell.reason}".replace("|", "\\|")
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
   return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
