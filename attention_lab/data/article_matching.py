@@ -14,17 +14,16 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from attention_lab.config import DataConfig
-from attention_lab.data import corpora
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
+from attention_lab.data import controls, corpora
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
 from attention_lab.data.labelled import Reading
-from attention_lab.data.tokenizer import TOKENIZER_FILE, Tokenizer, kept
+from attention_lab.data.tokenizer import Tokenizer, restore_or_train, tokenizer_file
 
 SHORTEST = 100  # characters of a passage
 ROUNDS = 8  # pairings of the passages of train
@@ -54,44 +53,48 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
 
   The tokenizer is restored from `workdir/tokenizer.json` or trained on train and saved there (nowhere if `workdir` is
   ""). Controls, in accuracy on test: the largest class, and a logistic regression on the words that both passages
-  share. Raises ValueError for what `corpora.corpus` refuses, a split without pairs, and a short length.
+  share. Raises ValueError for what `corpora.load_corpus` refuses, a split without pairs, and a short length.
   """
   if reading.length < 8:
     raise ValueError(f"--config.data.length={reading.length} has no room for two passages; give 8 or more")
   named = data if data.name or data.path else dataclasses.replace(data, name="wikitext2")
-  corpus = corpora.corpus(named, by_article=True)
-  found = {split: passages(corpus.splits[split].values(), corpus.lines) for split in SPLITS}
-  paired = {split: pairs(found[split], ROUNDS if split == "train" else 1, n) for n, split in enumerate(SPLITS)}
-  for split, (chosen, _) in paired.items():
-    if not len(chosen):
+  corpus = corpora.load_corpus(named, by_article=True)
+  articles = {split: passages(corpus.splits[split].values(), corpus.lines) for split in SPLITS}
+  paired = {split: pairs(articles[split], ROUNDS if split == "train" else 1, n) for n, split in enumerate(SPLITS)}
+  for split, (indices, _) in paired.items():
+    if not len(indices):
       needed = f"two documents, and one of them four passages of {SHORTEST} characters"
       raise ValueError(f"{corpus.name}: the {split} split has no pairs; it needs {needed}")
-  file = Path(workdir) / TOKENIZER_FILE if workdir else None
-  spoken = [text for article in found["train"] for text in article]
-  tokenizer = kept(file, reading.tokenizer, spoken, reading.vocabulary, SPECIALS)
-  splits = {split: _rows(found[split], *paired[split], tokenizer, reading.length) for split in SPLITS}
-  if file and not file.exists():
-    tokenizer.save(file)
-  controls = {
-    "largest class": functools.partial(_largest, splits["train"], splits["test"]),
-    "word overlap": functools.partial(word_overlap, splits["train"], splits["test"]),
+  file = tokenizer_file(workdir)
+  spoken = [text for article in articles["train"] for text in article]
+  tokenizer = restore_or_train(file, reading.tokenizer, spoken, reading.vocabulary, SPECIALS)
+  splits = {split: _rows(articles[split], *paired[split], tokenizer, reading.length) for split in SPLITS}
+  tokenizer.save_new(file)
+  train, test = splits["train"], splits["test"]
+  labels = train.arrays["label"], test.arrays["label"]
+  lines = {
+    "largest class": functools.partial(controls.largest_class, *labels),
+    "word overlap": functools.partial(controls.word_overlap, train.texts, labels[0], test.texts, labels[1]),
   }
-  digests = {split: digest(part.arrays) for split, part in splits.items()}
   return Dataset(
-    f"same_article/{corpus.name}", splits, digests, _metadata(splits, found, tokenizer, reading.length), Lazy(controls)
+    f"same_article/{corpus.name}",
+    splits,
+    digests(splits),
+    _metadata(splits, articles, tokenizer, reading.length),
+    Lazy(lines),
   )
 
 
 def passages(articles: Iterable[str], lines: bool) -> list[list[str]]:
   """The passages of each article: lines, or else what stands between empty lines. A text comes once in all of them."""
   seen: set[str] = set()
-  found = []
+  result = []
   for article in articles:
     parts = article.split("\n") if lines else re.split(r"\n\s*\n", article)
     kept_parts = [part.strip() for part in parts if not _HEADING.fullmatch(part) and len(part.strip()) >= SHORTEST]
-    found.append([part for part in dict.fromkeys(kept_parts) if part not in seen])
-    seen.update(found[-1])
-  return found
+    result.append([part for part in dict.fromkeys(kept_parts) if part not in seen])
+    seen.update(result[-1])
+  return result
 
 
 def pairs(
@@ -111,8 +114,8 @@ def pairs(
     rank = rng.permutation(len(articles))
     order = order[np.argsort(rank[owner[order]], kind="stable")]  # article by article, both in random order
     sizes = np.array([len(articles[article]) for article in np.argsort(rank)], np.int64)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    inside = place < 2 * np.repeat(sizes // 4, sizes)
+    position = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    inside = position < 2 * np.repeat(sizes // 4, sizes)
     together, rest = order[inside].reshape(-1, 2), order[~inside]
     apart = rest[: len(rest) // 2 * 2].reshape(2, -1).T
     apart = rng.permutation(apart[owner[apart[:, 0]] != owner[apart[:, 1]]])
@@ -120,8 +123,8 @@ def pairs(
     different |= dict.fromkeys(map(_unordered, apart[: len(together)].tolist()))
   count = min(len(same), len(different))
   rng = np.random.default_rng((seed, rounds))
-  chosen = [np.array(list(kind), np.int64).reshape(-1, 2) for kind in (different, same)]
-  both = np.concatenate([kind[np.sort(rng.permutation(len(kind))[:count])] for kind in chosen])
+  arrays = [np.array(list(kind), np.int64).reshape(-1, 2) for kind in (different, same)]
+  both = np.concatenate([kind[np.sort(rng.permutation(len(kind))[:count])] for kind in arrays])
   order = rng.permutation(len(both))
   return rng.permuted(both[order], axis=1), np.repeat([0, 1], count)[order].astype(np.int32)
 
@@ -131,24 +134,24 @@ def _unordered(pair: Sequence[int]) -> tuple[int, int]:
 
 
 def _rows(
-  articles: Sequence[Sequence[str]], chosen: np.ndarray, label: np.ndarray, tokenizer: Tokenizer, length: int
+  articles: Sequence[Sequence[str]], indices: np.ndarray, label: np.ndarray, tokenizer: Tokenizer, length: int
 ) -> Pairs:
   room = (length - 2) // 2
   texts = [text for article in articles for text in article]
-  whole = tokenizer.encode_batch(texts)
-  cut = np.array([len(passage) > room for passage in whole])
-  ids = [passage[:room] for passage in whole]
+  encoded = tokenizer.encode_batch(texts)
+  cut = np.array([len(passage) > room for passage in encoded])
+  ids = [passage[:room] for passage in encoded]
   texts = [_first(text, tokenizer, room) if long else text for text, long in zip(texts, cut, strict=True)]
   small = np.uint16 if tokenizer.vocabulary <= 1 << 16 else np.int32
-  tokens, types = np.zeros((len(chosen), length), small), np.zeros((len(chosen), length), np.uint8)
-  lengths = np.zeros(len(chosen), np.int32)
-  for row, (first, second) in enumerate(chosen):
+  tokens, types = np.zeros((len(indices), length), small), np.zeros((len(indices), length), np.uint8)
+  lengths = np.zeros(len(indices), np.int32)
+  for row, (first, second) in enumerate(indices):
     head = [tokenizer.special["class"], *ids[first], tokenizer.special["separator"]]
     lengths[row] = len(head) + len(ids[second])
     tokens[row, : lengths[row]] = [*head, *ids[second]]
     types[row, len(head) : lengths[row]] = 1
   arrays = {"tokens": tokens, "types": types, "length": lengths, "label": label}
-  return Pairs(arrays, [(texts[i], texts[j]) for i, j in chosen], int(cut[chosen].any(axis=1).sum()))
+  return Pairs(arrays, [(texts[i], texts[j]) for i, j in indices], int(cut[indices].any(axis=1).sum()))
 
 
 def _first(text: str, tokenizer: Tokenizer, count: int) -> str:
@@ -158,7 +161,7 @@ def _first(text: str, tokenizer: Tokenizer, count: int) -> str:
 
 
 def _metadata(
-  splits: Mapping[str, Pairs], found: Mapping[str, Sequence], tokenizer: Tokenizer, length: int
+  splits: Mapping[str, Pairs], articles: Mapping[str, Sequence], tokenizer: Tokenizer, length: int
 ) -> dict[str, Any]:
   return {
     "vocabulary": tokenizer.vocabulary,
@@ -168,34 +171,8 @@ def _metadata(
     "names": list(NAMES),
     "length": length,
     "sizes": {split: len(part) for split, part in splits.items()},
-    "articles": {split: len(articles) for split, articles in found.items()},
-    "passages": {split: sum(map(len, articles)) for split, articles in found.items()},
+    "articles": {split: len(documents) for split, documents in articles.items()},
+    "passages": {split: sum(map(len, documents)) for split, documents in articles.items()},
     "truncated": {split: part.truncated for split, part in splits.items()},
     "chance": 0.5,
   }
-
-
-def _largest(train: Pairs, test: Pairs) -> float:
-  return float((test.arrays["label"] == np.bincount(train.arrays["label"]).argmax()).mean())
-
-
-def word_overlap(train: Pairs, test: Pairs) -> float:
-  """Accuracy on `test` of logistic regression on the tf-idf cosine and the Jaccard index of the passages' words."""
-  from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-  from sklearn.linear_model import LogisticRegression
-  from sklearn.preprocessing import StandardScaler
-
-  count = HashingVectorizer(n_features=1 << 20, norm=None, alternate_sign=False)  # words that train lacks count too
-  weigh = TfidfTransformer(sublinear_tf=True).fit(count.transform(sorted({t for pair in train.texts for t in pair})))
-
-  def features(split: Pairs) -> np.ndarray:
-    counts = [count.transform([pair[side] for pair in split.texts]) for side in (0, 1)]
-    first, second = (weigh.transform(matrix) for matrix in counts)
-    cosine = np.asarray(first.multiply(second).sum(axis=1)).reshape(-1)
-    shared = np.asarray((first > 0).multiply(second > 0).sum(axis=1)).reshape(-1)
-    union = np.asarray((first > 0).sum(axis=1) + (second > 0).sum(axis=1)).reshape(-1) - shared
-    return np.stack([cosine, shared / np.maximum(union, 1)], axis=1)
-
-  scaler = StandardScaler().fit(features(train))
-  model = LogisticRegression().fit(scaler.transform(features(train)), train.arrays["label"])
-  return float(model.score(scaler.transform(features(test)), test.arrays["label"]))

@@ -28,7 +28,7 @@ import numpy as np
 
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest, validate_name
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests, validate_name
 
 TASKS = (
   *("one supporting fact", "two supporting facts", "three supporting facts", "two-argument relations"),
@@ -76,20 +76,19 @@ def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Dataset:
     "validation": [row for row, held in zip(rows["train"], held_out, strict=True) if held],
     "test": rows["test"],
   }
-  words = _vocabulary(row["words"] for row in parts["train"])
+  vocabulary = _vocabulary(row["words"] for row in parts["train"])
   answers = sorted({row["answer"] for part in parts.values() for row in part})
   width = max(len(text) for part in parts.values() for row in part for text in (row["asked"], *row["sentences"]))
-  encode = functools.partial(_encoded, words, width if sentences else 0)
+  encode = functools.partial(_encoded, vocabulary, width if sentences else 0)
   splits = {split: _split(part, data.length, encode, answers) for split, part in parts.items()}
-  metadata = _metadata(parts, data.length, words) | {
+  metadata = _metadata(parts, data.length, vocabulary) | {
     "classes": len(answers),
     "names": answers,
     "chance": 1 / len(answers),
   }
   metadata |= {"fold": {"folds": data.folds, "fold": data.fold}} if data.folds else {}
   control = {"most frequent answer per task": lambda: _most_frequent(splits["train"], splits["test"])}
-  digests = {split: digest(stories.arrays) for split, stories in splits.items()}
-  return Dataset(f"babi/{task}" if task else "babi", splits, digests, metadata, Lazy(control))
+  return Dataset(f"babi/{task}" if task else "babi", splits, digests(splits), metadata, Lazy(control))
 
 
 def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[str, Any]]:
@@ -97,7 +96,7 @@ def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[s
   rows = []
   for answer, question, story, number in zip(*(columns[name] for name in COLUMNS), strict=True):
     if task in (0, int(number)):
-      asked, told = _words(question), [_words(sentence) for sentence in story]
+      asked, told = _split_words(question), [_split_words(sentence) for sentence in story]
       text = {"answer": answer, "question": question, "story": tuple(story), "group": int(number)}
       text |= {"asked": asked, "sentences": told, "words": [*itertools.chain(asked, *told)]}
       sizes = [1] * len(told) if sentences else [len(sentence) for sentence in told]
@@ -105,15 +104,15 @@ def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[s
   return rows
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
   return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
 def _held_out(rows: Sequence[Mapping[str, Any]], folds: int, fold: int) -> np.ndarray:
   """Which rows are validation. Questions that follow each other on one growing story have one key: its last state."""
   if (folds or fold) and not (folds >= 2 and 0 <= fold < folds):
-    given = f"--config.data.folds={folds} with --config.data.fold={fold}"
-    raise ValueError(f"{given}: give 2 or more folds, and a fold from 0 to folds-1; or 0 and 0")
+    flags = f"--config.data.folds={folds} with --config.data.fold={fold}"
+    raise ValueError(f"{flags}: give 2 or more folds, and a fold from 0 to folds-1; or 0 and 0")
   keys: list[str] = []
   text: tuple = ()
   for row, after in zip(rows[::-1], [None, *rows[:0:-1]], strict=True):
@@ -134,36 +133,38 @@ def _held_out(rows: Sequence[Mapping[str, Any]], folds: int, fold: int) -> np.nd
 
 
 def _vocabulary(texts: Iterable[Sequence[str]]) -> dict[str, int]:
-  counts = collections.Counter(word for words in texts for word in words)
+  counts = collections.Counter(word for text in texts for word in text)
   ordered = sorted(counts, key=lambda word: (-counts[word], word))
   return {word: number for number, word in enumerate(ordered, start=1 + max(SPECIAL.values()))}
 
 
-def _encoded(words: Mapping[str, int], width: int, row: Mapping[str, Any], kept: Sequence[Sequence[str]]) -> np.ndarray:
+def _encoded(
+  vocabulary: Mapping[str, int], width: int, row: Mapping[str, Any], sentences: Sequence[Sequence[str]]
+) -> np.ndarray:
   """The ids of the question and the sentences kept: [t], or, by sentences of at most `width` words, [t, width]."""
-  code = lambda text: [words.get(word, SPECIAL["unknown"]) for word in text]
+  code = lambda text: [vocabulary.get(word, SPECIAL["unknown"]) for word in text]
   if width:
-    return np.array([code(text) + [0] * (width - len(text)) for text in (row["asked"], *kept)])
+    return np.array([code(text) + [0] * (width - len(text)) for text in (row["asked"], *sentences)])
   asked = [SPECIAL["class"], *code(row["asked"]), SPECIAL["separator"]]
-  return np.array([*asked, *code(itertools.chain(*kept))])
+  return np.array([*asked, *code(itertools.chain(*sentences))])
 
 
 def _split(
   rows: Sequence[Mapping[str, Any]], length: int, encode: Callable[..., np.ndarray], answers: Sequence[str]
 ) -> Stories:
-  found, types = [], np.zeros((len(rows), length), np.int32)
+  encoded, types = [], np.zeros((len(rows), length), np.int32)
   texts = []
   for number, row in enumerate(rows):
     dropped = _dropped(row, length)
-    kept, sizes = row["sentences"][dropped:], row["sizes"][dropped:]
-    found.append(encode(row, kept))
-    ages = np.minimum(np.arange(len(kept), 0, -1), TYPES - 1)
-    types[number, row["front"] : len(found[-1])] = np.repeat(ages, sizes)
+    sentences, sizes = row["sentences"][dropped:], row["sizes"][dropped:]
+    encoded.append(encode(row, sentences))
+    ages = np.minimum(np.arange(len(sentences), 0, -1), TYPES - 1)
+    types[number, row["front"] : len(encoded[-1])] = np.repeat(ages, sizes)
     texts.append(" ".join([*row["story"][dropped:], row["question"]]))
-  tokens = np.zeros((len(rows), length, *found[0].shape[1:]), np.int32)
-  for number, ids in enumerate(found):
+  tokens = np.zeros((len(rows), length, *encoded[0].shape[1:]), np.int32)
+  for number, ids in enumerate(encoded):
     tokens[number, : len(ids)] = ids
-  lengths = np.array([len(ids) for ids in found], np.int32)
+  lengths = np.array([len(ids) for ids in encoded], np.int32)
   number_of = {answer: number for number, answer in enumerate(answers)}
   label = np.array([number_of[row["answer"]] for row in rows], np.int32)
   group = np.array([row["group"] for row in rows], np.int32)
@@ -180,13 +181,13 @@ def _dropped(row: Mapping[str, Any], length: int) -> int:
   return len(sizes) - int(np.searchsorted(sizes, room, side="right"))
 
 
-def _metadata(parts: Mapping[str, list], length: int, words: Mapping[str, int]) -> dict[str, Any]:
+def _metadata(parts: Mapping[str, list], length: int, vocabulary: Mapping[str, int]) -> dict[str, Any]:
   known = {(row["group"], row["story"], row["question"]) for row in parts["train"]}
   answers = {row["answer"] for row in parts["train"]}
   twice = {s: sum((row["group"], row["story"], row["question"]) in known for row in parts[s]) for s in SPLITS[1:]}
   longest = max(row["front"] + sum(row["sizes"]) for part in parts.values() for row in part)
   return {
-    "vocabulary": 1 + max(SPECIAL.values()) + len(words),
+    "vocabulary": 1 + max(SPECIAL.values()) + len(vocabulary),
     "special": dict(SPECIAL),
     "types": TYPES,
     "groups": {str(number): name for number, name in enumerate(TASKS, start=1)},

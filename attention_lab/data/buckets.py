@@ -77,8 +77,8 @@ def turns(sizes: Sequence[int]) -> Callable[[int], tuple[int, int]]:
   bucket, turn = bucket[order], turn[order]
 
   def at(step: int) -> tuple[int, int]:
-    rounds, place = divmod(step, len(order))
-    chosen = int(bucket[place])
-    return chosen, rounds * int(counts[chosen]) + int(turn[place])
+    rounds, position = divmod(step, len(order))
+    index = int(bucket[position])
+    return index, rounds * int(counts[index]) + int(turn[position])
 
   return at

@@ -89,6 +89,11 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
   return state.hexdigest()[:16]
 
 
+def digests(splits: Mapping[str, Arrays]) -> dict[str, str]:
+  """The `digest` of each split's arrays."""
+  return {split: digest(splits[split].arrays) for split in SPLITS if split in splits}
+
+
 def validate_name(data: DataConfig, names: Sequence[str], *, allow_other: bool = False) -> str:
   """The dataset that `data` means: one of `names`, or "" for the user's own in `data.path`.
 

@@ -64,20 +64,20 @@ def fold(source: Dataset, folds: int, which: int) -> Dataset:
   if folds == which == 0:
     return source
   _check(source, folds, which)
-  pieces = [source.splits[split] for split in FOLDED]
-  read = [example_hashes.read(piece) for piece in pieces]
+  parts = [source.splits[split] for split in FOLDED]
+  read = [example_hashes.read(part) for part in parts]
   if read[0].shapes != read[1].shapes:
-    shapes = " and ".join(str(part.shapes) for part in read)
+    shapes = " and ".join(str(assigned.shapes) for assigned in read)
     raise ValueError(f"--config.data.folds={folds}: train and validation differ in their arrays ({shapes}); give 0")
-  inputs, whole = (np.concatenate([getattr(part, name) for part in read]) for name in ("inputs", "whole"))
-  label = None if read[0].label is None else np.concatenate([part.label for part in read])
-  part = _deal(inputs, label, folds)
-  rows = {"train": np.flatnonzero(part != which), "validation": np.flatnonzero(part == which)}
+  inputs, whole = (np.concatenate([getattr(assigned, name) for assigned in read]) for name in ("inputs", "whole"))
+  label = None if read[0].label is None else np.concatenate([assigned.label for assigned in read])
+  assigned = _deal(inputs, label, folds)
+  rows = {"train": np.flatnonzero(assigned != which), "validation": np.flatnonzero(assigned == which)}
   sizes = {"test": len(source.splits["test"])} | {split: len(rows[split]) for split in FOLDED}
   metadata = _metadata(source.metadata, {split: label[rows[split]] for split in FOLDED} if label is not None else {})
   metadata |= {"sizes": {split: sizes[split] for split in SPLITS}, "fold": {"folds": folds, "fold": which}}
   digests = dict(source.digests) | {split: digest({"examples": whole[rows[split]]}) for split in FOLDED}
-  splits = dict(source.splits) | {split: View(pieces, rows[split]) for split in FOLDED}
+  splits = dict(source.splits) | {split: View(parts, rows[split]) for split in FOLDED}
   return dataclasses.replace(source, splits=splits, digests=digests, metadata=metadata)
 
 

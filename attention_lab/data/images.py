@@ -9,22 +9,24 @@ two splits, whatever their names: 60 / 20 / 20 of `digits` and of a folder; of a
 becomes validation, and another one test where it has neither a test nor a validation split with labels.
 """
 
-import dataclasses
 import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from attention_lab.config import DataConfig
-from attention_lab.data import image_folder, image_records
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest, validate_name
+from attention_lab.data import controls
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests, validate_name
+from attention_lab.data.image_files import read_folder, read_prepared
 
 IMAGES = ("digits", "fashion_mnist", "cifar10", "mnist", "imagenet2012")  # others of TFDS are read by their features
-HELD_OUT = 0.2  # of each class, for validation and for test
-TENTH = 0.1  # the same of a dataset of TFDS
+HELD_OUT = 0.2  # fraction of each class, for validation and for test
+TENTH = 0.1  # the same fraction for a dataset of TFDS
 FITTED = 20_000  # images of train that the logistic regression sees
 FITTED_SIZE = 100 * 4096  # classes times values of an image, beyond which it would take hours
 
@@ -52,12 +54,19 @@ class Images(Arrays):
 
 
 def load(data: DataConfig, side: int = 0) -> Dataset:
-  """The images that `data.name` in `data.dir`, or `data.path`, means; `data.length` plays no part.
+  """The images that a data configuration names.
 
-  side: images are cut to their middle square and scaled to side x side; 0 = they stay as they are. Controls, in
-  accuracy on the test split: the largest class of train; for `digits` the nearest neighbour, for TFDS's datasets a
-  logistic regression on pixels. Raises ValueError for a bad name or path, a dataset that is not prepared, unreadable
-  images, images of mixed sizes or too many, labels that are no class, fewer than two classes.
+  Args:
+    data: `data.name` in `data.dir`, or `data.path` for the user's own folder; `data.length` plays no part.
+    side: pixels; images are cut to their middle square and scaled to side x side; 0 = they stay as they are.
+
+  Returns:
+    A dataset of `image` and `label`, see the module. Controls, in accuracy on the test split: the largest class of
+    train; for `digits` the nearest neighbour, for TFDS's datasets a logistic regression on pixels.
+
+  Raises:
+    ValueError: a bad name or path, a dataset that is not prepared, unreadable images, images of mixed sizes or too
+      many, labels that are no class, fewer than two classes.
   """
   if side < 0:
     raise ValueError(f"--config.data.side={side} is negative; give pixels, or 0 for images as they are")
@@ -81,12 +90,11 @@ def digits() -> Dataset:
     split: Images(image[rows], bundle.target[rows], 16, functools.partial(_numbered, "digits", rows))
     for split, rows in parts.items()
   }
-  neighbour = functools.partial(nearest_neighbour, splits["train"], splits["test"])
-  return _source("digits", splits, names, {"nearest neighbour": neighbour})
+  return _dataset("digits", splits, names, {"nearest neighbour": lambda: _nearest_neighbour(splits)})
 
 
 def _prepared_images(data: DataConfig, side: int) -> Dataset:
-  records = image_records.read(data, side, IMAGES)
+  records = read_prepared(data, side, IMAGES)
   splits, origins = dict(records.splits), dict(records.origins)
   rows = {split: np.arange(len(label)) for split, (_, label) in splits.items()}
   missing = [split for split in ("validation", "test") if split not in splits]
@@ -101,12 +109,11 @@ def _prepared_images(data: DataConfig, side: int) -> Dataset:
   for split in missing:
     if not len(ready[split]):
       raise ValueError(f"--config.data.name={data.name}: train has too few images to cut a tenth of it for {split}")
-  fit = functools.partial(logistic_regression, ready["train"], ready["test"])
   values = math.prod(ready["train"].arrays["image"].shape[1:])
-  controls = {"logistic regression on pixels": fit} if values * len(records.classes) <= FITTED_SIZE else {}
-  source = _source(data.name, ready, records.classes, controls)
-  said = {split: f"a tenth of {origins[split]}" if split in missing else origins[split] for split in SPLITS}
-  return dataclasses.replace(source, metadata=source.metadata | {"origins": said})
+  small = values * len(records.classes) <= FITTED_SIZE
+  fit = {"logistic regression on pixels": lambda: _logistic_regression(ready)} if small else {}
+  origin = {split: f"a tenth of {origins[split]}" if split in missing else origins[split] for split in SPLITS}
+  return _dataset(data.name, ready, records.classes, fit, {"origins": origin})
 
 
 def _numbered(name: str, rows: np.ndarray, index: int) -> str:
@@ -114,9 +121,9 @@ def _numbered(name: str, rows: np.ndarray, index: int) -> str:
 
 
 def _user_images(path: str, side: int) -> Dataset:
-  folder = image_folder.read(path, side)
-  given = len(folder.splits) > 1
-  if given:
+  folder = read_folder(path, side)
+  published = len(folder.splits) > 1
+  if published:
     splits = {split: Images(*folder.splits[split], name=folder.files[split].__getitem__) for split in SPLITS}
   else:
     image, label = folder.splits[""]
@@ -127,11 +134,11 @@ def _user_images(path: str, side: int) -> Dataset:
     }
   for split, images in splits.items():
     for number, name in enumerate(folder.classes):
-      if not given and number not in images.arrays["label"]:
+      if not published and number not in images.arrays["label"]:
         raise ValueError(f"--config.data.path={path}: class {name} has too few different images; give at least 3")
     if not len(images):
       raise ValueError(f"--config.data.path={path}: the {split} split is empty; give it images")
-  return _source(folder.name, splits, folder.classes, {})
+  return _dataset(folder.name, splits, folder.classes)
 
 
 def split_by_content(
@@ -147,44 +154,46 @@ def split_by_content(
   """
   keys = np.array([hashlib.sha256(pixels.tobytes()).digest() for pixels in image])
   unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-  places = np.full(len(unique), "train", object)
+  splits = np.full(len(unique), "train", object)
   for name in np.unique(label[first]):
     members = np.flatnonzero(label[first] == name)
     cut = min(max(round(share * len(members)), 1), (len(members) - 1) // len(held_out))
     for number, split in enumerate(held_out):
-      places[members[number * cut : (number + 1) * cut]] = split
-  return {split: np.flatnonzero(places[inverse] == split) for split in SPLITS if split in ("train", *held_out)}
+      splits[members[number * cut : (number + 1) * cut]] = split
+  return {split: np.flatnonzero(splits[inverse] == split) for split in SPLITS if split in ("train", *held_out)}
 
 
-def logistic_regression(train: Arrays, test: Arrays) -> float:
-  """Accuracy on `test` of a logistic regression on the pixels of `train`: of FITTED images at most, evenly spaced."""
-  from sklearn.linear_model import LogisticRegression
+def _nearest_neighbour(splits: Mapping[str, Arrays]) -> float:
+  train, test = (splits[split].arrays for split in ("train", "test"))
+  known, asked = (part["image"].reshape(len(part["label"]), -1).astype(np.float32) for part in (train, test))
+  return controls.nearest_neighbour(known, train["label"], asked, test["label"])
 
+
+def _logistic_regression(splits: Mapping[str, Arrays]) -> float:
+  """On FITTED images of train at most, evenly spaced."""
+  train, test = splits["train"], splits["test"]
   rows = np.linspace(0, len(train) - 1, min(len(train), FITTED)).astype(int)
   known, asked = (
     part[index]["image"].reshape(len(index), -1) for part, index in ((train, rows), (test, np.arange(len(test))))
   )
-  mean = known.mean(axis=0)  # without it the solver takes three times as long
-  model = LogisticRegression(C=0.1, tol=1e-3, max_iter=500).fit(known - mean, train.arrays["label"][rows])
-  return float(model.score(asked - mean, test.arrays["label"]))
+  return controls.logistic_regression(known, train.arrays["label"][rows], asked, test.arrays["label"])
 
 
-def nearest_neighbour(train: Arrays, test: Arrays) -> float:
-  """Accuracy on `test` of the label of the nearest image of `train` in squared distance."""
-  known, asked = (part.arrays["image"].reshape(len(part), -1).astype(np.float32) for part in (train, test))
-  distance = (known**2).sum(-1) - 2 * asked @ known.T
-  return float((train.arrays["label"][distance.argmin(-1)] == test.arrays["label"]).mean())
-
-
-def _source(name: str, splits: Mapping[str, Images], classes: list[str], controls: Mapping) -> Dataset:
-  digests = {split: digest(images.arrays) for split, images in splits.items()}
+def _dataset(
+  name: str,
+  splits: Mapping[str, Images],
+  classes: list[str],
+  lines: Mapping[str, Callable[[], float]] = MappingProxyType({}),
+  metadata: Mapping[str, Any] = MappingProxyType({}),
+) -> Dataset:
+  """The dataset of these splits, with the largest class among its reference lines."""
   train, test = (splits[split].arrays["label"] for split in ("train", "test"))
-  metadata = {
+  largest = {"largest class": lambda: controls.largest_class(train, test)}
+  shared = {
     "classes": len(classes),
     "names": classes,
     "image": tuple(splits["train"].arrays["image"].shape[1:]),
     "sizes": {split: len(images) for split, images in splits.items()},
     "chance": 1 / len(classes),
   }
-  largest = {"largest class": lambda: float((test == np.bincount(train).argmax()).mean())}
-  return Dataset(name, splits, digests, metadata, Lazy(largest | dict(controls)))
+  return Dataset(name, splits, digests(splits), shared | dict(metadata), Lazy(largest | dict(lines)))

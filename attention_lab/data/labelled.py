@@ -7,26 +7,23 @@ A batch is
   label int32 [B]         an index into `metadata["names"]`
 
 Texts of more than T tokens lose their end; `metadata["truncated"]` counts them. An empty text is its class token alone,
-or `unknown`, or the padding. Which splits are which: `labelled_sets`.
+or `unknown`, or the padding. Which splits are which: `labelled_sources`.
 """
 
 import dataclasses
-import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from attention_lab.config import DataConfig
-from attention_lab.data import bag_of_words
-from attention_lab.data.dataset import Arrays, Dataset, Lazy, digest
-from attention_lab.data.labelled_sets import SETS, Labelled, Part, labelled
-from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, kept
+from attention_lab.data import controls
+from attention_lab.data.dataset import Arrays, Dataset, digests
+from attention_lab.data.labelled_sources import SETS, Labelled, Part, read_labelled
+from attention_lab.data.tokenizer import SPECIALS, Tokenizer, restore_or_train, tokenizer_file
 
-__all__ = ["SETS", "Reading", "Texts", "encoded", "largest_class", "load"]
+__all__ = ["SETS", "Reading", "Texts", "encoded", "load"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,20 +65,20 @@ def load(
   """
   if reading.length < 2:
     raise ValueError(f"--config.data.length={reading.length} is less than 2; give the tokens per text")
-  found = labelled(data, reading.text_column, reading.label_column, log)
-  file = Path(workdir) / TOKENIZER_FILE if str(workdir) else None
-  texts = found.splits["train"].texts
-  tokenizer = kept(file, reading.tokenizer, texts, reading.vocabulary, SPECIALS, start=tokenizer_from)
+  labelled = read_labelled(data, reading.text_column, reading.label_column, log)
+  file = tokenizer_file(workdir)
+  texts = labelled.splits["train"].texts
+  tokenizer = restore_or_train(file, reading.tokenizer, texts, reading.vocabulary, SPECIALS, start=tokenizer_from)
   splits, truncated = {}, {}
-  for split, part in found.splits.items():
+  for split, part in labelled.splits.items():
     splits[split], truncated[split] = encoded(part, tokenizer, reading.length)
   if any(truncated.values()):
-    _say(found, truncated, reading.length, log)
-  if file and not file.exists():
-    tokenizer.save(file)
-  metadata = _metadata(found, tokenizer) | {"length": reading.length, "truncated": truncated}
-  digests = {split: digest(texts.arrays) for split, texts in splits.items()}
-  return Dataset(found.name, splits, digests, metadata, _controls(found))
+    _say(labelled, truncated, reading.length, log)
+  tokenizer.save_new(file)
+  metadata = _metadata(labelled, tokenizer) | {"length": reading.length, "truncated": truncated}
+  train, test = labelled.splits["train"], labelled.splits["test"]
+  lines = controls.of_texts(train.texts, train.labels, test.texts, test.labels)
+  return Dataset(labelled.name, splits, digests(splits), metadata, lines)
 
 
 def encoded(part: Part, tokenizer: Tokenizer, length: int) -> tuple[Texts, int]:
@@ -99,37 +96,26 @@ def encoded(part: Part, tokenizer: Tokenizer, length: int) -> tuple[Texts, int]:
   return Texts(arrays, part.texts), int((sizes > length).sum())
 
 
-def _say(found: Labelled, truncated: Mapping[str, int], length: int, log: Callable[[str], None] | None) -> None:
-  counts = ", ".join(f"{count} of {len(found.splits[split].texts)} in {split}" for split, count in truncated.items())
-  line = f"{found.name}: texts longer than --config.data.length={length} tokens lose their end: {counts}"
+def _say(labelled: Labelled, truncated: Mapping[str, int], length: int, log: Callable[[str], None] | None) -> None:
+  counts = ", ".join(f"{count} of {len(labelled.splits[split].texts)} in {split}" for split, count in truncated.items())
+  line = f"{labelled.name}: texts longer than --config.data.length={length} tokens lose their end: {counts}"
   if log:
     log(line)
   else:
     print(line, file=sys.stderr, flush=True)
 
 
-def _metadata(found: Labelled, tokenizer: Tokenizer) -> dict:
-  labels = {split: np.bincount(part.labels, minlength=len(found.classes)) for split, part in found.splits.items()}
+def _metadata(labelled: Labelled, tokenizer: Tokenizer) -> dict:
+  labels = {split: np.bincount(part.labels, minlength=len(labelled.classes)) for split, part in labelled.splits.items()}
   return {
     "vocabulary": tokenizer.vocabulary,
     "tokenizer": tokenizer.kind,
     "special": dict(tokenizer.special),
-    "classes": len(found.classes),
-    "names": list(found.classes),
-    "sizes": {split: len(part.texts) for split, part in found.splits.items()},
-    "counts": {s: dict(zip(found.classes, counts.tolist(), strict=True)) for s, counts in labels.items()},
-    "empty": {split: sum(not text.strip() for text in part.texts) for split, part in found.splits.items()},
-    "origin": dict(found.origin),
-    "chance": 1 / len(found.classes),
+    "classes": len(labelled.classes),
+    "names": list(labelled.classes),
+    "sizes": {split: len(part.texts) for split, part in labelled.splits.items()},
+    "counts": {s: dict(zip(labelled.classes, counts.tolist(), strict=True)) for s, counts in labels.items()},
+    "empty": {split: sum(not text.strip() for text in part.texts) for split, part in labelled.splits.items()},
+    "origin": dict(labelled.origin),
+    "chance": 1 / len(labelled.classes),
   }
-
-
-def _controls(found: Labelled) -> Lazy:
-  train, test = found.splits["train"], found.splits["test"]
-  bag = functools.partial(bag_of_words.accuracy, train.texts, train.labels, test.texts, test.labels)
-  return Lazy({"largest class": functools.partial(largest_class, train.labels, test.labels), bag_of_words.NAME: bag})
-
-
-def largest_class(train: Int[np.ndarray, "N"], test: Int[np.ndarray, "M"]) -> float:
-  """Accuracy on `test` of the most frequent label of `train`."""
-  return float((test == np.bincount(train).argmax()).mean())

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer
 
-from attention_lab.data import dedup
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
+from attention_lab.data import controls
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
+from attention_lab.data.generated import check, fill
 
 OPERATORS = ("MIN", "MAX", "MED", "SM")
 DIGIT, OPERATOR, CLOSE, VOCABULARY = 1, 11, 15, 16  # ids: the digit 0, MIN, the bracket; how many there are
@@ -39,8 +40,8 @@ class Expressions(Arrays):
 
   def describe(self, index: int) -> str:
     """The expression as it is published, without parentheses: `[MAX 2 9 [MIN 4 7 ] 0 ]`."""
-    words = ["", *map(str, range(10)), *(f"[{name}" for name in OPERATORS), "]"]
-    return " ".join(words[token] for token in self.arrays["tokens"][index] if token)
+    symbols = ["", *map(str, range(10)), *(f"[{name}" for name in OPERATORS), "]"]
+    return " ".join(symbols[token] for token in self.arrays["tokens"][index] if token)
 
 
 def generate(
@@ -77,7 +78,7 @@ def generate(
     "truncated": dict.fromkeys(SPLITS, 0),
     "chance": 1 / CLASSES,
   }
-  return Dataset("listops", splits, {s: digest(splits[s].arrays) for s in SPLITS}, metadata, _controls(splits))
+  return Dataset("listops", splits, digests(splits), metadata, _controls(splits))
 
 
 def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
@@ -121,14 +122,10 @@ def _controls(splits: Mapping[str, Arrays]) -> Lazy:
     {
       "oracle": lambda: oracle(test),
       "oracle on shuffled answers": lambda: oracle(shuffled(test)),
-      "largest class": lambda: _largest(train, test),
+      "largest class": lambda: controls.largest_class(train.arrays["label"], test.arrays["label"]),
       "operator at the root": lambda: _by_root(train, test),
     }
   )
-
-
-def _largest(train: Arrays, test: Arrays) -> float:
-  return float((test.arrays["label"] == np.bincount(train.arrays["label"]).argmax()).mean())
 
 
 def _by_root(train: Arrays, test: Arrays) -> float:
@@ -153,9 +150,7 @@ def _check(shape: _Shape, sizes: Mapping[str, int]) -> None:
     f"depth={shape.depth} has no room for an operator over digits; give depth >= 2": shape.depth >= 2,
     f"arguments={shape.arguments} is less than 2; give the most arguments of an operator": shape.arguments >= 2,
   } | {f"{name}={size} is less than 1; give the number of examples": size >= 1 for name, size in sizes.items()}
-  for message, kept in rules.items():
-    if not kept:
-      raise ValueError(f"--config.data.{message}")
+  check(rules)
 
 
 def _split(
@@ -165,7 +160,7 @@ def _split(
   trees = f"different trees of {shape.shortest} to {shape.length} tokens"
   fix = "give fewer, or a larger length, depth or number of arguments"
   problem = f"--config.data.{name}={size} is more than there are {trees}; {fix}"
-  arrays, taken = dedup.fill(lambda _: _trees(rng, shape), size, taken, idle=_IDLE, problem=problem)
+  arrays, taken = fill(lambda _: _trees(rng, shape), size, taken, idle=_IDLE, problem=problem)
   return Expressions(arrays), taken
 
 
@@ -179,7 +174,7 @@ class _Level:
   arguments: Any  # of each operator
   size: Any = None  # tokens of the subtree
   value: Any = None  # of the subtree
-  place: Any = None  # of the first token in its tree
+  offset: Any = None  # index of its first token in its tree
 
   @property
   def starts(self) -> np.ndarray:
@@ -191,20 +186,20 @@ def _trees(rng: np.random.Generator, shape: _Shape) -> dict[str, np.ndarray]:
   levels = list(_grow(rng, shape))
   _fold(levels)
   top = levels[0]
-  kept = np.flatnonzero((top.size >= shape.shortest) & (top.size <= shape.length))
+  fitting = np.flatnonzero((top.size >= shape.shortest) & (top.size <= shape.length))
   row = np.full(_ROOTS, -1)
-  row[kept] = np.arange(len(kept))
-  tokens = np.zeros((len(kept), shape.length), np.uint8)
-  top.place = np.zeros(_ROOTS, np.int64)
+  row[fitting] = np.arange(len(fitting))
+  tokens = np.zeros((len(fitting), shape.length), np.uint8)
+  top.offset = np.zeros(_ROOTS, np.int64)
   for level, below in zip(levels, [*levels[1:], None], strict=True):
     inside = np.flatnonzero(row[level.root] >= 0)
-    tokens[row[level.root[inside]], level.place[inside]] = level.kind[inside]
+    tokens[row[level.root[inside]], level.offset[inside]] = level.kind[inside]
     closing = level.nested[row[level.root[level.nested]] >= 0]
-    tokens[row[level.root[closing]], level.place[closing] + level.size[closing] - 1] = CLOSE
+    tokens[row[level.root[closing]], level.offset[closing] + level.size[closing] - 1] = CLOSE
     if below is not None:
       before = np.cumsum(below.size) - below.size
-      below.place = 1 + before + np.repeat(level.place[level.nested] - before[level.starts], level.arguments)
-  return {"tokens": tokens, "length": top.size[kept].astype(np.int32), "label": top.value[kept].astype(np.int32)}
+      below.offset = 1 + before + np.repeat(level.offset[level.nested] - before[level.starts], level.arguments)
+  return {"tokens": tokens, "length": top.size[fitting].astype(np.int32), "label": top.value[fitting].astype(np.int32)}
 
 
 def _grow(rng: np.random.Generator, shape: _Shape) -> Iterator[_Level]:

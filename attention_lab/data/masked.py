@@ -29,11 +29,10 @@ from jaxtyping import Bool, Int
 
 from attention_lab.config import DataConfig
 from attention_lab.data import sentence_pairs
-from attention_lab.data.corpora import corpus
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
-from attention_lab.data.documents import Corpus
+from attention_lab.data.corpora import Corpus, load_corpus
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
 from attention_lab.data.labelled import Reading
-from attention_lab.data.tokenizer import SPECIALS, TOKENIZER_FILE, Tokenizer, kept
+from attention_lab.data.tokenizer import SPECIALS, Tokenizer, restore_or_train, tokenizer_file
 
 RATE = 0.15  # of the tokens, to be told
 MASKED, RANDOM = 0.8, 0.1  # of those; the others stay as they are
@@ -65,28 +64,26 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
   if reading.length < sentence_pairs.SHORTEST:
     why = f"two texts with class and separators take {sentence_pairs.SHORTEST} tokens"
     raise ValueError(f"--config.data.length={reading.length} is too short: {why}")
-  found = corpus(data, by_article=True)
-  texts = _documents(found)
-  file = Path(workdir) / TOKENIZER_FILE if workdir else None
-  tokenizer = kept(file, reading.tokenizer, texts["train"], reading.vocabulary, SPECIALS)
+  corpus = load_corpus(data, by_article=True)
+  texts = _documents(corpus)
+  file = tokenizer_file(workdir)
+  tokenizer = restore_or_train(file, reading.tokenizer, texts["train"], reading.vocabulary, SPECIALS)
   _check(tokenizer, file)
   splits = {split: _pairs(split, texts[split], tokenizer, reading.length) for split in SPLITS}
-  if file and not file.exists():
-    tokenizer.save(file)
+  tokenizer.save_new(file)
   metadata = {
     "vocabulary": tokenizer.vocabulary,
     "length": reading.length,
     "special": tokenizer.special,
     "end_of_text": tokenizer.end_of_text,
-    "split": found.split,
+    "split": corpus.split,
     "documents": {split: len(texts[split]) for split in SPLITS},
     "examples": {split: len(splits[split]) for split in SPLITS},
     "tokens": {split: int(pairs.arrays["length"].sum()) for split, pairs in splits.items()},
     "next": {split: round(float(pairs.arrays["next"].mean()), 4) for split, pairs in splits.items()},
   }
   unigram = functools.partial(_unigram, splits["train"].arrays, splits["test"].arrays, tokenizer)
-  digests = {split: digest(pairs.arrays) for split, pairs in splits.items()}
-  return Dataset(found.name, splits, digests, metadata, Lazy({"unigram": unigram}))
+  return Dataset(corpus.name, splits, digests(splits), metadata, Lazy({"unigram": unigram}))
 
 
 def hidden(
@@ -110,16 +107,16 @@ def hidden(
   return np.where(chosen, shown, tokens).astype(np.int32), chosen
 
 
-def _documents(found: Corpus) -> dict[str, list[str]]:
+def _documents(corpus: Corpus) -> dict[str, list[str]]:
   """Different texts of each split; paragraphs, where a split has a single text."""
-  texts = {split: list(dict.fromkeys(found.splits[split].values())) for split in SPLITS}
+  texts = {split: list(dict.fromkeys(corpus.splits[split].values())) for split in SPLITS}
   if min(map(len, texts.values())) < 2:
     whole = {split: [part for text in texts[split] for part in re.split(r"\n\s*\n", text)] for split in SPLITS}
     texts = {split: list(dict.fromkeys(part for part in parts if part.strip())) for split, parts in whole.items()}
   for split, parts in texts.items():
     if len(parts) < 2:
       fix = "give several files, or put empty lines between documents"
-      raise ValueError(f"{found.name}: the {split} split has {len(parts)} document, and pairs need two; {fix}")
+      raise ValueError(f"{corpus.name}: the {split} split has {len(parts)} document, and pairs need two; {fix}")
   return texts
 
 
@@ -137,13 +134,13 @@ def _pairs(split: str, texts: Sequence[str], tokenizer: Tokenizer, length: int) 
   arrays = sentence_pairs.make(sentence_pairs.documents(texts, tokenizer), length, frame, Random(seed))
   if split != "train":
     ids = (tokenizer.end_of_text, *special.values())
-    found = hidden(
+    masked = hidden(
       np.random.default_rng(seed), arrays["tokens"], arrays["length"], ids, tokenizer.vocabulary, special["mask"]
     )
-    if not found[1].any():
+    if not masked[1].any():
       fix = "give another --config.data.tokenizer or a larger --config.data.vocabulary"
       raise ValueError(f"all tokens of the {split} split are unknown to the tokenizer of train; {fix}")
-    arrays |= dict(zip(("masked", "chosen"), found, strict=True))
+    arrays |= dict(zip(("masked", "chosen"), masked, strict=True))
   return Pairs(arrays, tokenizer)
 
 

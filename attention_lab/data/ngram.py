@@ -57,19 +57,19 @@ class KneserNey:
 
   def distribution(self, context: Int[np.ndarray, "M"]) -> Float[np.ndarray, "V"]:
     """The probabilities of every token after `context`, of which the last order−1 tokens count."""
-    words = np.arange(self.vocabulary)
+    tokens = np.arange(self.vocabulary)
     padded = np.concatenate([np.full(self.order, -1), np.asarray(context, np.int64)])
     last = padded[len(padded) - (self.order - 1) :]
-    return self._probability(np.broadcast_to(last, (len(words), self.order - 1)), words)
+    return self._probability(np.broadcast_to(last, (len(tokens), self.order - 1)), tokens)
 
-  def _probability(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
+  def _probability(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """The probability of each word after each context [P, order−1], in which −1 stands for "before the stream"."""
-    p = np.full(len(words), 1 / self.vocabulary)
+    p = np.full(len(tokens), 1 / self.vocabulary)
     for m, level in enumerate(self._levels, start=1):
-      ids = np.zeros(len(words), np.int64)
+      ids = np.zeros(len(tokens), np.int64)
       for inner, column in zip(self._levels[: m - 1], range(self.order - m, self.order - 1), strict=True):
         ids = _find(inner.keys, ids, contexts[:, column], self.vocabulary)
-      grams = _find(level.keys, ids, words, self.vocabulary)
+      grams = _find(level.keys, ids, tokens, self.vocabulary)
       totals = np.where(ids >= 0, level.totals[ids], 0)
       seen, safe = totals > 0, np.maximum(totals, 1)
       counts = np.where(grams >= 0, level.counts[grams], 0)
@@ -123,8 +123,8 @@ def _level(keys: np.ndarray, counts: np.ndarray, contexts: int, vocabulary: int)
   return _Level(keys, counts, totals, kinds, discount)
 
 
-def _find(keys: np.ndarray, ids: np.ndarray, words: np.ndarray, vocabulary: int) -> np.ndarray:
+def _find(keys: np.ndarray, ids: np.ndarray, tokens: np.ndarray, vocabulary: int) -> np.ndarray:
   """The ids of the grams (context id, word), −1 where there is no such gram."""
-  wanted = np.where((ids >= 0) & (words >= 0), ids * vocabulary + words, -1)
-  places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-  return np.where(keys[places] == wanted, places, -1)
+  wanted = np.where((ids >= 0) & (tokens >= 0), ids * vocabulary + tokens, -1)
+  indices = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+  return np.where(keys[indices] == wanted, indices, -1)

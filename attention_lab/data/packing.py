@@ -27,17 +27,17 @@ def pack(
   """
   if not 0 <= overlap < room:
     raise ValueError(f"a row of room={room} holds no piece with overlap={overlap}; give 0 <= overlap < room")
-  pieces = [piece for document in documents for piece in _cut(document, room, overlap)]
-  lengths = np.array([len(piece) for piece in pieces], np.int64)
+  parts = [part for document in documents for part in _cut(document, room, overlap)]
+  lengths = np.array([len(part) for part in parts], np.int64)
   order = np.argsort(-lengths, kind="stable")
   rows, starts, segments = _first_fit(lengths[order], room)
   packed = np.zeros((2, int(rows.max(initial=-1)) + 1, room), np.int32)
-  if pieces:
+  if parts:
     sizes = lengths[order]
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    places = np.repeat(rows * room + starts, sizes) + within
-    packed[0].reshape(-1)[places] = np.concatenate([pieces[index] for index in order])
-    packed[1].reshape(-1)[places] = np.repeat(segments, sizes)
+    targets = np.repeat(rows * room + starts, sizes) + within
+    packed[0].reshape(-1)[targets] = np.concatenate([parts[index] for index in order])
+    packed[1].reshape(-1)[targets] = np.repeat(segments, sizes)
   return packed[0], packed[1]
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from attention_lab.config import DataConfig
 from attention_lab.data import images
-from attention_lab.data.dataset import Arrays, Dataset, Split, digest
+from attention_lab.data.dataset import Arrays, Dataset, Split, digests
 
 VOCABULARY = 257  # no token is 0, the padding of other sequences
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
@@ -49,8 +49,7 @@ def sequences(source: Dataset) -> Dataset:
     "length": height * width,
     "truncated": dict.fromkeys(splits, 0),
   }
-  digests = {name: digest(split.arrays) for name, split in splits.items()}
-  return Dataset(f"{source.name}/pixels", splits, digests, metadata, source.controls)
+  return Dataset(f"{source.name}/pixels", splits, digests(splits), metadata, source.controls)
 
 
 def _grey(split: Split) -> tuple[np.ndarray, np.ndarray]:

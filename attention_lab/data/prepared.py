@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from attention_lab.config import nearest_hint
-from attention_lab.data.record_files import NAME, UNREADABLE, Records, check_shard
 
-DIR = "--config.data.dir"
+NAME, DIR = "--config.data.name", "--config.data.dir"
+UNREADABLE = (OSError, RuntimeError, IndexError, ValueError)  # raised by array_record and by the decoders of TFDS
 BATCH = 1024  # examples read at once
 PATIENCE = 3.0  # seconds of silence while a column is read
 _KINDS = {"Image": "image", "ClassLabel": "label", "Text": "text"}
@@ -32,6 +32,58 @@ T = TypeVar("T")
 
 class _Absent(ValueError):
   """A dataset is not prepared."""
+
+
+class Records:
+  """The examples of one split, read when asked for; images stay encoded, as bytes."""
+
+  def __init__(self, name: str, split: str, source: Any, shards: Sequence[Any]) -> None:
+    self._name, self._split, self._source, self._shards = name, split, source, shards
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self.__getitems__([index])[0]
+
+  def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """Many examples at once, which is faster; raises ValueError, naming the file, where it cannot be read."""
+    try:
+      return self._source.__getitems__(list(indices))
+    except UNREADABLE as error:
+      outside = [index for index in indices if not 0 <= index < len(self)]
+      if outside:
+        raise IndexError(f"{self._name} {self._split} has {len(self)} examples, none of number {outside[0]}") from None
+      raise _corrupt(self._name, self._broken(indices), error) from None
+
+  def _broken(self, indices: Sequence[int]) -> str:
+    """The file of the first example that cannot be read."""
+    ends = np.cumsum([shard.take for shard in self._shards])
+    for index in indices:
+      try:
+        self._source.__getitems__([index])
+      except UNREADABLE:
+        return str(self._shards[int(np.searchsorted(ends, index, side="right"))].filename)
+    return " or ".join(sorted({str(shard.filename) for shard in self._shards}))
+
+
+def _check_shard(name: str, shard: Any) -> None:
+  """A file that was cut short may still be read as so many empty examples; its own count tells."""
+  from array_record.python import array_record_module
+
+  try:
+    reader = array_record_module.ArrayRecordReader(str(shard.filename), options="readahead_buffer_size:0")
+    held = reader.num_records()
+    reader.close()
+  except UNREADABLE as error:
+    raise _corrupt(name, shard.filename, error) from None
+  if held != shard.examples_in_shard:
+    raise _corrupt(name, shard.filename, f"it holds {held} examples, not {shard.examples_in_shard}")
+
+
+def _corrupt(name: str, file: Any, reason: Any) -> ValueError:
+  message = " ".join(str(reason).split()) or "its index cannot be read"
+  return ValueError(f"{NAME}={name}: {file} is missing or corrupt ({message}); prepare the dataset again")
 
 
 def open_split(name: str, split: str, directory: str) -> Records:
@@ -61,7 +113,7 @@ def open_split(name: str, split: str, directory: str) -> Records:
     raise ValueError(f"{NAME}={name}: split {split} in {builder.data_dir} cannot be opened ({reason})") from None
   if builder.info.file_format.value == "array_record":
     for shard in shards:
-      check_shard(name, shard)
+      _check_shard(name, shard)
   return Records(name, split, source, shards)
 
 
@@ -86,11 +138,11 @@ def features(name: str, directory: str) -> dict[str, str]:
 def only(name: str, directory: str, kind: str) -> str:
   """The one feature of that kind; raises ValueError for a dataset with none or several."""
   kinds = features(name, directory)
-  found = [feature for feature, other in kinds.items() if other == kind]
-  if len(found) != 1:
+  matching = [feature for feature, other in kinds.items() if other == kind]
+  if len(matching) != 1:
     listed = ", ".join(f"{feature} ({other})" for feature, other in kinds.items())
-    raise ValueError(f"{NAME}={name} has {len(found)} features of kind {kind}, not one; it has {listed}")
-  return found[0]
+    raise ValueError(f"{NAME}={name} has {len(matching)} features of kind {kind}, not one; it has {listed}")
+  return matching[0]
 
 
 def class_names(name: str, directory: str, feature: str) -> list[str]:
@@ -119,26 +171,26 @@ def columns(
       hint = nearest_hint(feature, kinds)
       raise ValueError(f"{NAME}={name} has no feature {feature}{hint}; it has {', '.join(kinds)}")
   records = open_split(name, split, directory)
-  found: dict[str, list] = {feature: [] for feature in names}
+  read: dict[str, list] = {feature: [] for feature in names}
   starts = range(0, len(records), BATCH)
   for start in with_progress(starts, f"{name} {split}: read", len(starts), log):
     for number, example in enumerate(records.__getitems__(range(start, min(start + BATCH, len(records)))), start):
-      for feature, column in found.items():
+      for feature, column in read.items():
         try:
           column.append(example[feature] if kinds[feature] == "image" else _plain(example[feature]))
         except UnicodeDecodeError as error:
           raise ValueError(f"{NAME}={name}: {feature} of example {number} of {split} is no text ({error})") from None
-  return {feature: _column(values) for feature, values in found.items()}
+  return {feature: _column(values) for feature, values in read.items()}
 
 
 def with_progress(
   items: Iterator[T] | Sequence[T], what: str, total: int, log: Callable[[str], None] | None
 ) -> Iterator[T]:
   """The items, with a line `what 40 %` every PATIENCE seconds."""
-  said = time.monotonic()
+  reported = time.monotonic()
   for number, item in enumerate(items):
-    if time.monotonic() - said > PATIENCE:
-      said = time.monotonic()
+    if time.monotonic() - reported > PATIENCE:
+      reported = time.monotonic()
       (log or _say)(f"{what} {100 * number // total} %")
     yield item
 

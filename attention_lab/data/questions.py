@@ -41,13 +41,13 @@ def published(name: str, directory: str) -> dict[str, list[Question]]:
     needed = f"{', '.join(FEATURES)} (and title, where articles have one)"
     raise ValueError(f"--config.data.name={name} has no feature {missing[0]}; questions need {needed}")
   names = [*FEATURES, *({"title"} & kinds.keys())]
-  found = {}
+  questions = {}
   for split in prepared.splits(name, directory):
     columns = prepared.columns(name, split, directory, names)
     texts = zip(columns["question"], columns["context"], columns["answers"], strict=True)
     titles = columns.get("title", columns["context"])
-    found[split] = [_question(name, *text, title) for text, title in zip(texts, titles, strict=True)]
-  return found
+    questions[split] = [_question(name, *text, title) for text, title in zip(texts, titles, strict=True)]
+  return questions
 
 
 def _question(name: str, text: str, context: str, answers: Mapping[str, Sequence], article: str) -> Question:
@@ -59,16 +59,16 @@ def _question(name: str, text: str, context: str, answers: Mapping[str, Sequence
   return Question(text, context, tuple(answers["text"]), article, begin, begin + len(answer))
 
 
-def cut(given: Mapping[str, Sequence[Question]], folds: int = 0, fold: int = 0) -> dict[str, list[Question]]:
+def cut(published: Mapping[str, Sequence[Question]], folds: int = 0, fold: int = 0) -> dict[str, list[Question]]:
   """Questions by SPLITS, whole articles together; see the module.
 
   With `folds`, every `folds`-th article of train and validation is validation, from number `fold`. Raises ValueError
   for a number of folds or a fold that is none, and for too few articles.
   """
-  parts = {split: list(questions) for split, questions in given.items()}
+  parts = {split: list(members) for split, members in published.items()}
   if "train" not in parts or len(parts) == 1:
-    questions = [question for part in parts.values() for question in part]
-    parts["test"], rest = _held_out(questions, 0.2)
+    members = [question for part in parts.values() for question in part]
+    parts["test"], rest = _held_out(members, 0.2)
     parts["validation"], parts["train"] = _held_out(rest, 0.25)
   elif "test" not in parts or "validation" not in parts:
     parts["test"] = parts.pop("test", None) or parts.pop("validation")

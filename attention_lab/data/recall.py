@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data import dedup
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
+from attention_lab.data.generated import accuracy, check, distinct, fill
 
 RECALLS = ("recall",)
 FIELDS = ("tokens", "targets")
@@ -63,7 +63,7 @@ def generate(
     "oracle on shuffled answers": lambda: answers(shuffled(splits["test"])),
     "a value of the context": lambda: metadata["context_chance"],
   }
-  return Dataset("recall", splits, {s: digest(splits[s].arrays) for s in SPLITS}, metadata, Lazy(controls))
+  return Dataset("recall", splits, digests(splits), metadata, Lazy(controls))
 
 
 def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]:
@@ -71,8 +71,8 @@ def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]
   keys, values = tokens[:, None, 0 : 2 * pairs : 2], tokens[:, None, 1 : 2 * pairs : 2]
   matches = tokens[:, :, None] == keys
   matches[:, : 2 * pairs] = False
-  found = np.take_along_axis(np.broadcast_to(values, matches.shape), matches.argmax(-1)[..., None], axis=-1)[..., 0]
-  return np.where(matches.any(-1), found, -1).astype(np.int32)
+  answers = np.take_along_axis(np.broadcast_to(values, matches.shape), matches.argmax(-1)[..., None], axis=-1)[..., 0]
+  return np.where(matches.any(-1), answers, -1).astype(np.int32)
 
 
 def shuffled(split: Arrays, seed: int = 0) -> Arrays:
@@ -82,12 +82,6 @@ def shuffled(split: Arrays, seed: int = 0) -> Arrays:
   answers = targets[asked].reshape(len(targets), -1)
   targets[asked] = np.random.default_rng(seed).permutation(answers).reshape(-1)
   return Arrays({"tokens": tokens, "targets": targets})
-
-
-def accuracy(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]) -> float:
-  """The fraction of the asked positions at which the prediction is the target."""
-  asked = targets >= 0
-  return float((predictions == targets)[asked].mean())
 
 
 def _check(vocabulary: int, length: int, pairs: int, *, power: float, filler: str, sizes: tuple[int, int, int]) -> None:
@@ -101,9 +95,7 @@ def _check(vocabulary: int, length: int, pairs: int, *, power: float, filler: st
   }
   for split, size in zip(SPLITS, sizes, strict=True):
     rules[f"{split}={size} is less than 1; give the number of examples"] = size >= 1
-  for message, kept in rules.items():
-    if not kept:
-      raise ValueError(f"--config.data.{message}")
+  check(rules)
 
 
 def _split(make: Callable, size: int, seed: int, number: int, taken: np.ndarray) -> tuple[Arrays, np.ndarray]:
@@ -112,7 +104,7 @@ def _split(make: Callable, size: int, seed: int, number: int, taken: np.ndarray)
   some = lambda missing: dict(zip(FIELDS, make(rng, min(_ROWS, max(missing, 256))), strict=True))
   problem = f"--config.data.{SPLITS[number]}={size} is more than there are different examples"
   fix = "give fewer, or a larger vocabulary, length or number of pairs"
-  arrays, taken = dedup.fill(some, size, taken, idle=_IDLE, problem=f"{problem}; {fix}")
+  arrays, taken = fill(some, size, taken, idle=_IDLE, problem=f"{problem}; {fix}")
   return Arrays(arrays), taken
 
 
@@ -120,8 +112,8 @@ def _examples(
   rng: np.random.Generator, count: int, *, vocabulary: int, length: int, pairs: int, power: float, filler: str
 ) -> tuple[np.ndarray, np.ndarray]:
   half, context = vocabulary // 2, 2 * pairs
-  keys = 1 + _draw(rng, count, half - 1, pairs)
-  values = half + _draw(rng, count, vocabulary - half, pairs)
+  keys = 1 + distinct(rng, count, half - 1, pairs)
+  values = half + distinct(rng, count, vocabulary - half, pairs)
   log_p = (power - 1) * np.log(np.arange(1, (length - context) // 2 + 1))
   gaps = np.argsort(-(log_p + rng.gumbel(size=(count, len(log_p)))), axis=1)[:, :pairs]
   places = context + 2 * gaps
@@ -136,16 +128,6 @@ def _examples(
   targets = np.full((count, length), -1, np.int32)
   np.put_along_axis(targets, places, values.astype(np.int32), axis=1)
   return tokens.astype(np.int32), targets
-
-
-def _draw(rng: np.random.Generator, count: int, among: int, size: int) -> np.ndarray:
-  """[count, size] of 0…among−1 in random order, distinct in each row (Floyd's algorithm, all rows at once)."""
-  drawn = np.full((count, size), -1, np.int64)
-  for column, last in enumerate(range(among - size, among)):
-    candidate = rng.integers(0, last + 1, count)
-    taken = (drawn[:, :column] == candidate[:, None]).any(axis=1)
-    drawn[:, column] = np.where(taken, last, candidate)
-  return rng.permuted(drawn, axis=1)
 
 
 def _avoid(ranks: np.ndarray, keys: np.ndarray, vocabulary: int) -> np.ndarray:

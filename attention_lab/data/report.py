@@ -50,15 +50,17 @@ def _metadata(metadata: Mapping[str, Any]) -> str:
 
 def _findings(read: Mapping[str, Contents], overlaps: Mapping[tuple[str, str], tuple[int, int]]) -> str:
   """What a reader should not miss, in sentences."""
-  found = []
-  for (one, other), (count, differing) in overlaps.items():
-    if count and list(read).index(one) > list(read).index(other):
+  sentences = []
+  for (split, earlier), (count, differing) in overlaps.items():
+    if count and list(read).index(split) > list(read).index(earlier):
       label = f", {differing:,} of them with another label" if differing else ""
-      found.append(f"{_share(count, len(read[one].inputs))} of the {one} inputs also stand in {other}{label}.")
+      sentences.append(
+        f"{_share(count, len(read[split].inputs))} of the {split} inputs also stand in {earlier}{label}."
+      )
   for split, examples in read.items():
     conflicting = _conflicting(examples)
     if conflicting:
-      found.append(
+      sentences.append(
         f"{_share(conflicting, len(examples.inputs))} of the {split} inputs stand there under another label too."
       )
   known = read.get("train")
@@ -66,10 +68,10 @@ def _findings(read: Mapping[str, Contents], overlaps: Mapping[tuple[str, str], t
     if split != "train" and known and known.label is not None and examples.label is not None:
       unseen = ~np.isin(examples.label, known.label)
       if unseen.any():
-        found.append(f"{_share(unseen.sum(), len(unseen))} of the {split} examples have a label that train lacks.")
+        sentences.append(f"{_share(unseen.sum(), len(unseen))} of the {split} examples have a label that train lacks.")
   if not any(count for count, _ in overlaps.values()):
-    found.insert(0, "No input stands in two splits.")
-  return "\n\n".join(f"**{sentence}**" for sentence in found)
+    sentences.insert(0, "No input stands in two splits.")
+  return "\n\n".join(f"**{sentence}**" for sentence in sentences)
 
 
 def _sizes(source: Dataset, read: Mapping[str, Contents]) -> dict[str, list[str]]:
@@ -98,20 +100,20 @@ def _shared(read: Mapping[str, Contents], overlaps: Mapping[tuple[str, str], tup
   if not any(count for count, _ in overlaps.values()):
     return ""
   rows = {}
-  for one, examples in read.items():
-    rows[one] = ["–" if one == other else _share(overlaps[one, other][0], len(examples.inputs)) for other in read]
+  for split, examples in read.items():
+    rows[split] = ["–" if split == other else _share(overlaps[split, other][0], len(examples.inputs)) for other in read]
     for column, other in enumerate(read):
-      if one != other and overlaps[one, other][1]:
-        rows[one][column] += f", {overlaps[one, other][1]:,} with another label"
+      if split != other and overlaps[split, other][1]:
+        rows[split][column] += f", {overlaps[split, other][1]:,} with another label"
   return "## Inputs that stand in two splits\n\n" + _table("of \\ also in", read, rows)
 
 
-def _overlap(one: Contents, other: Contents) -> tuple[int, int]:
+def _overlap(examples: Contents, other: Contents) -> tuple[int, int]:
   """Examples of `one` whose input stands in `other`, and those that stand there under other labels only."""
-  shared = np.isin(one.inputs, other.inputs)
-  if one.label is None or other.label is None:
+  shared = np.isin(examples.inputs, other.inputs)
+  if examples.label is None or other.label is None:
     return int(shared.sum()), 0
-  return int(shared.sum()), int((shared & ~np.isin(_keys(one), _keys(other))).sum())
+  return int(shared.sum()), int((shared & ~np.isin(_keys(examples), _keys(other))).sum())
 
 
 def _conflicting(examples: Contents) -> int:
@@ -143,8 +145,8 @@ def _lengths(source: Dataset, read: Mapping[str, Contents]) -> str:
     rows["truncated"] = [
       _share(truncated[split], len(lengths[split])) if split in truncated else _joined(truncated) for split in read
     ]
-  said = "" if np.ptp(everything) else f"Every example has {everything[0]:,} tokens.\n\n"
-  return (said + (_table("tokens", read, rows) if rows else "")).strip()
+  constant = "" if np.ptp(everything) else f"Every example has {everything[0]:,} tokens.\n\n"
+  return (constant + (_table("tokens", read, rows) if rows else "")).strip()
 
 
 def _labels(source: Dataset, read: Mapping[str, Contents]) -> str:

@@ -14,7 +14,6 @@ is cut from the context itself. A batch is
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,10 @@ from jaxtyping import Float, Int
 
 from attention_lab.config import DataConfig
 from attention_lab.data import span_metrics
-from attention_lab.data.dataset import Arrays, Dataset, Lazy, digest
+from attention_lab.data.dataset import Arrays, Dataset, Lazy, digests
 from attention_lab.data.labelled import Reading
 from attention_lab.data.questions import Question, cut, published, similar_sentence
-from attention_lab.data.tokenizer import TOKENIZER_FILE, Tokenizer, kept
+from attention_lab.data.tokenizer import Tokenizer, restore_or_train, tokenizer_file
 
 SPECIALS = ("class", "separator", "unknown")
 QUESTION = 64  # most tokens of a question, as in BERT; half of a row where that is less
@@ -98,13 +97,12 @@ def load(
   if reading.length < 8:
     raise ValueError(f"--config.data.length={reading.length} has no room for question and context; give 8 or more")
   parts = cut(published(name, data.dir), data.folds, data.fold)
-  file = Path(workdir) / TOKENIZER_FILE if workdir else None
-  spaced = (" ".join(word for word, _ in _words(text)) for text in _texts(parts["train"]))
-  tokenizer = kept(file, reading.tokenizer, spaced, reading.vocabulary, SPECIALS, start=tokenizer_from)
+  file = tokenizer_file(workdir)
+  spaced = (" ".join(word for word, _ in _split_words(text)) for text in _texts(parts["train"]))
+  tokenizer = restore_or_train(file, reading.tokenizer, spaced, reading.vocabulary, SPECIALS, start=tokenizer_from)
   encoded = {split: encode(part, tokenizer) for split, part in parts.items()}
   splits = {split: rows(part, encoded[split], tokenizer.special, reading.length) for split, part in parts.items()}
-  if file and not file.exists():
-    tokenizer.save(file)
+  tokenizer.save_new(file)
   metadata = {
     "vocabulary": tokenizer.vocabulary,
     "special": dict(tokenizer.special),
@@ -112,8 +110,7 @@ def load(
     "truncated": {split: _truncated(part, encoded[split], reading.length) for split, part in parts.items()},
   }
   control = {"F1 of the most similar sentence": lambda: similar_sentence(parts["test"])}
-  digests = {split: digest(part.arrays) for split, part in splits.items()}
-  return Dataset(name, splits, digests, metadata | _metadata(splits, data), Lazy(control))
+  return Dataset(name, splits, digests(splits), metadata | _metadata(splits, data), Lazy(control))
 
 
 def _metadata(splits: Mapping[str, Spans], data: DataConfig) -> dict[str, Any]:
@@ -130,16 +127,16 @@ def _metadata(splits: Mapping[str, Spans], data: DataConfig) -> dict[str, Any]:
 
 def encode(questions: Sequence[Question], tokenizer: Tokenizer) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """By context and question text: int32 ids [n], and int64 [n, 2], the characters from and to which each stands."""
-  cut_up = {text: _words(text) for text in _texts(questions)}
-  distinct = list({word: None for words in cut_up.values() for word, _ in words})
+  split_texts = {text: _split_words(text) for text in _texts(questions)}
+  distinct = list({word: None for spans in split_texts.values() for word, _ in spans})
   encodings = tokenizer.encode_batch(distinct)
   unknown = np.array([tokenizer.special["unknown"]], np.int32)
-  ids = {word: found if len(found) else unknown for word, found in zip(distinct, encodings, strict=True)}
+  ids = {word: encoding if len(encoding) else unknown for word, encoding in zip(distinct, encodings, strict=True)}
   encoded = {}
-  for text, words in cut_up.items():
-    parts = [ids[word] for word, _ in words]
-    places = np.array([place for _, place in words], np.int64).reshape(-1, 2)
-    encoded[text] = (np.concatenate([unknown[:0], *parts]), np.repeat(places, [len(part) for part in parts], axis=0))
+  for text, spans in split_texts.items():
+    parts = [ids[word] for word, _ in spans]
+    offsets = np.array([span for _, span in spans], np.int64).reshape(-1, 2)
+    encoded[text] = (np.concatenate([unknown[:0], *parts]), np.repeat(offsets, [len(part) for part in parts], axis=0))
   return encoded
 
 
@@ -186,6 +183,6 @@ def _texts(questions: Iterable[Question]) -> list[str]:
   return list(dict.fromkeys(text for question in questions for text in (question.context, question.text)))
 
 
-def _words(text: str) -> list[tuple[str, tuple[int, int]]]:
+def _split_words(text: str) -> list[tuple[str, tuple[int, int]]]:
   """Words and punctuation in lower case, with the characters from and to which they stand."""
   return [(word.group().lower(), word.span()) for word in _WORD.finditer(text)]

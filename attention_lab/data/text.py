@@ -20,22 +20,20 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from attention_lab.config import DataConfig
 from attention_lab.data import ngram
-from attention_lab.data.corpora import TEXTS, corpus
+from attention_lab.data.corpora import TEXTS, Corpus, load_corpus
 from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
-from attention_lab.data.documents import Corpus
 from attention_lab.data.packing import pack
-from attention_lab.data.tokenizer import TOKENIZER_FILE, Tokenizer, character_bytes, kept
+from attention_lab.data.tokenizer import Tokenizer, character_bytes, restore_or_train, tokenizer_file
 
 __all__ = ["TEXTS", "Stream", "load", "packed", "stream", "windows"]
 
-ORDERS = {"interpolated bigram": 2, "interpolated 5-gram": 5}
+ORDERS = {"interpolated bigram": 2, "interpolated 5-gram": 5}  # reference lines: name -> order of the n-gram
 _SPACES = np.array([chr(point).isspace() for point in range(0x3002)])  # no white space lies above
 
 
@@ -44,9 +42,9 @@ class Stream:
   """The tokens of a split [N], and how many bytes and words of the text each stands for [N]."""
 
   tokens: np.ndarray
-  bytes: np.ndarray
-  words: np.ndarray
-  starts: np.ndarray  # where documents begin
+  byte_counts: np.ndarray
+  word_counts: np.ndarray
+  starts: np.ndarray  # indices at which documents begin
 
 
 def load(
@@ -57,37 +55,43 @@ def load(
   packing: bool = False,
   prefix: int = 0,
 ) -> Dataset:
-  """The text that `data.name` or `data.path` means, in windows of `data.length` tokens, or packed.
+  """The text that a data configuration names, in windows of `data.length` tokens, or packed.
 
-  prefix: tokens at the start of a window that are given, and so no targets.
+  Args:
+    data: `data.name` in `data.dir`, or `data.path` for the user's own text; `data.length` is T in tokens.
+    workdir: the tokenizer is restored from `workdir/tokenizer.json` where there is one, else trained on the train split
+      and saved there; "" = nowhere.
+    vocabulary: ids of the tokenizer, at most; `metadata` says how many the corpus yields.
+    tokenizer: its kind.
+    packing: True packs whole documents into rows.
+    prefix: tokens at the start of a window that are given, and so no targets.
 
-  The tokenizer is restored from `workdir/tokenizer.json` where there is one, else trained on the train split and saved
-  there (nowhere if `workdir` is ""). A corpus may yield fewer than `vocabulary` ids; `metadata` says how many.
-  Controls, in bits per byte of the test split: the interpolated n-grams of ORDERS. Raises ValueError for a bad name,
-  path or text, a split shorter than one window, a tokenizer of another kind or vocabulary.
+  Returns:
+    A dataset of the arrays that the module describes. Controls, in bits per byte of the test split: the interpolated
+    n-grams of ORDERS.
+
+  Raises:
+    ValueError: a bad name, path or text, a split shorter than one window, a tokenizer of another kind or vocabulary.
   """
   if data.length < 1:
     raise ValueError(f"--config.data.length={data.length} is less than 1; give the tokens per window")
   if not 0 <= prefix < data.length or (packing and prefix):
     fix = f"give 0 to {data.length - 1}, and 0 with --config.data.packing"
     raise ValueError(f"--config.data.prefix={prefix} leaves no target, or windows are packed; {fix}")
-  texts = corpus(data, by_article=packing)
-  file = Path(workdir) / TOKENIZER_FILE if workdir else None
-  own = kept(file, tokenizer, texts.splits["train"].values(), vocabulary, lines=tokenizer == "word")
-  streams = {split: stream(texts.splits[split], own, texts.lines) for split in SPLITS}
-  for split, found in streams.items():
-    if len(found.tokens) <= data.length:
-      given = f"--config.data.path={data.path}" if data.path else f"--config.data.name={texts.name}"
+  corpus = load_corpus(data, by_article=packing)
+  file = tokenizer_file(workdir)
+  encoder = restore_or_train(file, tokenizer, corpus.splits["train"].values(), vocabulary, lines=tokenizer == "word")
+  streams = {split: stream(corpus.splits[split], encoder, corpus.lines) for split in SPLITS}
+  for split, part in streams.items():
+    if len(part.tokens) <= data.length:
+      flag = f"--config.data.path={data.path}" if data.path else f"--config.data.name={corpus.name}"
       window = f"one window of --config.data.length={data.length}"
-      raise ValueError(
-        f"{given}: the {split} split has {len(found.tokens)} tokens, too few for {window}; give more text"
-      )
+      raise ValueError(f"{flag}: the {split} split has {len(part.tokens)} tokens, too few for {window}; give more text")
   cut = packed if packing else functools.partial(windows, prefix=prefix)
-  splits = {split: cut(found, data.length) for split, found in streams.items()}
-  if file and not file.exists():
-    own.save(file)
-  metadata = _metadata(texts, streams, own) | {"length": data.length, "packing": packing}
-  return Dataset(texts.name, splits, {s: _digest(a) for s, a in splits.items()}, metadata, _controls(streams, own))
+  splits = {split: cut(part, data.length) for split, part in streams.items()}
+  encoder.save_new(file)
+  metadata = _metadata(corpus, streams, encoder) | {"length": data.length, "packing": packing}
+  return Dataset(corpus.name, splits, {s: _digest(a) for s, a in splits.items()}, metadata, _controls(streams, encoder))
 
 
 def stream(documents: Mapping[str, str], tokenizer: Tokenizer, lines: bool = False) -> Stream:
@@ -115,7 +119,7 @@ def windows(tokens: Stream, length: int, prefix: int = 0) -> Arrays:
   mask = (np.arange(count * length) < targets).reshape(count, length)
   first = max(prefix, 1)
   mask[:, : first - 1] = False
-  sums = {"bytes": tokens.bytes, "words": tokens.words}
+  sums = {"bytes": tokens.byte_counts, "words": tokens.word_counts}
   counted = {name: rows(values)[:, first:].sum(axis=1, dtype=np.int32) for name, values in sums.items()}
   return Arrays({"tokens": rows(tokens.tokens), "mask": mask.astype(np.float32), **counted})
 
@@ -126,18 +130,18 @@ def packed(tokens: Stream, length: int) -> Arrays:
   def rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pack(np.split(values, tokens.starts[1:]), length + 1, overlap=1)
 
-  found, segments = rows(tokens.tokens)
+  packed_tokens, segments = rows(tokens.tokens)
   inside = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
-  sums = {"bytes": tokens.bytes, "words": tokens.words}
+  sums = {"bytes": tokens.byte_counts, "words": tokens.word_counts}
   counted = {name: (rows(values)[0][:, 1:] * inside).sum(axis=1, dtype=np.int32) for name, values in sums.items()}
-  return Arrays({"tokens": found, "segments": segments, **counted})
+  return Arrays({"tokens": packed_tokens, "segments": segments, **counted})
 
 
 def _document(text: str, tokenizer: Tokenizer, lines: bool) -> Int[np.ndarray, "3 N"]:
   """Tokens, bytes and words of end of text and then of `text`."""
   ids, ends = tokenizer.spans(text)
-  words = np.searchsorted(word_ends(text, lines), ends, side="right")
-  columns = (ids, np.diff(ends, prepend=0), np.diff(words, prepend=0))
+  counts = np.searchsorted(word_ends(text, lines), ends, side="right")
+  columns = (ids, np.diff(ends, prepend=0), np.diff(counts, prepend=0))
   marks = (tokenizer.end_of_text, 0, 0)
   return np.stack([np.concatenate([[mark], column]) for mark, column in zip(marks, columns, strict=True)]).astype(
     np.int32
@@ -168,9 +172,9 @@ def _metadata(texts: Corpus, streams: Mapping[str, Stream], tokenizer: Tokenizer
     "end_of_text": tokenizer.end_of_text,
     "split": texts.split,
     "documents": {split: len(names) for split, names in documents.items()},
-    "tokens": {split: len(found.tokens) for split, found in streams.items()},
-    "bytes": {split: int(found.bytes.sum(dtype=np.int64)) for split, found in streams.items()},
-    "words": {split: int(found.words.sum(dtype=np.int64)) for split, found in streams.items()},
+    "tokens": {split: len(stream.tokens) for split, stream in streams.items()},
+    "bytes": {split: int(stream.byte_counts.sum(dtype=np.int64)) for split, stream in streams.items()},
+    "words": {split: int(stream.word_counts.sum(dtype=np.int64)) for split, stream in streams.items()},
   }
   if texts.split == "by topic":
     metadata |= {"held_out": {s: documents[s] for s in ("validation", "test")}, "contained": list(texts.dropped)}
@@ -178,11 +182,11 @@ def _metadata(texts: Corpus, streams: Mapping[str, Stream], tokenizer: Tokenizer
 
 
 def _holds(streams: Iterable[Stream], token: int) -> bool:
-  return any((found.tokens == token).any() for found in streams)
+  return any((stream.tokens == token).any() for stream in streams)
 
 
 def _controls(streams: Mapping[str, Stream], tokenizer: Tokenizer) -> Lazy:
   train, test = streams["train"], streams["test"]
-  size = int(test.bytes.sum(dtype=np.int64))
+  size = int(test.byte_counts.sum(dtype=np.int64))
   compute = functools.partial(ngram.bits_per_byte, train.tokens, test.tokens, size, vocabulary=tokenizer.vocabulary)
   return Lazy({name: functools.partial(compute, order=order) for name, order in ORDERS.items()})

@@ -1,6 +1,6 @@
 """Text to ids and back. The kinds, and how each is trained: `tokenizer_kinds`.
 
-tokenizer = train("bpe", texts, 512)          or kept("run/tokenizer.json", "bpe", texts, 512), which restores
+tokenizer = train("bpe", texts, 512)          or restore_or_train("run/tokenizer.json", "bpe", texts, 512)
 tokenizer.encode("a text")                    int32 ids in [0, tokenizer.vocabulary)
 tokenizer.special                             {"class": 1, …}: those that it was trained with
 """
@@ -16,10 +16,20 @@ from jaxtyping import Int
 from attention_lab.data import tokenizer_kinds
 from attention_lab.data.tokenizer_kinds import KINDS, LOSSLESS, SMALLEST, SPECIALS
 
-__all__ = ["KINDS", "SMALLEST", "SPECIALS", "TOKENIZER_FILE", "Tokenizer", "adopted", "kept", "train"]
+__all__ = [
+  "KINDS",
+  "SMALLEST",
+  "SPECIALS",
+  "TOKENIZER_FILE",
+  "Tokenizer",
+  "adopt",
+  "restore_or_train",
+  "tokenizer_file",
+  "train",
+]
 
 TOKENIZER_FILE = "tokenizer.json"
-_PIECE = 1 << 20  # characters encoded at a time
+_PART = 1 << 20  # characters encoded at a time
 _CHUNK = 1 << 22  # characters encoded in one call: encodings take memory
 
 
@@ -37,8 +47,8 @@ class Tokenizer:
     self.kind = tokenizer_kinds.kind(core)
     self.vocabulary: int = core.get_vocab_size()
     self.lines = tokenizer_kinds.has_lines(core)
-    found = {name: core.token_to_id(token) for name, token in tokenizer_kinds.special_tokens(self.kind).items()}
-    self.special = {name: number for name, number in found.items() if number is not None}
+    ids = {name: core.token_to_id(token) for name, token in tokenizer_kinds.special_tokens(self.kind).items()}
+    self.special = {name: number for name, number in ids.items() if number is not None}
     self.lossless = self.kind in LOSSLESS
     self.byte_lengths = self._byte_lengths() if self.lossless else None  # UTF-8 bytes of each id, 0 for the special
 
@@ -64,8 +74,13 @@ class Tokenizer:
     partial.write_text(self.to_json(), encoding="utf-8")
     partial.replace(path)
 
+  def save_new(self, path: str | os.PathLike | None) -> None:
+    """Writes the tokenizer where there is a path and no file yet."""
+    if path and not Path(path).exists():
+      self.save(path)
+
   def to_json(self) -> str:
-    """What `save` writes."""
+    """The JSON that `save` writes."""
     return self._core.to_str()
 
   def encode(self, text: str) -> Int[np.ndarray, "N"]:
@@ -76,12 +91,12 @@ class Tokenizer:
     """The int32 ids of each text, on all cores."""
     if self.kind == "byte":
       return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 1 for text in texts]
-    parts: list[list[np.ndarray]] = [[np.zeros(0, np.int32)] for _ in texts]
+    encoded: list[list[np.ndarray]] = [[np.zeros(0, np.int32)] for _ in texts]
     for chunk in _chunks(texts):
-      encodings = self._core.encode_batch_fast([piece for _, piece in chunk], add_special_tokens=False)
+      encodings = self._core.encode_batch_fast([part for _, part in chunk], add_special_tokens=False)
       for (owner, _), encoding in zip(chunk, encodings, strict=True):
-        parts[owner].append(np.array(encoding.ids, np.int32))
-    return [np.concatenate(part) for part in parts]
+        encoded[owner].append(np.array(encoding.ids, np.int32))
+    return [np.concatenate(ids) for ids in encoded]
 
   def spans(self, text: str) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
     """The ids of `text`, and the UTF-8 byte at which the share of each ends: the shares cover the text.
@@ -92,12 +107,12 @@ class Tokenizer:
       ids = self.encode(text)
       return ids, np.cumsum(self.byte_lengths[ids], dtype=np.int64)
     ids, ends, start = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
-    for piece in _pieces(text):
-      encoding = self._core.encode_batch([piece], add_special_tokens=False)[0]
-      places = np.concatenate([[0], np.cumsum(character_bytes(piece))])
+    for part in _parts(text):
+      encoding = self._core.encode_batch([part], add_special_tokens=False)[0]
+      offsets = np.concatenate([[0], np.cumsum(character_bytes(part))])
       ids.append(np.array(encoding.ids, np.int32))
-      ends.append(start + places[np.array([end for _, end in encoding.offsets], np.int64)])
-      start += int(places[-1])
+      ends.append(start + offsets[np.array([end for _, end in encoding.offsets], np.int64)])
+      start += int(offsets[-1])
     joined = np.concatenate(ends)
     joined[-1:] = start
     return np.concatenate(ids), joined
@@ -116,16 +131,21 @@ class Tokenizer:
 def train(
   kind: str, texts: Iterable[str], vocabulary: int, specials: Sequence[str] = (), lines: bool = False
 ) -> Tokenizer:
-  """A tokenizer of at most `vocabulary` ids, all told (0 = no limit, for byte, char and word).
+  """A new tokenizer of at most `vocabulary` ids, all told (0 = no limit, for byte, char and word).
 
   `specials` of SPECIALS; `lines` (word only) makes a line's end a token. Raises ValueError for an unknown kind, and
   for a vocabulary that cannot hold what the kind needs.
   """
-  pieces = (piece for text in texts for piece in _pieces(text))
-  return Tokenizer(tokenizer_kinds.train(kind, pieces, vocabulary, specials, lines))
+  parts = (part for text in texts for part in _parts(text))
+  return Tokenizer(tokenizer_kinds.train(kind, parts, vocabulary, specials, lines))
 
 
-def kept(
+def tokenizer_file(workdir: str | os.PathLike) -> Path | None:
+  """Where a workdir has its tokenizer; None for the workdir "", in which nothing is saved."""
+  return Path(workdir) / TOKENIZER_FILE if str(workdir) else None
+
+
+def restore_or_train(
   file: str | os.PathLike | None,
   kind: str,
   texts: Iterable[str],
@@ -136,39 +156,47 @@ def kept(
 ) -> Tokenizer:
   """The tokenizer in `file` where there is one, else that of the workdir `start`, else a new one; not saved.
 
-  Raises ValueError, naming file and flag, where the file's is of another kind or vocabulary.
+  Args:
+    file: JSON as `Tokenizer.save` writes it; None or missing = there is none.
+    kind: one of KINDS.
+    texts: what a new one is trained on.
+    vocabulary: ids, all told, as in `train`.
+    specials: names of SPECIALS that a new one has.
+    lines: as in `train`.
+    start: a workdir whose tokenizer is taken over; "" = none.
+
+  Raises:
+    ValueError: the restored tokenizer is of another kind or vocabulary; file and flag are named.
   """
   if str(start):
-    return adopted(start, file, kind, vocabulary)
-  restored = Tokenizer.load(file) if file and Path(file).exists() else None
-  if restored is None:
+    return adopt(start, file, kind, vocabulary)
+  if not file or not Path(file).exists():
     return train(kind, texts, vocabulary, specials, lines)
+  restored = Tokenizer.load(file)
   fix = "give that one, or another --workdir"
   if restored.kind != kind:
     raise ValueError(f"--config.data.tokenizer={kind}, but {file} is a tokenizer of kind {restored.kind}; {fix}")
-  if restored.vocabulary != vocabulary:
-    expected = train(kind, texts, vocabulary, specials, lines).vocabulary
-    if restored.vocabulary != expected:
-      found = f"{file} has {restored.vocabulary} ids"
-      raise ValueError(f"--config.data.vocabulary={vocabulary}, but {found}; give that number or another --workdir")
+  asked = restored.vocabulary == vocabulary
+  if not asked and restored.vocabulary != train(kind, texts, vocabulary, specials, lines).vocabulary:
+    ids = f"{file} has {restored.vocabulary} ids"
+    raise ValueError(f"--config.data.vocabulary={vocabulary}, but {ids}; give that number or another --workdir")
   return restored
 
 
-def adopted(folder: str | os.PathLike, file: str | os.PathLike | None, kind: str, vocabulary: int) -> Tokenizer:
-  """The tokenizer of another workdir, for one whose own would be `file` (saving is left to the caller).
+def adopt(folder: str | os.PathLike, file: str | os.PathLike | None, kind: str, vocabulary: int) -> Tokenizer:
+  """The tokenizer of another workdir, for one whose tokenizer would be `file` (saving is left to the caller).
 
-  Raises ValueError where `folder` has none, where it is of another kind or has more ids; and where `file` is another.
+  Raises ValueError where `folder` has none, where it is of another kind or has more ids; and where `file` differs.
   """
-  source, own = Path(folder) / TOKENIZER_FILE, Path(file) if file else None
-  there = own is not None and own.exists()
-  if not there and not source.exists():
+  source, target = Path(folder) / TOKENIZER_FILE, Path(file) if file else None
+  first, *others = [Tokenizer.load(path) for path in (target, source) if path and path.exists()] or [None]
+  if first is None:
     raise ValueError(f"{folder} has no {TOKENIZER_FILE} to start from; give the --workdir of a run on text")
-  first, *others = [Tokenizer.load(path) for path in (own if there else None, source) if path and path.exists()]
-  if others and others[0].to_json() != first.to_json():
-    raise ValueError(f"{own} is not the tokenizer of {source}; give another --workdir")
+  if any(other is None or other.to_json() != first.to_json() for other in others):
+    raise ValueError(f"{target} is not the tokenizer of {source}; give another --workdir")
   if first.kind != kind or 0 < vocabulary < first.vocabulary:
-    found = f"--config.data.tokenizer={first.kind} --config.data.vocabulary={first.vocabulary}"
-    raise ValueError(f"{source} has another tokenizer than {kind} with {vocabulary} ids; give {found}")
+    flags = f"--config.data.tokenizer={first.kind} --config.data.vocabulary={first.vocabulary}"
+    raise ValueError(f"{source} has another tokenizer than {kind} with {vocabulary} ids; give {flags}")
   return first
 
 
@@ -179,12 +207,12 @@ def character_bytes(text: str) -> Int[np.ndarray, "N"]:
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-  """Pieces with the numbers of their texts, about _CHUNK characters at a time."""
+  """Parts of texts with the numbers of their texts, about _CHUNK characters at a time."""
   chunk, size = [], 0
   for owner, text in enumerate(texts):
-    for piece in _pieces(text):
-      chunk.append((owner, piece))
-      size += len(piece)
+    for part in _parts(text):
+      chunk.append((owner, part))
+      size += len(part)
       if size >= _CHUNK:
         yield chunk
         chunk, size = [], 0
@@ -192,11 +220,11 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
     yield chunk
 
 
-def _pieces(text: str) -> Iterator[str]:
-  """`text` in pieces of about _PIECE characters that end with a line where possible: a long encoding takes memory."""
+def _parts(text: str) -> Iterator[str]:
+  """`text` in parts of about _PART characters that end with a line where possible: a long encoding takes memory."""
   start = 0
   while start < len(text):
-    cut = text.rfind("\n", start, start + _PIECE) + 1
-    end = len(text) if len(text) - start <= _PIECE else (cut or start + _PIECE)
+    cut = text.rfind("\n", start, start + _PART) + 1
+    end = len(text) if len(text) - start <= _PART else (cut or start + _PART)
     yield text[start:end]
     start = end

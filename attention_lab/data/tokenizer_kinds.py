@@ -18,9 +18,9 @@ from typing import Any
 from attention_lab.config import nearest_hint
 
 END_OF_TEXT = "<|endoftext|>"
-SMALLEST = 257  # the bytes and <|endoftext|>
-SPECIALS = ("class", "separator", "mask", "unknown")
-LOSSLESS = ("byte", "bpe")
+SMALLEST = 257  # ids of the smallest lossless vocabulary: the bytes and <|endoftext|>
+SPECIALS = ("class", "separator", "mask", "unknown")  # tokens that a model needs and no text encodes to
+LOSSLESS = ("byte", "bpe")  # kinds whose ids decode to the very text
 FLAG = "--config.data.tokenizer"
 _TOKENS = {"class": "[CLS]", "separator": "[SEP]", "mask": "[MASK]", "unknown": "[UNK]"}
 _LINE_END = "\n"  # id 0 of words: no word holds white space
@@ -45,7 +45,7 @@ def train(kind: str, texts: Iterable[str], vocabulary: int, specials: Sequence[s
   if vocabulary < floor and (vocabulary or kind in ("bpe", "wordpiece")):
     raise ValueError(f"--config.data.vocabulary={vocabulary} is too small for {FLAG}={kind}; {needed} need {floor}")
   names = [special_tokens(kind)[name] for name in wanted]
-  return _words(texts, vocabulary, names, lines) if kind == "word" else KINDS[kind](texts, vocabulary, names)
+  return _whole_words(texts, vocabulary, names, lines) if kind == "word" else KINDS[kind](texts, vocabulary, names)
 
 
 def kind(core: Any) -> str:
@@ -53,22 +53,22 @@ def kind(core: Any) -> str:
   model, first, second = type(core.model).__name__, core.id_to_token(0), core.id_to_token(1)
   if model == "WordLevel" and first == _LINE_END:
     return "word"
-  found = {"WordLevel": "char", "WordPiece": "wordpiece", "BPE": "byte" if second == _characters()[0] else "bpe"}
-  if model not in found or first != END_OF_TEXT:
+  kinds = {"WordLevel": "char", "WordPiece": "wordpiece", "BPE": "byte" if second == _characters()[0] else "bpe"}
+  if model not in kinds or first != END_OF_TEXT:
     raise ValueError(f"has no {END_OF_TEXT} as id 0")
-  return found[model]
+  return kinds[model]
 
 
 def has_lines(core: Any) -> bool:
-  """Whether words were trained with `lines`."""
+  """True if words were trained with `lines`."""
   return core.id_to_token(0) == _LINE_END and type(core.pre_tokenizer).__name__ == "Split"
 
 
-def special_tokens(of: str) -> dict[str, str]:
-  """What the special tokens are called in the files of a kind."""
-  if of != "word":
+def special_tokens(name: str) -> dict[str, str]:
+  """The spelling of the special tokens in the files of a kind."""
+  if name != "word":
     return _TOKENS
-  return {name: f" {token}" for name, token in _TOKENS.items()} | {"unknown": "<unk>"}  # no word holds a space
+  return {special: f" {token}" for special, token in _TOKENS.items()} | {"unknown": "<unk>"}  # no word holds a space
 
 
 def _bytes(_texts: Iterable[str], _vocabulary: int, specials: Sequence[str]) -> Any:
@@ -117,7 +117,7 @@ def _chars(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) -> An
   return core
 
 
-def _words(texts: Iterable[str], vocabulary: int, specials: Sequence[str], lines: bool) -> Any:
+def _whole_words(texts: Iterable[str], vocabulary: int, specials: Sequence[str], lines: bool) -> Any:
   from tokenizers import Regex, pre_tokenizers
 
   core = _word_level(_numbered([_LINE_END, *specials], texts, vocabulary, str.split), special_tokens("word")["unknown"])
@@ -145,24 +145,24 @@ def _word_level(numbers: Mapping[str, int], unknown: str) -> Any:
 
 
 def _pieces(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) -> Any:
-  """Trained twice: the library numbers the letters inside words as a hash map has them, unless they are given."""
-  kept, first = list(texts), [END_OF_TEXT, *specials]
-  words = sorted({word for text in kept for word in text.split(" ")})
-  letters = sorted(_pieces_once(words, len(first), first).keys() - set(first))
+  """WordPiece, trained twice: the library orders the letters inside words by a hash map, unless it is given them."""
+  corpus, first = list(texts), [END_OF_TEXT, *specials]
+  vocabulary_words = sorted({word for text in corpus for word in text.split(" ")})
+  letters = sorted(_pieces_once(vocabulary_words, len(first), first).keys() - set(first))
   if vocabulary < len(first) + len(letters):
     needed = f"special tokens and the letters of this text need {len(first) + len(letters)}"
     raise ValueError(f"--config.data.vocabulary={vocabulary} is too small for {FLAG}=wordpiece; {needed}")
-  numbers = _pieces_once(kept, vocabulary, [*first, *letters])
+  numbers = _pieces_once(corpus, vocabulary, [*first, *letters])
   core = _word_piece(numbers)
   core.add_special_tokens(first)
   return core
 
 
-def _pieces_once(texts: Sequence[str], vocabulary: int, given: Sequence[str]) -> dict[str, int]:
+def _pieces_once(texts: Sequence[str], vocabulary: int, specials: Sequence[str]) -> dict[str, int]:
   from tokenizers import trainers
 
   core = _word_piece({})
-  trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(given), show_progress=False)
+  trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(specials), show_progress=False)
   core.train_from_iterator(texts, trainer)
   return core.get_vocab()
 
@@ -177,4 +177,4 @@ def _word_piece(numbers: Mapping[str, int]) -> Any:
   return core
 
 
-KINDS = {"byte": _bytes, "bpe": _bpe, "char": _chars, "word": _words, "wordpiece": _pieces}
+KINDS = {"byte": _bytes, "bpe": _bpe, "char": _chars, "word": _whole_words, "wordpiece": _pieces}

@@ -23,7 +23,7 @@ from attention_lab import config as configs
 from attention_lab.attention.base import Unsupported
 from attention_lab.data.dataset import Dataset, validate_name
 from attention_lab.data.mechanisms import generation
-from attention_lab.data.mechanisms.families import Shape
+from attention_lab.data.mechanisms.base import Shape
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.tasks.base import Batch, LoadFn, Task, check, read
@@ -74,7 +74,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   del workdir
   positions = check(config.model, NAME, causal=True)
   name, shape = _shape(config.data)
-  tested = generation.lengths(name, shape.length, config.data.longest)
+  tested = generation.tested_lengths(name, shape.length, config.data.longest)
   make = lambda longest: functional(lambda key: _model(config, shape.vocabulary, longest, key, mesh))
   own = make(tested[-1])
   if len(tested) > 1:
@@ -132,7 +132,7 @@ def _shape(data: DataConfig) -> tuple[str, Shape]:
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: {NAME} are generated, and read no files; leave the path out")
   name = validate_name(data, tuple(generation.MECHANISMS))
-  return name, generation.shape(name, _given(data))
+  return name, generation.resolve_shape(name, _given(data))
 
 
 def _given(data: DataConfig) -> dict[str, int | float]:

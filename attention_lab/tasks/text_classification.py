@@ -4,15 +4,14 @@ Batches: those of `parts.sequences`; the first token is the class token where th
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
 from attention_lab import config as configs
-from attention_lab.data import bag_of_words, folds, labelled
-from attention_lab.data.dataset import Dataset, Lazy
+from attention_lab.data import controls, folds, labelled
+from attention_lab.data.dataset import Dataset
 from attention_lab.models import bert
 from attention_lab.tasks.base import LoadFn, Task, read
 from attention_lab.tasks.parts import sequences
@@ -59,9 +58,7 @@ def limited(source: Dataset, limit: int) -> Dataset:
   if part is source:
     return source
   (train, known), (test, asked) = (_read(part.splits[split]) for split in ("train", "test"))
-  bag = functools.partial(bag_of_words.accuracy, train, known, test, asked)
-  largest = functools.partial(labelled.largest_class, known, asked)
-  return dataclasses.replace(part, controls=Lazy({"largest class": largest, bag_of_words.NAME: bag}))
+  return dataclasses.replace(part, controls=controls.of_texts(train, known, test, asked))
 
 
 def _read(split: Any) -> tuple[list[str], np.ndarray]:

@@ -43,8 +43,8 @@ def test_the_examples_of_every_mechanism_can_be_made(size):
   suite = suites.load("mechanisms", size)
   comparison = run.plan(",".join(suite.tasks), "softmax", 0, [], Protocol(), suite.tasks)
   for task, config in comparison.tasks.items():
-    own = generation.shape(task.partition(":")[2], {"length": config.data.length})
-    assert generation.lengths(config.data.name, own.length, config.data.longest)[0] == own.length
+    own = generation.resolve_shape(task.partition(":")[2], {"length": config.data.length})
+    assert generation.tested_lengths(config.data.name, own.length, config.data.longest)[0] == own.length
 
 
 def test_an_unknown_suite_or_size_is_refused_with_the_choices():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attention_lab.data import randaugment
+from attention_lab.data import augment
 from attention_lab.data.augment import Augmentation, Augmented
 from attention_lab.data.images import Images
 from attention_lab.data.pipeline import evaluation_batches, train_batches
@@ -118,36 +118,34 @@ def test_without_mixture_there_is_no_second_label():
 def test_magnitude_0_changes_at_most_the_contrast_that_has_no_magnitude():
   grey = NOISE[ALL[:1]]["image"]
   picture = Image.fromarray(np.rint(grey[0, ..., 0] * 255).astype(np.uint8))
-  for name in set(randaugment.OPERATIONS) - {"autocontrast", "equalize"}:
-    np.testing.assert_array_equal(
-      np.asarray(randaugment.operate(picture, name, 0.0)), np.asarray(picture), err_msg=name
-    )
+  for name in set(augment.OPERATIONS) - {"autocontrast", "equalize"}:
+    np.testing.assert_array_equal(np.asarray(augment.operate(picture, name, 0.0)), np.asarray(picture), err_msg=name)
 
 
 def test_the_strongest_operations_are_those_of_autoaugment():
   row = np.arange(0, 331, dtype=np.int64) % 256
   picture = Image.fromarray(np.broadcast_to(row, (331, 331)).astype(np.uint8))
-  after = {name: np.asarray(randaugment.operate(picture, name, 1.0))[0] for name in randaugment.OPERATIONS}
+  after = {name: np.asarray(augment.operate(picture, name, 1.0))[0] for name in augment.OPERATIONS}
   np.testing.assert_array_equal(after["translate_x"], np.pad(row[150:], (0, 150)))
   np.testing.assert_array_equal(after["solarize"], 255 - row)
   np.testing.assert_array_equal(after["posterize"], row & 0xF0)
   np.testing.assert_allclose(after["brightness"], np.minimum(row * 1.9, 255), atol=1)
   np.testing.assert_array_equal(after["identity"], row)
-  turned = np.asarray(randaugment.operate(picture, "translate_y", -1.0))
+  turned = np.asarray(augment.operate(picture, "translate_y", -1.0))
   assert not turned[:150].any()
   np.testing.assert_array_equal(turned[150], row)
-  slanted = np.asarray(randaugment.operate(picture, "shear_x", 1.0))[100]
+  slanted = np.asarray(augment.operate(picture, "shear_x", 1.0))[100]
   assert abs(slanted[:200].astype(int) - row[30:230]).max() <= 1
 
 
 def test_operations_are_all_drawn_and_grey_images_have_no_color(monkeypatch):
   seen = []
-  monkeypatch.setattr(randaugment, "operate", lambda picture, name, strength: seen.append((name, strength)) or picture)
-  randaugment.apply(NOISE[ALL]["image"], 5, 15, np.random.default_rng(0))
-  assert {name for name, _ in seen} == set(randaugment.OPERATIONS) - {"color"}
+  monkeypatch.setattr(augment, "operate", lambda picture, name, strength: seen.append((name, strength)) or picture)
+  augment.randaugment(NOISE[ALL]["image"], 5, 15, np.random.default_rng(0))
+  assert {name for name, _ in seen} == set(augment.OPERATIONS) - {"color"}
   assert {strength for _, strength in seen} == {-0.5, 0.5}
   assert len(seen) == 200
-  randaugment.apply(FLAT[ALL]["image"], 5, 15, np.random.default_rng(0))
+  augment.randaugment(FLAT[ALL]["image"], 5, 15, np.random.default_rng(0))
   assert "color" in {name for name, _ in seen[200:]}
 
 

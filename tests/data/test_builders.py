@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 import tiny_dataset
 
-from attention_lab.data import builders, image_folder, prepared
+from attention_lab.data import builders, image_files, prepared
 from attention_lab.data.builders import babi, published, substitute, wikitext2
 
 LINES = {"train": [" ", " = A title = ", " one two <unk> "], "valid": [" three "], "test": [" four ", " "]}
@@ -119,7 +119,7 @@ def test_a_builder_of_tfds_that_reads_files_and_encodes_images_prepares_without_
   found = prepared.columns("drawn", "train", str(tmp_path), ["image", "text"])
   assert found["text"] == ["told", "told"]
   for encoded, array in zip(found["image"], pixels, strict=True):
-    np.testing.assert_array_equal(image_folder.decode(io.BytesIO(encoded)), array[..., 0])
+    np.testing.assert_array_equal(image_files.decode(io.BytesIO(encoded)), array[..., 0])
 
 
 def test_the_published_files_are_all_there_with_their_digests():

@@ -1,9 +1,12 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import corpora, prepared, text
-from attention_lab.data.corpora import articles, corpus
+from attention_lab.data.corpora import articles, load_corpus, paragraphs, python_docs, split_topics, user_text
 from attention_lab.data.dataset import SPLITS
 
 PAGE = [" ", " = Cats = ", " ", " Cats <unk> sleep . ", " ", " = = Food = = ", " ", " Fish . ", " = 5 points = ", " "]
@@ -65,7 +68,7 @@ def test_words_of_wikitext_do_not_depend_on_the_tokenizer(datasets):
 def test_a_dataset_without_validation_holds_a_tenth_of_train_out_with_equal_texts_together(datasets):
   texts = [f"text number {i // 2} of many" for i in range(200)]
   datasets["reviews"] = {"train": texts, "test": ["one", "two", " "], "unsupervised": ["x"]}
-  found = corpus(DataConfig(name="reviews", dir="folder"))
+  found = load_corpus(DataConfig(name="reviews", dir="folder"))
   contents = {split: list(documents.values()) for split, documents in found.splits.items()}
   assert contents["test"] == ["one", "two"]
   assert sorted(contents["train"] + contents["validation"]) == sorted(texts)
@@ -76,24 +79,166 @@ def test_a_dataset_without_validation_holds_a_tenth_of_train_out_with_equal_text
 
 def test_published_splits_stay_as_they_are_and_one_of_train_alone_is_cut(datasets):
   datasets["plays"] = {split: [f"{split} text"] for split in SPLITS}
-  assert corpus(DataConfig(name="plays", dir="folder")).splits == {
+  assert load_corpus(DataConfig(name="plays", dir="folder")).splits == {
     split: {f"{split} 0": f"{split} text"} for split in SPLITS
   }
   datasets["letters"] = {"train": [f"letter {i:03}" for i in range(100)]}
-  sizes = {split: len(found) for split, found in corpus(DataConfig(name="letters", dir="folder")).splits.items()}
+  sizes = {split: len(found) for split, found in load_corpus(DataConfig(name="letters", dir="folder")).splits.items()}
   assert sizes == {"train": 80, "validation": 10, "test": 10}
 
 
 def test_a_dataset_that_cannot_serve_is_refused(datasets):
   datasets["reviews"] = {"test": ["one"]}
   with pytest.raises(ValueError, match=r"--config\.data\.name=reviews has no split train; it has test"):
-    corpus(DataConfig(name="reviews", dir="folder"))
+    load_corpus(DataConfig(name="reviews", dir="folder"))
   with pytest.raises(ValueError, match=r"wikitxt is not prepared; others: \('python_docs', 'wikitext2'"):
-    corpus(DataConfig(name="wikitxt", dir="folder"))
+    load_corpus(DataConfig(name="wikitxt", dir="folder"))
   with pytest.raises(ValueError, match=r"are two datasets"):
-    corpus(DataConfig(name="wikitext2", path="here"))
+    load_corpus(DataConfig(name="wikitext2", path="here"))
 
 
 def test_the_default_is_the_text_that_needs_no_download():
-  assert corpora.TEXTS[0] == corpus(DataConfig()).name == corpus(DataConfig(name="python_docs")).name
+  assert corpora.TEXTS[0] == load_corpus(DataConfig()).name == load_corpus(DataConfig(name="python_docs")).name
   assert np.all([name in corpora.TEXTS for name in ("wikitext2", "tiny_shakespeare")])
+
+
+def write(folder, **texts):
+  for name, content in texts.items():
+    file = folder / f"{name}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+  return str(folder)
+
+
+def test_one_file_is_cut_at_line_ends_near_80_and_90_percent_and_nothing_is_lost(tmp_path):
+  text = "".join(f"línea {i} of a plain text file\n" for i in range(1000))
+  file = tmp_path / "book.md"
+  file.write_text(text, encoding="utf-8")
+  corpus = user_text(str(file))
+  pieces = [corpus.splits[split]["book.md"] for split in ("train", "validation", "test")]
+  assert (corpus.name, corpus.split) == ("book.md", "contiguous")
+  assert "".join(pieces) == text
+  assert all(piece.endswith("\n") for piece in pieces)
+  shares = [len(piece.encode()) / len(text.encode()) for piece in pieces]
+  assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.003)
+
+
+@pytest.mark.parametrize("text", ["word " * 4000, "é" * 10_000, "日本" * 5000])
+def test_a_text_without_lines_is_cut_between_words_or_characters(tmp_path, text):
+  corpus = user_text(write(tmp_path, only=text))
+  pieces = [corpus.splits[split]["only.txt"] for split in ("train", "validation", "test")]
+  assert "".join(pieces) == text
+  assert [len(piece) / len(text) for piece in pieces] == pytest.approx([0.8, 0.1, 0.1], abs=0.003)
+
+
+def test_few_files_are_read_recursively_in_order_and_cut_as_one(tmp_path):
+  path = write(tmp_path, **{"b/deep/two": "two\n" * 500, "a": "one\n" * 500})
+  (tmp_path / "notes.md").write_text("not a text file")
+  (tmp_path / "empty.txt").write_text("")
+  splits = user_text(path).splits
+  assert list(splits["train"]) == ["a.txt", str(Path("b/deep/two.txt"))]
+  assert splits["train"]["a.txt"] == "one\n" * 500
+  assert list(splits["test"]) == [str(Path("b/deep/two.txt"))]
+
+
+def test_ten_files_or_more_are_split_by_document_and_equal_ones_stay_together(tmp_path):
+  texts = {f"doc{i:02}": f"text number {i // 2:02}\n" * 20 for i in range(60)}
+  corpus = user_text(write(tmp_path, **texts))
+  assert corpus.split == "by document"
+  names = {split: set(found) for split, found in corpus.splits.items()}
+  assert {split: len(found) for split, found in names.items()} == {"train": 48, "validation": 6, "test": 6}
+  assert set.union(*names.values()) == {f"{name}.txt" for name in texts}
+  contents = {split: set(found.values()) for split, found in corpus.splits.items()}
+  assert not contents["train"] & (contents["test"] | contents["validation"])
+
+
+def test_ten_files_that_leave_a_split_empty_are_cut_as_one(tmp_path):
+  corpus = user_text(write(tmp_path, **{f"doc{i}": f"text number {i}\n" * (20 + 900 * (i > 0)) for i in range(10)}))
+  assert corpus.split == "contiguous"
+
+
+def test_a_missing_path_is_refused_by_name(tmp_path):
+  with pytest.raises(ValueError, match=r"--config\.data\.path=.*nowhere cannot be read .*No such file"):
+    user_text(str(tmp_path / "nowhere"))
+  with pytest.raises(ValueError, match=r"--config\.data\.path=~nobody-by-this-name/x cannot be read"):
+    user_text("~nobody-by-this-name/x")
+
+
+def test_invalid_utf8_is_refused_with_file_and_byte(tmp_path):
+  path = write(tmp_path, good="fine", bad="héllo".encode() + b"\xff\xfe")
+  with pytest.raises(ValueError, match=r"--config\.data\.path: .*bad\.txt is not UTF-8 at byte 6"):
+    user_text(path)
+
+
+@pytest.mark.parametrize("texts", [{}, {"a": "", "b": " \n\t\n"}])
+def test_an_empty_corpus_is_refused(tmp_path, texts):
+  with pytest.raises(ValueError, match=r"--config\.data\.path=.* holds no text"):
+    user_text(write(tmp_path, **texts))
+
+
+def test_every_refusal_is_one_line(tmp_path):
+  for path in (tmp_path / "nowhere", tmp_path):
+    with pytest.raises(ValueError, match="--config") as caught:
+      user_text(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+  return python_docs()
+
+
+def test_no_long_paragraph_of_the_documentation_is_in_two_splits(corpus):
+  seen = {split: set().union(*map(paragraphs, texts.values())) for split, texts in corpus.splits.items()}
+  assert all(len(found) > 20 for found in seen.values())
+  assert not seen["train"] & seen["test"]
+  assert not seen["train"] & seen["validation"]
+  assert not seen["validation"] & seen["test"]
+
+
+def test_held_out_text_shares_hardly_any_eight_words_in_a_row_with_training_text(corpus):
+  def shingles(split):
+    words = [text.split() for text in corpus.splits[split].values()]
+    return {tuple(text[i : i + 8]) for text in words for i in range(len(text) - 7)}
+
+  train = shingles("train")
+  for split in ("validation", "test"):
+    held_out = shingles(split)
+    assert len(held_out & train) < 0.01 * len(held_out)
+
+
+def test_each_held_out_split_is_about_a_tenth_of_the_bytes_and_of_several_topics(corpus):
+  sizes = {split: [len(text.encode()) for text in texts.values()] for split, texts in corpus.splits.items()}
+  total = sum(map(sum, sizes.values()))
+  for split in ("validation", "test"):
+    assert 0.08 <= sum(sizes[split]) / total <= 0.1
+    assert max(sizes[split]) <= 0.4 * sum(sizes[split])
+
+
+def test_every_topic_is_kept_whole_or_contained_in_what_was_kept(corpus):
+  from pydoc_data.topics import topics
+
+  kept = {name: text for texts in corpus.splits.values() for name, text in texts.items()}
+  assert sorted([*kept, *corpus.dropped]) == sorted(topics)
+  everything = set().union(*map(paragraphs, kept.values()))
+  assert all(kept[name] == topics[name] for name in kept)
+  assert all(paragraphs(topics[name]) <= everything for name in corpus.dropped)
+
+
+def test_a_section_of_another_topic_is_dropped_however_it_is_wrapped_and_indented():
+  section = "a paragraph that is long enough to be told from a heading, about nothing at all, and then more of it"
+  wrapped = re.sub(r"(.{30}\S*) ", r"\1\n    ", section)
+  others = {f"topic {i}": f"another text of its own, number {i}, {'word ' * 20}{i}" for i in range(30)}
+  corpus = split_topics(
+    others | {"whole": f"Heading\n\n{section}\n\n{'something else ' * 9}", "part": f"Part\n\n  {wrapped}\n"}
+  )
+  assert corpus.dropped == ("part",)
+
+
+def test_topics_that_share_a_paragraph_stay_in_one_split():
+  shared = "a stock paragraph of more than eighty characters that two otherwise different texts have in common"
+  texts = {f"topic {i:02}": f"{shared} {i // 2}\n\n{'its own words ' * 10}{i}" for i in range(60)}
+  splits = split_topics(texts).splits
+  assert all(splits[split] for split in ("train", "validation", "test"))
+  for names in splits.values():
+    assert all(f"topic {int(name[6:]) ^ 1:02}" in names for name in names)

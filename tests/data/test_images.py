@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from attention_lab.config import DataConfig
-from attention_lab.data import image_folder, images
+from attention_lab.data import image_files, images
 from attention_lab.data.dataset import SPLITS
 
 
@@ -164,4 +164,4 @@ def test_a_folder_of_mixed_sizes_is_read_with_a_side_and_a_file_is_found_again(t
   split = source.splits["test"]
   file = split.describe(3)
   assert Path(file).parent.name == source.metadata["names"][split.arrays["label"][3]]
-  np.testing.assert_array_equal(split.arrays["image"][3][..., 0], image_folder.decode(Path(file), 4))
+  np.testing.assert_array_equal(split.arrays["image"][3][..., 0], image_files.decode(Path(file), 4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attention_lab.data.dataset import SPLITS
-from attention_lab.data.mechanisms import families, generation
+from attention_lab.data.mechanisms import base, generation
 
 
 def rows(name, knobs=None):
@@ -17,8 +17,8 @@ def rows(name, knobs=None):
 
 def test_induction_asks_for_the_follower_of_its_mark_and_frequency_for_the_one_commonest_token():
   for tokens, targets in rows("induction"):
-    place = tokens.index(families.ASK)
-    assert tokens.count(families.ASK) == 2
+    place = tokens.index(base.ASK)
+    assert tokens.count(base.ASK) == 2
     assert targets == [-1] * (len(tokens) - 1) + [tokens[place + 1]]
   for tokens, targets in rows("frequency"):
     (first, most), (_, second) = collections.Counter(tokens[:-1]).most_common(2)
@@ -44,8 +44,8 @@ def test_memorized_values_are_one_map_in_all_splits_and_seeds_and_stand_in_no_ex
 
 
 def test_an_exact_share_of_the_pairs_is_noise_and_noise_is_never_asked():
-  shape = generation.shape("noisy", {"noise": 0.5})
-  noise = families.parts(shape.vocabulary, 3)[2]
+  shape = generation.resolve_shape("noisy", {"noise": 0.5})
+  noise = base.parts(shape.vocabulary, 3)[2]
   for tokens, targets in rows("noisy", {"noise": 0.5}):
     noisy = [token in noise for token in tokens]
     assert sum(noisy) == shape.length // 2
@@ -56,8 +56,8 @@ def test_an_exact_share_of_the_pairs_is_noise_and_noise_is_never_asked():
 def test_compression_asks_for_every_place_once_in_random_order():
   orders = set()
   for tokens, targets in rows("compression"):
-    size = tokens.index(families.ASK)
-    asked = [token - families.FIRST for token in tokens[size + 1 : -1]]
+    size = tokens.index(base.ASK)
+    asked = [token - base.FIRST for token in tokens[size + 1 : -1]]
     assert sorted(asked) == list(range(size)) == list(range(15))
     assert targets == [-1] * (size + 1) + [tokens[place] for place in asked] + [-1]
     orders.add(tuple(asked))
@@ -72,7 +72,7 @@ def occurrences(word, tokens):
 def test_each_asked_key_stands_once_in_the_haystack_with_its_value_behind_it(name, questions):
   chosen = collections.Counter()
   for tokens, targets in rows(name, {"span": 2, "length": 48}):
-    room = tokens.index(families.ASK)
+    room = tokens.index(base.ASK)
     assert len(tokens) == room + 1 + 3 * questions
     expected = [-1] * len(tokens)
     for start in range(room + 1, len(tokens), 3):  # a key of two tokens and the first of its value
@@ -86,7 +86,7 @@ def test_each_asked_key_stands_once_in_the_haystack_with_its_value_behind_it(nam
 
 def test_all_values_of_the_one_key_are_asked_in_the_order_in_which_they_stand():
   for tokens, targets in rows("multi_value"):
-    room = tokens.index(families.ASK)
+    room = tokens.index(base.ASK)
     found = occurrences(tokens[room + 1 : room + 2], tokens[:room])
     assert targets == [-1] * (room + 1) + [tokens[place + 1] for place in found]
     assert len(found) == 3
@@ -95,8 +95,8 @@ def test_all_values_of_the_one_key_are_asked_in_the_order_in_which_they_stand():
 @pytest.mark.parametrize("hops", [1, 3])
 def test_every_variable_of_chains_as_long_as_said_is_asked_and_their_assignments_stand_in_order(hops):
   for tokens, targets in rows("variable_tracking", {"items": 2, "hops": hops, "vocabulary": 30, "length": 40}):
-    room = tokens.index(families.ASK)
-    given = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in occurrences([families.FIRST], tokens)}
+    room = tokens.index(base.ASK)
+    given = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in occurrences([base.FIRST], tokens)}
     assert sorted(tokens[room + 1 :]) == sorted(given)
     answers, depths = [], []
     for asked in tokens[room + 1 :]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attention_lab.data.dataset import SPLITS, Arrays
+from attention_lab.data.generated import accuracy
 from attention_lab.data.mechanisms import generation
 
 SMALL = (1200, 150, 300)
@@ -31,7 +32,7 @@ CELLS = [(name, knobs) for name, others in OTHERS.items() for knobs in ({}, othe
 @pytest.fixture(scope="module", params=CELLS, ids=lambda cell: f"{cell[0]}-{len(cell[1]) or 'usual'}")
 def cell(request):
   name, knobs = request.param
-  return name, generation.shape(name, knobs), generation.generate(name, knobs, sizes=SMALL)
+  return name, generation.resolve_shape(name, knobs), generation.generate(name, knobs, sizes=SMALL)
 
 
 def spread(chance, count):
@@ -58,7 +59,7 @@ def test_the_shuffled_control_leaves_the_solver_at_chance(cell):
   control = generation.shuffled(train)
   answers = generation.oracle(name, train.arrays["tokens"], shape)
   chance = source.metadata["chance"]
-  assert abs(generation.accuracy(answers, control.arrays["targets"]) - chance) < spread(chance, SMALL[0])
+  assert abs(accuracy(answers, control.arrays["targets"]) - chance) < spread(chance, SMALL[0])
   np.testing.assert_array_equal(control.arrays["targets"] >= 0, train.arrays["targets"] >= 0)
   counts = [np.bincount(split.arrays["targets"].reshape(-1) + 1) for split in (train, control)]
   np.testing.assert_array_equal(*counts)
@@ -73,7 +74,7 @@ def test_a_guess_is_right_as_often_as_chance_says_and_no_one_answer_more_often(c
   assert asked.max() < stop
   assert chance == 1 / (stop - start)
   guesses = np.random.default_rng(1).integers(start, stop, targets.shape)
-  assert abs(generation.accuracy(guesses, targets) - chance) < spread(chance, len(asked))
+  assert abs(accuracy(guesses, targets) - chance) < spread(chance, len(asked))
   shares = np.bincount(asked, minlength=stop)[start:] / len(asked)
   assert shares.max() < chance + spread(chance, SMALL[0]) + 0.01
 
@@ -115,7 +116,7 @@ def test_the_same_call_makes_the_same_data_and_held_out_splits_do_not_depend_on_
 
 @pytest.mark.parametrize("name", [name for name, one in generation.MECHANISMS.items() if not one.fixed])
 def test_the_test_split_has_as_many_examples_of_each_longer_length_padded_to_the_longest(name):
-  shape = generation.shape(name, {})
+  shape = generation.resolve_shape(name, {})
   source = generation.generate(name, longest=4 * shape.length, sizes=(10, 20, 30))
   assert source.metadata["lengths"] == [shape.length, 2 * shape.length, 4 * shape.length]
   arrays = source.splits["test"].arrays

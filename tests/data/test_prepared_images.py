@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 import tiny_dataset
 
 from attention_lab.config import DataConfig
-from attention_lab.data import image_records, images
+from attention_lab.data import image_files, images
 from attention_lab.data.dataset import SPLITS
 
 
@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_number(tmp_path):
 
 def test_what_is_refused_before_anything_is_read(tmp_path, monkeypatch):
   tiny_dataset.images(tmp_path, train=[0, 1] * 6)
-  monkeypatch.setattr(image_records, "LIMIT", 12 * 9)
+  monkeypatch.setattr(image_files, "LIMIT", 12 * 9)
   with pytest.raises(ValueError, match=r"12 images of 5x6 in train are .* GiB decoded.*--config\.data\.side=3 or less"):
     images.load(named(tmp_path))
   with pytest.raises(ValueError, match=r"name=digit is not prepared .*did you mean 'digits'"):

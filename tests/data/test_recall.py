@@ -3,6 +3,7 @@ import pytest
 
 from attention_lab.data import recall
 from attention_lab.data.dataset import SPLITS
+from attention_lab.data.generated import accuracy
 
 SMALL = (2000, 300, 500)
 CELLS = [
@@ -35,7 +36,7 @@ def test_the_shuffled_control_leaves_the_solver_at_chance(cell):
   answers = recall.oracle(train.arrays["tokens"], parameters["pairs"])
   asked = 2000 * parameters["pairs"]
   chance = source.metadata["chance"]
-  assert abs(recall.accuracy(answers, control.arrays["targets"]) - chance) < 5 * (chance / asked) ** 0.5
+  assert abs(accuracy(answers, control.arrays["targets"]) - chance) < 5 * (chance / asked) ** 0.5
   np.testing.assert_array_equal(control.arrays["targets"] >= 0, train.arrays["targets"] >= 0)
   held_out = source.metadata["sizes"]["test"] * parameters["pairs"]
   assert abs(source.controls["oracle on shuffled answers"] - chance) < 5 * (chance / held_out) ** 0.5

@@ -106,7 +106,7 @@ def test_windows_start_every_half_and_together_hold_the_whole_context(one_split)
   tokens = [split.arrays["tokens"][row, 9 : split.arrays["length"][row] - 1].tolist() for row in first]
   for before, after in itertools.pairwise(tokens):
     assert before[7:] == after[:7]
-  assert len(first) == 1 + -(-(len(spans._words(text)) - 14) // 7)
+  assert len(first) == 1 + -(-(len(spans._split_words(text)) - 14) // 7)
 
 
 def test_windows_without_the_answer_have_0_0_and_are_counted(one_split):

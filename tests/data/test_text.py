@@ -3,10 +3,9 @@ import pytest
 
 from attention_lab.config import DataConfig
 from attention_lab.data import text
+from attention_lab.data.corpora import python_docs, user_text
 from attention_lab.data.dataset import SPLITS, digest
-from attention_lab.data.documents import user_text
 from attention_lab.data.tokenizer import train
-from attention_lab.data.topics import python_docs
 
 PROSE = "The quick brown fox, naïve and 日本, jumps over <|endoftext|> the lazy dog.\r\n\tAnd again\u00a0…  twice.\n"
 
@@ -129,9 +128,11 @@ def test_characters_are_lossless_until_one_is_unknown(file):
 def test_words_are_counted_in_the_window_in_which_they_end():
   tokenizer = train("byte", (), 0)
   stream = text.stream({"a": "ab c\n\nd"}, tokenizer)
-  np.testing.assert_array_equal(stream.words, [0, 0, 1, 0, 1, 0, 0, 1])
+  np.testing.assert_array_equal(stream.word_counts, [0, 0, 1, 0, 1, 0, 0, 1])
   np.testing.assert_array_equal(text.windows(stream, 3).arrays["words"], [1, 1, 1])
-  np.testing.assert_array_equal(text.stream({"a": "ab c\n\nd"}, tokenizer, lines=True).words, [0, 0, 1, 0, 1, 1, 1, 1])
+  np.testing.assert_array_equal(
+    text.stream({"a": "ab c\n\nd"}, tokenizer, lines=True).word_counts, [0, 0, 1, 0, 1, 1, 1, 1]
+  )
 
 
 def test_what_only_a_metric_divides_by_is_not_in_the_digest(docs):

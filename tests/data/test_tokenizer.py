@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attention_lab.data import tokenizer as tokenizers
-from attention_lab.data.tokenizer import KINDS, SMALLEST, SPECIALS, Tokenizer, adopted, kept, train
+from attention_lab.data.tokenizer import KINDS, SMALLEST, SPECIALS, Tokenizer, adopt, restore_or_train, train
 
 PROSE = (
   "The quick brown fox, naïve and 日本, jumps over <|endoftext|> the lazy [CLS] dog.\r\n\tAnd again\u00a0…  twice.\n"
@@ -135,29 +135,30 @@ def test_unknown_kinds_and_vocabularies_below_the_letters_are_refused():
     train("bpe", [PROSE], 300, lines=True)
 
 
-def test_a_kept_tokenizer_of_another_kind_or_vocabulary_is_refused(tmp_path):
+def test_a_restored_tokenizer_of_another_kind_or_vocabulary_is_refused(tmp_path):
   file = tmp_path / "tokenizer.json"
   train("word", ["a b c"], 0).save(file)
-  assert kept(file, "word", ["a b c"], 0).vocabulary == kept(file, "word", ["x"], 5).vocabulary == 5
+  for text, vocabulary in (("a b c", 0), ("x", 5)):
+    assert restore_or_train(file, "word", [text], vocabulary).vocabulary == 5
   with pytest.raises(ValueError, match=r"--config\.data\.tokenizer=char, but .*tokenizer\.json .* of kind word"):
-    kept(file, "char", ["a b c"], 0)
+    restore_or_train(file, "char", ["a b c"], 0)
   with pytest.raises(ValueError, match=r"--config\.data\.vocabulary=4, but .*tokenizer\.json has 5 ids"):
-    kept(file, "word", ["a b c"], 4)
+    restore_or_train(file, "word", ["a b c"], 4)
 
 
 def test_the_tokenizer_of_another_workdir_is_taken_whole_or_refused(tmp_path):
   train("word", ["a b c"], 0).save(tmp_path / "old" / "tokenizer.json")
   own = tmp_path / "new" / "tokenizer.json"
-  adopted(tmp_path / "old", own, "word", 5).save(own)
+  adopt(tmp_path / "old", own, "word", 5).save(own)
   assert own.read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
-  assert adopted(tmp_path / "gone", own, "word", 5).vocabulary == 5
+  assert adopt(tmp_path / "gone", own, "word", 5).vocabulary == 5
   with pytest.raises(ValueError, match=r"another tokenizer than word with 4 ids; give .*vocabulary=5"):
-    adopted(tmp_path / "old", None, "word", 4)
+    adopt(tmp_path / "old", None, "word", 4)
   with pytest.raises(ValueError, match=r"gone has no tokenizer\.json"):
-    adopted(tmp_path / "gone", None, "word", 5)
+    adopt(tmp_path / "gone", None, "word", 5)
   train("word", ["a b x"], 0).save(own)
   with pytest.raises(ValueError, match="is not the tokenizer of"):
-    adopted(tmp_path / "old", own, "word", 5)
+    adopt(tmp_path / "old", own, "word", 5)
 
 
 @pytest.mark.parametrize("content", ["{}", "[", json.dumps({"model": {"type": "Unigram", "vocab": [["a", 0.0]]}})])

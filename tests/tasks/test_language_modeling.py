@@ -10,7 +10,7 @@ import pytest
 
 from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
-from attention_lab.data.documents import user_text
+from attention_lab.data.corpora import user_text
 from attention_lab.data.pipeline import evaluation_batches
 from attention_lab.data.tokenizer import Tokenizer
 from attention_lab.tasks import language_modeling, text_classification

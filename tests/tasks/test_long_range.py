@@ -10,7 +10,7 @@ import pytest
 from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
 from attention_lab.data import labelled, listops, prepared
-from attention_lab.data.labelled_sets import Labelled, Part
+from attention_lab.data.labelled_sources import Labelled, Part
 from attention_lab.data.pipeline import evaluation_batches
 from attention_lab.mesh import make_mesh
 from attention_lab.tasks import long_range
@@ -33,7 +33,7 @@ def reviews(monkeypatch):
   texts = {split: [f"A film of {split}, number {n}: schön" for n in range(8)] for split in SPLITS}
   parts = {split: Part(texts[split], np.arange(8) % 2) for split in SPLITS}
   found = Labelled("imdb_reviews", "", ["bad", "good"], parts, {})
-  monkeypatch.setattr(labelled, "labelled", lambda data, *columns: found)
+  monkeypatch.setattr(labelled, "read_labelled", lambda data, *columns: found)
 
 
 @pytest.fixture

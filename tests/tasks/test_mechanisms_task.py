@@ -40,7 +40,7 @@ def test_the_task_is_found_by_its_file_name_and_recalls_in_context_where_nothing
 @pytest.mark.parametrize("name", generation.MECHANISMS)
 def test_every_dataset_makes_a_task_whose_model_has_its_vocabulary(name):
   task = mechanisms.build(small(name), "")
-  shape = generation.shape(name, {})
+  shape = generation.resolve_shape(name, {})
   params = jax.eval_shape(task.model.init, jax.random.key(0))
   assert params["tokens"]["embedding"].shape == (shape.vocabulary, 16)
   assert (task.tokens_per_example, task.chance) == (shape.length, task.source.metadata["chance"])

@@ -12,7 +12,7 @@ import pytest
 from attention_lab import mesh as meshes
 from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
-from attention_lab.data import bag_of_words
+from attention_lab.data import controls
 from attention_lab.models import rng
 from attention_lab.tasks import text_classification
 from attention_lab.train import loop, restored
@@ -127,8 +127,8 @@ def test_a_limit_holds_for_the_reference_lines_too(table):
   assert all(f" {NAMES[number]} " in text for text, number in zip(texts, label, strict=True))
   test = few.source.splits["test"]
   asked = test[np.arange(len(test))]["label"]
-  line = bag_of_words.accuracy(texts, label, [test.describe(i) for i in range(len(test))], asked)
-  assert few.source.controls[bag_of_words.NAME] == line < whole.source.controls[bag_of_words.NAME]
+  line = controls.tfidf(texts, label, [test.describe(i) for i in range(len(test))], asked)
+  assert few.source.controls[controls.TFIDF] == line < whole.source.controls[controls.TFIDF]
   assert few.source.controls["largest class"] == np.mean(asked == np.bincount(label).argmax())
 
 

@@ -36,9 +36,9 @@ def prepare(name: str, directory: str = "", folder: str = "") -> dict[str, int]:
   builder = getattr(module, BUILDERS[name])(data_dir=root, file_format="array_record")
   if not folder:
     return _prepare(builder, "")
-  found = published.find(module.FILES, folder)
+  paths = published.find(module.FILES, folder)
   with tempfile.TemporaryDirectory() as gathered:
-    for file, path in found.items():
+    for file, path in paths.items():
       (Path(gathered) / file.name).symlink_to(path)
     return _prepare(builder, gathered)
 
@@ -75,7 +75,7 @@ def _official(name: str, root: str | None) -> Any:
     return tfds.builder(name, data_dir=root, file_format="array_record")
   except registered.DatasetNotFoundError:
     known = [*BUILDERS, *registered.list_imported_builders()]
-    own = ", ".join(BUILDERS)
-    raise ValueError(f"--name={name} is no dataset{nearest_hint(stem, known)}; ours are {own}, else TFDS's") from None
+    ours = ", ".join(BUILDERS)
+    raise ValueError(f"--name={name} is no dataset{nearest_hint(stem, known)}; ours are {ours}, else TFDS's") from None
   except Exception as error:  # TFDS has many kinds, with no base in common
     raise ValueError(f"--name={name}: TFDS cannot make its builder ({' '.join(str(error).split())})") from error

@@ -154,10 +154,10 @@ def questions(text: str) -> Iterator[dict[str, Any]]:
       story[number] = told
       continue
     question, answer, support = told.split("\t")
-    places = list(story)
+    numbers = list(story)
     yield {
       "story": list(story.values()),
       "question": question.strip(),
       "answer": answer,
-      "support": [places.index(place) for place in support.split()],
+      "support": [numbers.index(line) for line in support.split()],
     }

@@ -10,7 +10,7 @@ and are one. Only whole pairs stand in a sequence, and what is left of its lengt
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.mechanisms.families import (
+from attention_lab.data.mechanisms.base import (
   PAD,
   Examples,
   Mechanism,
@@ -70,7 +70,7 @@ def _read(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     known: dict[tuple, tuple] = {}
     key, value = (), ()
-    for place, token in enumerate(row):
+    for position, token in enumerate(row):
       if token == PAD:
         break
       if token in values:
@@ -81,7 +81,7 @@ def _read(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"
       else:
         key += (token,)
       if key[-1] in ends and len(value) < len(known.get(key, ())):
-        answers[place] = known[key][len(value)]
+        answers[position] = known[key][len(value)]
   return targets
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data import dedup
-from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digest
+from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
+from attention_lab.data.generated import accuracy, check, fill
 from attention_lab.data.mechanisms import fuzzy, needles, recalls, sequences
-from attention_lab.data.mechanisms.families import PAD, Examples, Mechanism, Shape
+from attention_lab.data.mechanisms.base import PAD, Examples, Mechanism, Shape
 
 MECHANISMS: dict[str, Mechanism] = {
   "in_context": recalls.IN_CONTEXT,
@@ -37,37 +37,37 @@ _ROWS = 1 << 14  # examples made at a time
 _IDLE = 20  # rounds without a new example, before a split is given up
 
 
-def shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
+def resolve_shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
   """Those given, by field of Shape, and the mechanism's own for 0; raises ValueError for what does not fit."""
   mechanism = MECHANISMS[name]
   for field, value in sizes.items():
     if value and field not in mechanism.reads:
       fix = f"leave it at 0; it reads {', '.join(sorted(mechanism.reads))}"
       raise ValueError(f"--config.data.{field}={value} means nothing to {name}: {fix}")
-  found = dataclasses.replace(mechanism.usual, **{field: value for field, value in sizes.items() if value})
-  _keep(mechanism.rules(found))
-  return found
+  resolved = dataclasses.replace(mechanism.usual, **{field: value for field, value in sizes.items() if value})
+  check(mechanism.rules(resolved))
+  return resolved
 
 
-def lengths(name: str, length: int, longest: int) -> tuple[int, ...]:
+def tested_lengths(name: str, length: int, longest: int) -> tuple[int, ...]:
   """T, 2T, 4T, … `longest`; T alone for 0. Raises ValueError for another number, or where none can be longer."""
   if longest in (0, length):
     return (length,)
   fixed = MECHANISMS[name].fixed
   if fixed:
     raise ValueError(f"--config.data.longest={longest} means nothing to {name}: {fixed}; leave it at 0")
-  found = [length]
-  while found[-1] < longest:
-    found.append(2 * found[-1])
-  if found[-1] != longest:
-    fix = f"give {' or '.join(str(other) for other in dict.fromkeys(found[-2:]))}, or 0"
+  doubled = [length]
+  while doubled[-1] < longest:
+    doubled.append(2 * doubled[-1])
+  if doubled[-1] != longest:
+    fix = f"give {' or '.join(str(other) for other in dict.fromkeys(doubled[-2:]))}, or 0"
     raise ValueError(f"--config.data.longest={longest} is not length={length} doubled again and again; {fix}")
-  return tuple(found)
+  return tuple(doubled)
 
 
 def generate(
   name: str,
-  given: Mapping[str, int | float] | None = None,
+  fields: Mapping[str, int | float] | None = None,
   *,
   longest: int = 0,
   sizes: tuple[int, int, int] = (100_000, 1_000, 2_000),
@@ -75,33 +75,33 @@ def generate(
 ) -> Dataset:
   """The dataset `name`; `sizes` are the examples of train, validation and test, the last for each length.
 
-  given: sizes by field of Shape, 0 or absent for the mechanism's own. Examples are unique, within and across splits. A
+  fields: sizes by field of Shape, 0 or absent for the mechanism's own. Examples are unique, within and across splits. A
   split depends on `seed` and on the held-out sizes, not on the size of train, and the test examples of the trained
   length do not depend on `longest`. metadata["chance"] is that of a token drawn from all that may be asked. Controls,
   on the trained length: the oracle, the oracle on shuffled answers, and a token drawn from those of the example so far
   that may be asked. Raises ValueError for what does not fit, naming `--config.data.FIELD`.
   """
-  own, mechanism = shape(name, given or {}), MECHANISMS[name]
-  tested = lengths(name, own.length, longest)
-  _keep({f"{s}={n} is less than 1; give the number of examples": n >= 1 for s, n in zip(SPLITS, sizes, strict=True)})
+  shape, mechanism = resolve_shape(name, fields or {}), MECHANISMS[name]
+  lengths = tested_lengths(name, shape.length, longest)
+  check({f"{s}={n} is less than 1; give the number of examples": n >= 1 for s, n in zip(SPLITS, sizes, strict=True)})
   splits: dict[str, Arrays] = {}
   taken = np.zeros(0, np.uint64)
   for number in reversed(range(len(SPLITS))):
-    make = functools.partial(mechanism.make, shape=own)
+    make = functools.partial(mechanism.make, shape=shape)
     rng = np.random.default_rng((seed, number))
     splits[SPLITS[number]], taken = _split(make, rng, SPLITS[number], sizes[number], taken)
   test = splits["test"]
-  if len(tested) > 1:
-    splits["test"] = _lengthened(mechanism, own, tested, test, seed)
-  metadata = {field: getattr(own, field) for field in ("vocabulary", *sorted(mechanism.reads - {"vocabulary"}))}
-  answers = mechanism.answers(own)
+  if len(lengths) > 1:
+    splits["test"] = _lengthened(mechanism, shape, lengths, test, seed)
+  metadata = {field: getattr(shape, field) for field in ("vocabulary", *sorted(mechanism.reads - {"vocabulary"}))}
+  answers = mechanism.answers(shape)
   metadata |= {
     "sizes": {split: len(splits[split]) for split in SPLITS},
-    "lengths": list(tested),
+    "lengths": list(lengths),
     "answers": [answers.start, answers.stop],
     "chance": 1 / len(answers),
   }
-  return Dataset(name, splits, {s: digest(splits[s].arrays) for s in SPLITS}, metadata, _controls(name, own, test))
+  return Dataset(name, splits, digests(splits), metadata, _controls(name, shape, test))
 
 
 def oracle(name: str, tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
@@ -117,60 +117,48 @@ def shuffled(split: Arrays, seed: int = 0) -> Arrays:
   return Arrays(split.arrays | {"targets": targets})
 
 
-def accuracy(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]) -> float:
-  """The fraction of the asked positions at which the prediction is the target."""
-  asked = targets >= 0
-  return float((predictions == targets)[asked].mean())
-
-
 def from_context(tokens: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"], answers: range) -> float:
   """The accuracy to expect of a token drawn from those so far that may be asked, or from all where there are none."""
   several = np.cumsum((tokens >= answers.start) & (tokens < answers.stop), axis=1)
   expected = []
-  for place in np.flatnonzero((targets >= 0).any(axis=0)):
-    asked = targets[:, place] >= 0
-    right = (tokens[asked, : place + 1] == targets[asked, place, None]).sum(axis=1)
-    total = several[asked, place]
+  for position in np.flatnonzero((targets >= 0).any(axis=0)):
+    asked = targets[:, position] >= 0
+    right = (tokens[asked, : position + 1] == targets[asked, position, None]).sum(axis=1)
+    total = several[asked, position]
     expected.append(np.where(total > 0, right / np.maximum(total, 1), 1 / len(answers)))
   return float(np.concatenate(expected).mean())
 
 
-def _controls(name: str, own: Shape, test: Arrays) -> Lazy:
+def _controls(name: str, shape: Shape, test: Arrays) -> Lazy:
   tokens, targets = test.arrays["tokens"], test.arrays["targets"]
-  solve = functools.cache(lambda: oracle(name, tokens, own))
+  solve = functools.cache(lambda: oracle(name, tokens, shape))
   return Lazy(
     {
       "oracle": lambda: accuracy(solve(), targets),
       "oracle on shuffled answers": lambda: accuracy(solve(), shuffled(test).arrays["targets"]),
-      "a token of the context": lambda: from_context(tokens, targets, MECHANISMS[name].answers(own)),
+      "a token of the context": lambda: from_context(tokens, targets, MECHANISMS[name].answers(shape)),
     }
   )
 
 
-def _keep(rules: Mapping[str, bool]) -> None:
-  for message, kept in rules.items():
-    if not kept:
-      raise ValueError(f"--config.data.{message}")
-
-
-def _lengthened(mechanism: Mechanism, own: Shape, tested: tuple[int, ...], test: Arrays, seed: int) -> Arrays:
+def _lengthened(mechanism: Mechanism, shape: Shape, lengths: tuple[int, ...], test: Arrays, seed: int) -> Arrays:
   """`test` and as many examples of each longer length."""
-  found = [test]
-  for number, length in enumerate(tested[1:], start=1):
-    make = functools.partial(mechanism.make, shape=dataclasses.replace(own, length=length))
+  parts = [test]
+  for number, length in enumerate(lengths[1:], start=1):
+    make = functools.partial(mechanism.make, shape=dataclasses.replace(shape, length=length))
     rng = np.random.default_rng((seed, SPLITS.index("test"), number))
-    found.append(_split(make, rng, "test", len(test), np.zeros(0, np.uint64))[0])
+    parts.append(_split(make, rng, "test", len(test), np.zeros(0, np.uint64))[0])
   blank = {"tokens": PAD, "targets": -1}
   padded = {
     field: np.concatenate(
       [
-        np.pad(part.arrays[field], ((0, 0), (0, tested[-1] - length)), constant_values=value)
-        for part, length in zip(found, tested, strict=True)
+        np.pad(examples.arrays[field], ((0, 0), (0, lengths[-1] - length)), constant_values=value)
+        for examples, length in zip(parts, lengths, strict=True)
       ]
     )
     for field, value in blank.items()
   }
-  return Arrays(padded | {"longer": np.repeat(np.arange(len(tested), dtype=np.int32), len(test))})
+  return Arrays(padded | {"longer": np.repeat(np.arange(len(lengths), dtype=np.int32), len(test))})
 
 
 def _split(
@@ -183,5 +171,5 @@ def _split(
     return {field: array.astype(np.int32) for field, array in zip(("tokens", "targets"), arrays, strict=True)}
 
   problem = f"--config.data.{name}={size} is more than there are different examples; give fewer, or a larger length"
-  arrays, taken = dedup.fill(some, size, taken, idle=_IDLE, problem=problem)
+  arrays, taken = fill(some, size, taken, idle=_IDLE, problem=problem)
   return Arrays(arrays), taken

@@ -23,21 +23,21 @@ import functools
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.mechanisms.families import (
+from attention_lab.data.generated import distinct
+from attention_lab.data.mechanisms.base import (
   ASK,
   FIRST,
   Examples,
   Mechanism,
   Shape,
   countable,
-  distinct,
   drawn,
   least,
   parts,
   places,
   put,
+  spell,
   unasked,
-  words,
 )
 
 _EQUALS = FIRST
@@ -52,8 +52,8 @@ def _alphabets(shape: Shape) -> tuple[range, range, range]:
 def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   keys, values, hay = _alphabets(shape)
   S, P = shape.span, _count(shape)
-  key = words(distinct(rng, count, len(keys) ** S, 1 if kind == "multi_value" else P), keys, S)
-  value = words(distinct(rng, count, len(values) ** S, P), values, S)
+  key = spell(distinct(rng, count, len(keys) ** S, 1 if kind == "multi_value" else P), keys, S)
+  value = spell(distinct(rng, count, len(values) ** S, P), values, S)
   needle = np.concatenate([np.broadcast_to(key, value.shape), value], axis=2)
   if kind == "multi_value":
     asked = np.concatenate([key[:, 0], value.reshape(count, -1)], axis=1)
@@ -62,14 +62,14 @@ def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> E
     order = rng.permuted(np.tile(np.arange(P), (count, 1)), axis=1)[:, : _questions(kind, P)]
     asked = np.take_along_axis(needle, order[:, :, None], axis=1).reshape(count, -1)
     is_value = np.arange(asked.shape[1]) % (2 * S) >= S
-  given = np.concatenate([np.full((count, 1), ASK), asked[:, :-1]], axis=1)
-  column = np.arange(given.shape[1])
-  kept = (column == 0) | (column % (2 * S) > 0) | (kind == "multi_value")
-  room = shape.length - int(kept.sum())
-  tokens = np.concatenate([drawn(rng, hay, (count, room)), given[:, kept]], axis=1)
+  questions = np.concatenate([np.full((count, 1), ASK), asked[:, :-1]], axis=1)
+  column = np.arange(questions.shape[1])
+  visible = (column == 0) | (column % (2 * S) > 0) | (kind == "multi_value")
+  room = shape.length - int(visible.sum())
+  tokens = np.concatenate([drawn(rng, hay, (count, room)), questions[:, visible]], axis=1)
   put(tokens, places(rng, count, room, P, 2 * S), needle)
   targets = unasked(tokens)
-  targets[:, room:] = np.where(is_value, asked, -1)[:, kept]
+  targets[:, room:] = np.where(is_value, asked, -1)[:, visible]
   return tokens, targets
 
 
@@ -82,22 +82,22 @@ def _questions(kind: str, needles: int) -> int:
   return needles if kind == "multi_query" else 1
 
 
-def _found(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
+def _solve_needles(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """Every key behind ASK is answered with all values that stood behind it in the haystack."""
   keys, S = _alphabets(shape)[0], shape.span
   targets, room = unasked(tokens), int((tokens[0] == ASK).argmax())
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     known: dict[tuple, list] = {}
-    place = 0
-    while place < room:
-      if row[place] in keys:
-        known.setdefault(tuple(row[place : place + S]), []).extend(row[place + S : place + 2 * S])
-      place += 2 * S if row[place] in keys else 1
-    place = room + 1
-    while place < len(row):
-      answer = known[tuple(row[place : place + S])]
-      answers[place + S - 1 : place + S - 1 + len(answer)] = answer
-      place += S + len(answer) - 1
+    position = 0
+    while position < room:
+      if row[position] in keys:
+        known.setdefault(tuple(row[position : position + S]), []).extend(row[position + S : position + 2 * S])
+      position += 2 * S if row[position] in keys else 1
+    position = room + 1
+    while position < len(row):
+      answer = known[tuple(row[position : position + S])]
+      answers[position + S - 1 : position + S - 1 + len(answer)] = answer
+      position += S + len(answer) - 1
   return targets
 
 
@@ -120,8 +120,8 @@ def _chains(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   P, links = shape.items, shape.hops + 1
   variable = variables.start + distinct(rng, count, len(variables), P * links).reshape(count, P, links)
   value = values.start + distinct(rng, count, len(values), P)
-  given = np.concatenate([value[:, :, None], variable[:, :, :-1]], axis=2)
-  lines = np.stack([variable, np.full_like(variable, _EQUALS), given], axis=3).reshape(count, P * links, 3)
+  assigned = np.concatenate([value[:, :, None], variable[:, :, :-1]], axis=2)
+  lines = np.stack([variable, np.full_like(variable, _EQUALS), assigned], axis=3).reshape(count, P * links, 3)
   tokens = drawn(rng, hay, (count, shape.length))
   chain = rng.permuted(np.tile(np.repeat(np.arange(P), links), (count, 1)), axis=1)
   room = shape.length - P * links - 1
@@ -140,16 +140,16 @@ def _roles(shape: Shape) -> tuple[range, range, range]:
   return variables, values, hay
 
 
-def _tracked(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
+def _solve_chains(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
   """Whatever stands behind ASK is looked up until no assignment is left."""
   targets, room = unasked(tokens), int((tokens[0] == ASK).argmax())
   for row, answers in zip(tokens.tolist(), targets, strict=True):
-    given = {row[i - 1]: row[i + 1] for i, token in enumerate(row) if token == _EQUALS}
-    for place in range(room + 1, len(row)):
-      name = row[place]
-      while name in given:
-        name = given[name]
-      answers[place] = name
+    assigned = {row[i - 1]: row[i + 1] for i, token in enumerate(row) if token == _EQUALS}
+    for position in range(room + 1, len(row)):
+      name = row[position]
+      while name in assigned:
+        name = assigned[name]
+      answers[position] = name
   return targets
 
 
@@ -168,7 +168,7 @@ def _mechanism(kind: str, usual: Shape, *more: str) -> Mechanism:
     usual,
     frozenset({"length", "vocabulary", "span", *more}),
     functools.partial(_needles, kind),
-    _found,
+    _solve_needles,
     lambda shape: _alphabets(shape)[1],
     functools.partial(_rules, kind),
   )
@@ -182,7 +182,7 @@ VARIABLE_TRACKING = Mechanism(
   Shape(length=32, vocabulary=30, items=3, hops=1),
   frozenset({"length", "vocabulary", "items", "hops"}),
   _chains,
-  _tracked,
+  _solve_chains,
   lambda shape: _roles(shape)[1],
   _chain_rules,
 )

@@ -12,13 +12,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int
 
-from attention_lab.data.mechanisms.families import (
+from attention_lab.data.generated import distinct
+from attention_lab.data.mechanisms.base import (
   ASK,
   FIRST,
   Examples,
   Mechanism,
   Shape,
-  distinct,
   drawn,
   least,
   parts,
@@ -37,14 +37,14 @@ def _alphabets(shape: Shape) -> tuple[range, ...]:
 def _pairs(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   keys, values, *noise = _alphabets(shape)
   slots = shape.length // 2
-  chosen = keys.start + distinct(rng, count, len(keys), shape.items)
-  given = drawn(rng, values, (count, shape.items))
+  key = keys.start + distinct(rng, count, len(keys), shape.items)
+  answers = drawn(rng, values, (count, shape.items))
   which = rng.integers(0, shape.items, (count, slots))
   real = np.ones((count, slots), bool)
   if noise:
     np.put_along_axis(real, places(rng, count, slots, round(shape.noise * slots)), False, axis=1)
   tokens = np.empty((count, shape.length), np.int64)
-  tokens[:, 0::2], tokens[:, 1::2] = np.take_along_axis(chosen, which, 1), np.take_along_axis(given, which, 1)
+  tokens[:, 0::2], tokens[:, 1::2] = np.take_along_axis(key, which, 1), np.take_along_axis(answers, which, 1)
   if noise:
     tokens = np.where(np.repeat(real, 2, axis=1), tokens, drawn(rng, noise[0], tokens.shape))
   targets = unasked(tokens)
@@ -55,22 +55,22 @@ def _pairs(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 def again(which: Int[np.ndarray, "B P"], real: Bool[np.ndarray, "B P"], items: int) -> Bool[np.ndarray, "B P"]:
   """Whether the item of each real place, one of `items`, stood in a real place before."""
   rows, seen = np.arange(len(which)), np.zeros((len(which), items), bool)
-  again = np.zeros_like(real)
-  for place in range(which.shape[1]):
-    again[:, place] = seen[rows, which[:, place]] & real[:, place]
-    seen[rows, which[:, place]] |= real[:, place]
-  return again
+  repeated = np.zeros_like(real)
+  for position in range(which.shape[1]):
+    repeated[:, position] = seen[rows, which[:, position]] & real[:, position]
+    seen[rows, which[:, position]] |= real[:, position]
+  return repeated
 
 
 def _recalled(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """Each key is answered with what followed it before."""
   keys, rows = _alphabets(shape)[0], np.arange(len(tokens))
   memory, targets = np.full((len(tokens), shape.vocabulary), -1, np.int64), unasked(tokens)
-  for place in range(tokens.shape[1] - 1):
-    key = tokens[:, place]
+  for position in range(tokens.shape[1] - 1):
+    key = tokens[:, position]
     is_key = (key >= keys.start) & (key < keys.stop)
-    targets[:, place] = np.where(is_key, memory[rows, key], -1)
-    memory[rows[is_key], key[is_key]] = tokens[is_key, place + 1]
+    targets[:, position] = np.where(is_key, memory[rows, key], -1)
+    memory[rows[is_key], key[is_key]] = tokens[is_key, position + 1]
   return targets
 
 

@@ -19,7 +19,7 @@ order of the questions is random, so that no shift by a constant answers them.
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.mechanisms.families import (
+from attention_lab.data.mechanisms.base import (
   ASK,
   FIRST,
   PAD,

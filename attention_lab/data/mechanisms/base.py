@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from attention_lab.data.generated import distinct
+
 PAD, ASK, FIRST = 0, 1, 2
 Examples = tuple[np.ndarray, np.ndarray]  # tokens and targets, int `B T`; targets are −1 where nothing is asked
 
@@ -52,22 +54,12 @@ def least(name: str, value: int, bound: int, why: str) -> dict[str, bool]:
 
 def countable(shape: Shape) -> dict[str, bool]:
   """The rule that words have numbers of 64 bits."""
-  words = f"span={shape.span} over vocabulary={shape.vocabulary} makes more words than 2⁶²; give a smaller one"
-  return {words: shape.vocabulary ** min(shape.span, 64) < 2**62}
+  message = f"span={shape.span} over vocabulary={shape.vocabulary} makes more words than 2⁶²; give a smaller one"
+  return {message: shape.vocabulary ** min(shape.span, 64) < 2**62}
 
 
-def distinct(rng: np.random.Generator, count: int, among: int, size: int) -> Int[np.ndarray, "B K"]:
-  """[count, size] of 0 … among−1 in random order, distinct in each row (Floyd's algorithm, all rows at once)."""
-  drawn = np.full((count, size), -1, np.int64)
-  for column, last in enumerate(range(among - size, among)):
-    candidate = rng.integers(0, last + 1, count)
-    taken = (drawn[:, :column] == candidate[:, None]).any(axis=1)
-    drawn[:, column] = np.where(taken, last, candidate)
-  return rng.permuted(drawn, axis=1)
-
-
-def words(codes: Int[np.ndarray, "*B"], alphabet: range, span: int) -> Int[np.ndarray, "*B S"]:
-  """Numbers 0 … |alphabet|^span − 1 as words of `span` tokens."""
+def spell(codes: Int[np.ndarray, "*B"], alphabet: range, span: int) -> Int[np.ndarray, "*B S"]:
+  """The words of `span` tokens that numbers 0 … |alphabet|^span − 1 stand for."""
   return alphabet.start + codes[..., None] // len(alphabet) ** np.arange(span) % len(alphabet)
 
 

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 from attention_lab.config import DataConfig
-from attention_lab.data.labelled_files import read
-from attention_lab.data.labelled_sets import labelled
+from attention_lab.data import labelled_sources
+from attention_lab.data.labelled_sources import longest_containing, read_labelled, read_tables
 
 ROWS = "".join(f"text {i} of all,{['no', 'yes'][i % 2]}\n" for i in range(40))
 
@@ -14,33 +15,35 @@ def write(folder, name, text):
 
 
 def test_the_three_formats_hold_the_same_rows(tmp_path):
-  csv = read(write(tmp_path, "a.csv", '\ufefftext,label\r\n"one, ""two""\nlines",yes\r\n\r\nthree,no\r\n'))
+  csv = read_tables(write(tmp_path, "a.csv", '\ufefftext,label\r\n"one, ""two""\nlines",yes\r\n\r\nthree,no\r\n'))
   assert csv[""].texts == ['one, "two"\nlines', "three"]
-  tsv = read(write(tmp_path, "a.tsv", 'label\tsentence\nyes\t"one, two\nno\tthree\n'))
+  tsv = read_tables(write(tmp_path, "a.tsv", 'label\tsentence\nyes\t"one, two\nno\tthree\n'))
   assert tsv[""].texts == ['"one, two', "three"]
-  lines = read(write(tmp_path, "a.jsonl", '{"text": "one", "label": "yes"}\n\n{"label": "no", "text": "a\\u2028b"}\n'))
+  lines = read_tables(
+    write(tmp_path, "a.jsonl", '{"text": "one", "label": "yes"}\n\n{"label": "no", "text": "a\\u2028b"}\n')
+  )
   assert lines[""].texts == ["one", "a\u2028b"]
   assert csv[""].labels == tsv[""].labels == lines[""].labels == ["yes", "no"]
 
 
 def test_columns_are_taken_by_name(tmp_path):
   path = write(tmp_path, "a.csv", "body,mood,text\nwords,3,other\n")
-  assert read(path, "body", "mood")[""].texts == ["words"]
+  assert read_tables(path, "body", "mood")[""].texts == ["words"]
   with pytest.raises(
     ValueError, match=r"text_column=bdy is no column of .*a\.csv, did you mean 'body'\?; choices: body"
   ):
-    read(path, "bdy", "mood")
+    read_tables(path, "bdy", "mood")
   with pytest.raises(ValueError, match=r"label_column is not given, and label is no column of .*; choices: body, mood"):
-    read(path)
+    read_tables(path)
 
 
 def test_one_file_is_cut_by_content_and_numbers_are_ordered_as_numbers(tmp_path):
   rows = "".join(f"text {i} of all,{[10, 9, -1][i % 3]}\n" for i in range(90))
-  found = labelled(DataConfig(path=write(tmp_path, "a.csv", f"text,label\n{rows}")))
+  found = read_labelled(DataConfig(path=write(tmp_path, "a.csv", f"text,label\n{rows}")))
   assert found.classes == ["-1", "9", "10"]
   assert {split: len(part.texts) for split, part in found.splits.items()} == {"train": 72, "validation": 9, "test": 9}
   again = "".join(reversed(rows.splitlines(keepends=True)))
-  other = labelled(DataConfig(path=write(tmp_path, "b.csv", f"text,label\n{again}")))
+  other = read_labelled(DataConfig(path=write(tmp_path, "b.csv", f"text,label\n{again}")))
   for split, part in found.splits.items():
     assert set(part.texts) == set(other.splits[split].texts)
 
@@ -49,7 +52,7 @@ def test_a_folder_gives_its_splits_and_train_what_is_missing(tmp_path):
   write(tmp_path, "train.csv", f"text,label\n{ROWS}")
   write(tmp_path, "test.tsv", "text\tlabel\nnew\tno\n")
   write(tmp_path, "notes.csv", "anything")
-  found = labelled(DataConfig(path=str(tmp_path)))
+  found = read_labelled(DataConfig(path=str(tmp_path)))
   assert found.splits["test"].texts == ["new"]
   assert {split: len(part.texts) for split, part in found.splits.items()} == {"train": 36, "validation": 4, "test": 1}
   assert found.origin["validation"] == "a tenth of train, by content"
@@ -59,14 +62,14 @@ def test_labels_that_train_does_not_have_are_refused(tmp_path):
   write(tmp_path, "train.csv", f"text,label\n{ROWS}")
   write(tmp_path, "test.csv", "text,label\nnew,maybe\n")
   with pytest.raises(ValueError, match="label maybe of test is not in train"):
-    labelled(DataConfig(path=str(tmp_path)))
+    read_labelled(DataConfig(path=str(tmp_path)))
 
 
 def test_fewer_than_two_classes_or_too_few_texts_are_refused(tmp_path):
   with pytest.raises(ValueError, match=r"one\.csv has 1 classes in train; give texts of two or more"):
-    labelled(DataConfig(path=write(tmp_path, "one.csv", "text,label\n" + "".join(f"{i},no\n" for i in range(20)))))
+    read_labelled(DataConfig(path=write(tmp_path, "one.csv", "text,label\n" + "".join(f"{i},no\n" for i in range(20)))))
   with pytest.raises(ValueError, match=r"few\.csv: the (validation|test) split is empty"):
-    labelled(DataConfig(path=write(tmp_path, "few.csv", "text,label\na,no\nb,yes\n")))
+    read_labelled(DataConfig(path=write(tmp_path, "few.csv", "text,label\na,no\nb,yes\n")))
 
 
 @pytest.mark.parametrize(
@@ -88,16 +91,38 @@ def test_fewer_than_two_classes_or_too_few_texts_are_refused(tmp_path):
 )
 def test_a_file_that_cannot_be_read_is_refused_by_line(tmp_path, name, content, message):
   with pytest.raises(ValueError, match=rf"--config\.data\.path.*{message}") as caught:
-    read(write(tmp_path, name, content))
+    read_tables(write(tmp_path, name, content))
   assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_train_or_with_two_of_a_split_is_refused(tmp_path):
   with pytest.raises(ValueError, match=r"--config\.data\.path=.*nowhere\.csv cannot be read .*No such file"):
-    read(str(tmp_path / "nowhere.csv"))
+    read_tables(str(tmp_path / "nowhere.csv"))
   write(tmp_path, "test.csv", "text,label\na,b\n")
   with pytest.raises(ValueError, match="has no file train"):
-    read(str(tmp_path))
+    read_tables(str(tmp_path))
   write(tmp_path, "test.tsv", "text\tlabel\na\tb\n")
   with pytest.raises(ValueError, match=r"has both test\.csv and test\.tsv"):
-    read(str(tmp_path))
+    read_tables(str(tmp_path))
+
+
+def test_a_phrase_belongs_to_the_longest_text_that_has_its_words_in_a_row():
+  texts = ["a very good film", "good film", "film", "a film", "very good", "good  film ", "another one"]
+  first, other = "a very good film", "another one"
+  assert longest_containing(texts) == [first, first, first, "a film", first, first, other]
+
+
+def test_a_sentence_and_its_phrases_stay_in_one_split():
+  sentences = [f"w{i} x{i} y{i} z{i}" for i in range(60)]
+  texts = [piece for s in sentences for piece in (s, s[: s.rindex(" ")], s.split()[0])]
+  part = labelled_sources.Part(texts, np.arange(len(texts), dtype=np.int32) // 3 % 2)
+  apart = labelled_sources.stratified(part, ["validation"])
+  together = labelled_sources.stratified(part, ["validation"], phrased=True)
+
+  def shared(cut):
+    train, validation = ({text.split()[0] for text in cut[split].texts} for split in ("train", "validation"))
+    return train & validation
+
+  assert shared(apart)
+  assert not shared(together)
+  assert len(together["validation"].texts) == 18
