@@ -68,7 +68,7 @@ class MultiHeadAttention(nnx.Module):
         setattr(self, name, Linear((dims.model,), tuple(shape), key=rng.child(key, name)))
     if "o" in variant.projections:
       self.out = Linear((dims.heads, dims.value), (dims.model,), key=rng.child(key, "out"), gain=gain)
-    self.own = _parameters(variant.init(rng.child(key, "own"), dims))
+    self.params = _parameters(variant.init(rng.child(key, "own"), dims))
 
   def __call__(
     self,
@@ -85,7 +85,7 @@ class MultiHeadAttention(nnx.Module):
     q, k, v = self._project(x, positions, y)
     bias = None if self.bias2d is None else self.bias2d(positions, x.shape[1])
     call = Call(mask, positions, bias, x=x, y=y, key=key)
-    attended = sharded.attend(self.variant, _arrays(self.own), q, k, v, call, mesh=self.mesh)
+    attended = sharded.attend(self.variant, _arrays(self.params), q, k, v, call, mesh=self.mesh)
     return attended._replace(out=self._merge(attended.out))
 
   def extend(
@@ -101,7 +101,7 @@ class MultiHeadAttention(nnx.Module):
       raise Unsupported(f"{FLAG}.positions=bias2d needs a grid, which decoding does not have; give rope or learned")
     q, k, v = self._project(x, Positions(q=positions))
     state, out = sharded.extend(
-      self.variant, _arrays(self.own), state, q, k, v, x=x, lengths=lengths, mask=mask, mesh=self.mesh
+      self.variant, _arrays(self.params), state, q, k, v, x=x, lengths=lengths, mask=mask, mesh=self.mesh
     )
     return state, self._merge(out)
 

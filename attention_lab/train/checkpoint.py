@@ -26,6 +26,7 @@ from attention_lab.train.step import Diverged
 
 FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
 DataPositions = list[dict[str, Any]]  # of the data of each seed, one entry a seed
+RENAMED = {"own": "params"}  # keys of parameter paths in older checkpoints, and what they are called now
 
 
 class BrokenCheckpoint(ValueError):
@@ -98,7 +99,8 @@ class Checkpoints:
       saved = self._manager.item_metadata(step)["params"].tree
     except Exception as error:  # whatever a damaged or absent step makes Orbax raise
       raise BrokenCheckpoint(f"--workdir={self._workdir} has no checkpoint that can be read ({error})") from None
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved, is_leaf=_is_array)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved, is_leaf=_is_array)
+    return _renamed(shapes, RENAMED)
 
   def close(self) -> None:
     """Waits until all is written, and raises what went wrong in the background."""
@@ -145,10 +147,14 @@ class Checkpoints:
   def _read(self, step: int, targets: dict[str, Any]) -> dict[str, Any]:
     metadata = self._manager.item_metadata(step)
     for name, target in targets.items():
-      _compare(metadata[name].tree, target)
-    args = {name: self._ocp.args.StandardRestore(target) for name, target in targets.items()}
+      _compare(_renamed(metadata[name].tree, RENAMED), target)
+    saved = metadata["params"].tree
+    is_older = _described(saved).keys() != _described(_renamed(saved, RENAMED)).keys()
+    names = {new: old for old, new in RENAMED.items()} if is_older else {}
+    args = {name: self._ocp.args.StandardRestore(_renamed(target, names)) for name, target in targets.items()}
     composite = self._ocp.args.Composite(**args, data=self._ocp.args.JsonRestore())
-    return dict(self._manager.restore(step, args=composite).items())
+    items = dict(self._manager.restore(step, args=composite).items())
+    return items | {name: _renamed(items[name], RENAMED) for name in targets}
 
   def _set_aside(self, steps: dict[int, str]) -> None:
     if not steps or self._options.read_only or jax.process_index():
@@ -205,6 +211,16 @@ class BestParams:
 def _is_worth_reading(record: logging.LogRecord) -> bool:
   """Orbax tells of every step it takes, at the level of information and of warnings."""
   return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+
+
+def _renamed(tree: Any, names: dict[str, str]) -> Any:
+  """The tree with keys of its dicts renamed, but nothing below such a key: what lies there is named by a variant."""
+  either = {*names, *names.values()}
+
+  def rename(node: Any) -> Any:
+    return {names.get(key, key): child for key, child in node.items()} if isinstance(node, dict) else node
+
+  return jax.tree.map(rename, tree, is_leaf=lambda node: isinstance(node, dict) and not either.isdisjoint(node))
 
 
 class _Misfit(Exception):

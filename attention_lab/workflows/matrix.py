@@ -26,7 +26,7 @@ from attention_lab.train.state import FAST_COMPILE
 STEPS = 3
 LEARNING_RATE = 1e-2
 STATUSES = RAN, REFUSED, FAILED = "ran", "refused", "failed"
-VARIANT = "/own/"  # part of the path of a parameter that a variant made
+VARIANT = "attention/params/"  # part of the path of a parameter that a variant made
 FAST_ON_CPU = FAST_COMPILE | {"xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile
 
 

@@ -122,7 +122,7 @@ def test_attention_over_states_is_bahdanaus_sum(filled):
     np.einsum("...d,dh->...h", rows, attention[name]["kernel"][:, 0]) + attention[name]["bias"][0]
     for name, rows in (("query", last), ("key", states), ("value", states))
   )
-  scores = np.tanh(q[:, None] + k) @ attention["own"]["per_head"]["vector"][0]
+  scores = np.tanh(q[:, None] + k) @ attention["params"]["per_head"]["vector"][0]
   weights = np.where(VALID, np.exp(scores), 0)
   read = np.einsum("bs,bsh->bh", weights / weights.sum(axis=1, keepdims=True), v)
   read = read @ attention["out"]["kernel"][0] + attention["out"]["bias"]

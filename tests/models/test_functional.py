@@ -40,7 +40,7 @@ def test_the_paths_are_those_that_the_sharding_table_knows():
   layer = {"query", "key", "value", "out"}
   for name in [*(f"attention/{part}" for part in layer), "mlp/up", "mlp/down"]:
     assert {f"decoder/layers/1/{name}/kernel", f"decoder/layers/1/{name}/bias"} <= paths
-  assert {"decoder/layers/0/attention/own/fixed/per_head/slopes", "tokens/embedding", "decoder/norm/scale"} <= paths
+  assert {"decoder/layers/0/attention/params/fixed/per_head/slopes", "tokens/embedding", "decoder/norm/scale"} <= paths
 
 
 def test_init_is_the_same_under_jit_and_differs_between_keys():
@@ -70,7 +70,7 @@ def test_no_two_kernels_of_a_model_start_alike():
 def test_fixed_leaves_keep_their_path_and_reach_the_variant(filled):
   model = language_model("performer(features=4)", layers=1)
   params, apply = filled(model), jax.jit(model.apply)
-  fixed = params["decoder"]["layers"]["0"]["attention"]["own"]["fixed"]
+  fixed = params["decoder"]["layers"]["0"]["attention"]["params"]["fixed"]
   before = apply(params, TOKENS).logits
   fixed["directions"] = 2 * fixed["directions"]
   assert not jnp.allclose(before, apply(params, TOKENS).logits)
@@ -78,9 +78,9 @@ def test_fixed_leaves_keep_their_path_and_reach_the_variant(filled):
 
 def test_parameters_of_another_model_are_refused_by_the_first_name_that_does_not_fit(filled):
   params = filled(language_model("relative"))
-  with pytest.raises(ValueError, match="have an unknown 'decoder/layers/0/attention/own/keys'"):
+  with pytest.raises(ValueError, match="have an unknown 'decoder/layers/0/attention/params/keys'"):
     language_model("softmax").bind(params)
-  with pytest.raises(ValueError, match="lack 'decoder/layers/0/attention/own/keys'"):
+  with pytest.raises(ValueError, match="lack 'decoder/layers/0/attention/params/keys'"):
     language_model("relative").bind(filled(language_model("softmax")))
 
 

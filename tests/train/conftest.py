@@ -29,14 +29,14 @@ class Tiny(Functional):
     query = {"kernel": normal(D, N, H), "bias": jnp.zeros((N, H))}
     return {
       "tokens": {"embedding": normal(VOCABULARY, D)},
-      "attention": {"query": query, "out": {"kernel": normal(N, H, D)}, "own": {"fixed": fixed}},
+      "attention": {"query": query, "out": {"kernel": normal(N, H, D)}, "params": {"fixed": fixed}},
       "norm": {"scale": jnp.ones(D)},
       "mlp": {"up": {"kernel": normal(D, F), "bias": jnp.zeros(F)}, "down": {"kernel": normal(F, D)}},
       "head": {"kernel": normal(D, CLASSES)},
     }
 
   def apply(self, params, tokens, key=None):
-    own, mlp = params["attention"]["own"]["fixed"], params["mlp"]
+    own, mlp = params["attention"]["params"]["fixed"], params["mlp"]
     x = jnp.mean(params["tokens"]["embedding"][tokens], axis=1)[:, own["order"]] * params["norm"]["scale"][None]
     if key is not None:
       x = x * jax.random.bernoulli(key, 0.8, x.shape)

@@ -6,7 +6,7 @@ import pytest
 
 from attention_lab import mesh as meshes
 from attention_lab.config import CheckpointConfig, MeshConfig
-from attention_lab.train import optimizer
+from attention_lab.train import checkpoint, optimizer
 from attention_lab.train import state as states
 from attention_lab.train.checkpoint import BrokenCheckpoint, Checkpoints
 from attention_lab.train.step import Diverged
@@ -65,6 +65,18 @@ def test_a_damaged_newest_step_is_set_aside_for_the_one_before(how, folder, targ
   assert len(lines) == 1
   assert lines[0].startswith("checkpoint 3 cannot be restored and is set aside in broken_checkpoints/; 2 is taken")
   assert [path.name for path in (folder / "broken_checkpoints").iterdir()] == ["3.0"]
+
+
+def test_parameters_under_the_name_of_before_are_restored_with_their_moments(state, target, tmp_path):
+  older = checkpoint._renamed(state, {"params": "own"})
+  assert "own" in older.params["attention"]
+  with Checkpoints(tmp_path, KEEP) as kept:
+    kept.save(1, older, POSITIONS)
+  with Checkpoints(tmp_path, KEEP) as kept:
+    assert jax.tree.structure(kept.shapes()) == jax.tree.structure(state.params)
+    step, restored, positions = kept.restore(target)
+  assert (step, positions) == (1, POSITIONS)
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(state))
 
 
 def test_where_all_steps_are_damaged_nothing_is_begun_or_moved(folder, target):

@@ -114,20 +114,20 @@ def test_a_fault_of_a_cell_is_found(name):
 
 class Owner(nnx.Module):
   def __init__(self):
-    self.layer = nnx.Dict({"a": nnx.Param(jnp.ones(2)), "own": nnx.Dict({"later": nnx.Param(jnp.ones(2))})})
+    self.attention = nnx.Dict({"a": nnx.Param(jnp.ones(2)), "params": nnx.Dict({"later": nnx.Param(jnp.ones(2))})})
 
 
 @pytest.mark.parametrize(("causal", "status"), [(True, RAN), (False, FAILED)])
 def test_a_parameter_of_the_variants_own_may_be_idle_under_a_causal_mask_alone(causal, status):
   build = lambda attention: functional(lambda key: Owner())
-  loss = lambda model, params, batch, key: (jnp.sum(params["layer"]["a"] ** 2), {})
+  loss = lambda model, params, batch, key: (jnp.sum(params["attention"]["a"] ** 2), {})
   cell = matrix.cell(Architecture("tiny", build, loss, dict, lambda variant: None, causal=causal), "softmax")
-  assert (cell.status, cell.still) == (status, ("layer/own/later",)), cell.reason
+  assert (cell.status, cell.still) == (status, ("attention/params/later",)), cell.reason
 
 
 def test_the_table_has_a_row_for_each_variant_and_counts_the_cells_of_each_architecture():
   cells = [
-    Cell("softmax", "decoder", RAN, still=("decoder/layers/0/attention/own/per_head/backward",)),
+    Cell("softmax", "decoder", RAN, still=("decoder/layers/0/attention/params/per_head/backward",)),
     Cell("identity", "decoder", RAN, still=("patches/kernel", "patches/bias")),
     Cell("softmax", "BERT", REFUSED, "no reason"),
     Cell("identity", "BERT", FAILED, "a|b"),

@@ -146,7 +146,9 @@ def _parameters(task: Task, stack: Stack) -> list[Params | None]:
 
   def own(params: Params) -> dict[int, Params]:
     layers = params[stack.name]["layers"]
-    picked = {n: layers[str(0 if stack.shared else n)]["attention"].get("own", {}) for n in range(len(stack.variants))}
+    picked = {
+      n: layers[str(0 if stack.shared else n)]["attention"].get("params", {}) for n in range(len(stack.variants))
+    }
     return {n: tree for n, tree in picked.items() if _fixed(tree)}
 
   def init() -> dict[int, Params]:
