@@ -199,8 +199,8 @@ def _split_groups(q: Array, k: Array, v: Array, call: Call, kv_groups: int) -> _
     heads(q, K // kv_groups, N // K), rows(positions.queries(T)), rows(mask.q_valid), rows(mask.q_segments)
   )
   masks = rows(positions.keys(S)), rows(mask.kv_valid), rows(mask.k_segments)
-  keys = _Keys(heads(k, K // kv_groups), heads(v, K // kv_groups), *masks)
-  return _Groups(jnp.arange(B * kv_groups), rows(mask.prefix), queries, keys)
+  ids, prefix = jnp.arange(B * kv_groups), rows(mask.prefix)
+  return _Groups(ids, prefix, queries, _Keys(heads(k, K // kv_groups), heads(v, K // kv_groups), *masks))
 
 
 def _attend_chunk(

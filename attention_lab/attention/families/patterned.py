@@ -42,48 +42,51 @@ class Patterned(ScaledDotProduct):
     """The pairs of the pattern that do not depend on parameters, so that they are known while tracing."""
     return self.mask_mod({}, i, j, positions)
 
-  def far(self, S: int, positions: Positions) -> near_far.Far | None:
-    """What is read of keys far away, if that is few of them and all alike, so that they can be brought together."""
+  def far_keys(self, S: int, positions: Positions) -> near_far.FarKeys | None:
+    """The far keys of a pattern in which they are few and the same for many queries; None = no such pattern."""
     return None
 
-  def cut(self, params: Params, T: int, S: int, where: Positions) -> tuple[tiles.BlockMask | None, Array | None]:
-    """The tiles of the pattern, and corners of those that are drawn."""
-    if jax.tree.leaves(params) or self.span_at(where) is not None or T * S > MAX_EVALUATED_PAIRS:
+  def block_mask(
+    self, params: Params, T: int, S: int, positions: Positions
+  ) -> tuple[tiles.BlockMask | None, Array | None]:
+    """The tiles of the pattern, and the starts of those that are known at run time; None where they are not known."""
+    if jax.tree.leaves(params) or self.span_at(positions) is not None or T * S > MAX_EVALUATED_PAIRS:
       return None, None
-    side = tiles.fine()
-    return tiles.BlockMask(side, *occupied(self, where, (T, S), side)), None
+    size = tiles.sparse_tile()
+    return tiles.BlockMask(size, *evaluated_tiles(self, positions, (T, S), size)), None
 
   def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B T N V"]:
-    where, (T, S) = dataclasses.replace(call.positions, q=None, k=None), (q.shape[1], k.shape[1])
-    far = self.far(S, where) if call.positions.known else None
-    tiled = far is None and call.positions.known and tiles.fine() ** 2 < T * S
-    cut, corners = self.cut(params, T, S, where) if tiled else (None, None)
+    T, S, grid_positions = q.shape[1], k.shape[1], dataclasses.replace(call.positions, q=None, k=None)
+    far = self.far_keys(S, grid_positions) if call.positions.known else None
+    sparse = far is None and call.positions.known and tiles.sparse_tile() ** 2 < T * S
+    block_mask, starts = self.block_mask(params, T, S, grid_positions) if sparse else (None, None)
 
-    def reads(fixed: Params, i: Array, j: Array) -> Any:
-      return self.mask_mod(fixed, i, j, where)
+    def mask_mod(params: Params, i: Array, j: Array) -> Any:
+      return self.mask_mod(params, i, j, grid_positions)
 
     call = call._replace(mask=call.mask & Mask(window=self.span_at(call.positions)))
-    pattern, scale = MaskPattern(reads, params, cut, corners), softmax.scale(self.scale, q)
-    if far is not None and far.worth(T, S):
+    pattern, scale = MaskPattern(mask_mod, params, block_mask, starts), softmax.scale(self.scale, q)
+    if far is not None and far.saves_work(T, S):
       return near_far.attend(q, k, v, call, scale, pattern, far)
     return forward.attend(q, k, v, call, scale, pattern=pattern)[0]
 
 
 @functools.lru_cache(maxsize=64)
-def occupied(
-  variant: Patterned, where: Positions, lengths: tuple[int, int], side: int, grain: int = 1
+def evaluated_tiles(
+  variant: Patterned, positions: Positions, lengths: tuple[int, int], size: int, grain: int = 1
 ) -> tuple[Bool[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"]]:
-  """The tiles of T × S in which a pair is certain to be read, and those in which all are; `side` rows at a time.
+  """(partial, full) tiles of `BlockMask` for the pattern's `static_mask_mod`, evaluated at all pairs of T × S.
 
-  grain: positions of one block of so many, a divisor of `side`, are all read and all read alike.
+  size: queries and keys of a tile, evaluated a row of tiles at a time. grain: size of blocks, a divisor of `size`,
+  whose positions the pattern treats alike, so that one of each is evaluated.
   """
   T, S = lengths
-  some, every = [], []
-  starts = np.arange(0, -(-S // grain), side // grain)
-  for t in range(0, T, side):
+  partial, full = [], []
+  starts = np.arange(0, -(-S // grain), size // grain)
+  for t in range(0, T, size):
     with jax.ensure_compile_time_eval():
-      i, j = jnp.arange(t, min(t + side, T), grain)[:, None], jnp.arange(0, S, grain)[None]
-      rows = np.broadcast_to(np.asarray(variant.static_mask_mod(i, j, where)), (i.size, j.size))
-    some.append(np.logical_or.reduceat(rows.any(axis=0), starts))
-    every.append(np.logical_and.reduceat(rows.all(axis=0), starts))
-  return np.stack(some), np.stack(every)
+      i, j = jnp.arange(t, min(t + size, T), grain)[:, None], jnp.arange(0, S, grain)[None]
+      rows = np.broadcast_to(np.asarray(variant.static_mask_mod(i, j, positions)), (i.size, j.size))
+    full.append(np.logical_and.reduceat(rows.all(axis=0), starts))
+    partial.append(np.logical_or.reduceat(rows.any(axis=0), starts) & ~full[-1])
+  return np.stack(partial), np.stack(full)

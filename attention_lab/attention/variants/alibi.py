@@ -30,7 +30,7 @@ class Alibi(Attention):
 
   def attend(self, params, q, k, v, call: Call):
     own = params["fixed"]["per_head"]
-    return forward.attend(q, k, v, call, softmax.scale(self.scale, q), score=_penalised, per_head=own)[0]
+    return forward.attend(q, k, v, call, softmax.scale(self.scale, q), score_mod=_penalised, per_head=own)[0]
 
 
 def _penalised(logits, pairs):

@@ -13,15 +13,15 @@ paper has a layer for each.
 
 import dataclasses
 
-from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.engines.flash.near_far import FarKeys
 from attention_lab.attention.families.gridded import Gridded
 
 
 @dataclasses.dataclass(frozen=True)
 class Axial(Gridded):
-  def far(self, S, positions):
+  def far_keys(self, S, positions):
     grid = self.grid(positions)
-    return Far(*grid.sizes) if len(grid.sizes) == 1 and not grid.extra else None
+    return FarKeys(*grid.sizes) if len(grid.sizes) == 1 and not grid.extra else None
 
   def inside(self, i, j):
     differing = 0

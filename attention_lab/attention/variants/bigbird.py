@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.base import Dims
 from attention_lab.attention.engines.flash import tiles
-from attention_lab.attention.families.patterned import MAX_EVALUATED_PAIRS, Patterned, occupied
+from attention_lab.attention.families.patterned import MAX_EVALUATED_PAIRS, Patterned, evaluated_tiles
 from attention_lab.attention.positions import Positions
 
 
@@ -54,19 +54,19 @@ class Bigbird(Patterned):
     i, j = i // self.block, j // self.block
     return (abs(i - j) <= self.window // 2) | (i < self.global_blocks) | (j < self.global_blocks)
 
-  def cut(self, params, T, S, where):
-    side, count = self.block * max(1, tiles.LEAST // self.block), -(-T // self.block)
+  def block_mask(self, params, T, S, positions):
+    size, count = self.block * max(1, tiles.WINDOW_TILE_MIN // self.block), -(-T // self.block)
     if count * -(-S // self.block) > MAX_EVALUATED_PAIRS:
       return None, None
-    some, every = occupied(self, where, (T, S), side, self.block)
+    partial, full = evaluated_tiles(self, positions, (T, S), size, self.block)
     queries = jnp.arange(self.global_blocks, count, dtype=jnp.int32)[:, None]
     keys = self._drawn(params, queries[:, 0])
     again = jnp.any(jnp.tril(keys[:, :, None] == keys[:, None], -1), axis=2)
     inside = (keys >= 0) & (keys * self.block < S)
-    static = jnp.asarray(some)[queries * self.block // side, jnp.where(inside, keys, 0) * self.block // side]
-    starts = jnp.where(inside & ~again & ~static, keys * self.block, -self.block)
-    corners = jnp.stack(jnp.broadcast_arrays(queries * self.block, starts), axis=-1).reshape(-1, 2)
-    return tiles.BlockMask(side, some, every, (self.block, len(corners))), corners
+    static = jnp.asarray(partial | full)[queries * self.block // size, jnp.where(inside, keys, 0) * self.block // size]
+    key_starts = jnp.where(inside & ~again & ~static, keys * self.block, -self.block)
+    starts = jnp.stack(jnp.broadcast_arrays(queries * self.block, key_starts), axis=-1).reshape(-1, 2)
+    return tiles.BlockMask(size, partial, full, (self.block, len(starts))), starts
 
   def _drawn(self, params, i):
     """The random blocks of the blocks i of queries."""

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
-from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.engines.flash.near_far import FarKeys
 from attention_lab.attention.families.gridded import OnGrid
 
 
@@ -35,9 +35,9 @@ class DividedSpaceTime(OnGrid):
       return (self.tokens,)
     return (math.prod(positions.grid[1:]),) if positions.grid and len(positions.grid) == 3 else None
 
-  def far(self, S, positions):
+  def far_keys(self, S, positions):
     grid = self.grid(positions)
-    return None if grid.extra else Far(*grid.sizes)
+    return None if grid.extra else FarKeys(*grid.sizes)
 
   def inside(self, i, j):
     return (i[0] == j[0]) | (i[1] == j[1])

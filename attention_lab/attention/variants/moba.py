@@ -48,7 +48,7 @@ class Moba(ScaledDotProduct):
     if not call.positions.known or k.shape[1] <= self.block * self.top_k:  # few enough keys that all past ones are read
       return masked(q, k, v)
     chosen, tied = self._chosen(q, k, valid, call.mask.q_valid)
-    form = block_sparse.FlashConfig(self.block, softmax.scale(self.scale, q), causal=True)
+    form = block_sparse.BlockSparseConfig(self.block, softmax.scale(self.scale, q), causal=True)
     sparse = lambda q, k, v: block_sparse.attend(q, k, v, chosen, valid, form)
     return jax.lax.cond(tied, jax.checkpoint(masked), sparse, q, k, v)
 
@@ -88,7 +88,7 @@ class Moba(ScaledDotProduct):
       return top_k_indices(fit, past[:, None, None], self.top_k - 1)
 
     queries = jax.lax.stop_gradient(q).astype(means.dtype).reshape(B, T, K, N // K, H)
-    at_a_time = max(1, tiles.LOGITS // (B * N * occupied.shape[1]))
+    at_a_time = max(1, tiles.MAX_LOGITS // (B * N * occupied.shape[1]))
     chosen, tied = jax.lax.map(best, (jnp.swapaxes(queries, 0, 1), I.T), batch_size=min(T, at_a_time))
     chosen = jnp.moveaxis(chosen, 0, 3).reshape(B, N, T, -1)
     return jnp.concatenate([own, chosen], axis=-1), jnp.any(tied)

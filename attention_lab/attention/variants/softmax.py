@@ -43,17 +43,17 @@ class Softmax(Attention):
     return {"per_head": own} if own else {}
 
   def attend(self, params, q, k, v, call: Call):
-    own, score = params.get("per_head", {}), None
+    own, score_mod = params.get("per_head", {}), None
     if self.temperature:
       q = q * jnp.exp(own["temperature"])[None, None, :, None].astype(q.dtype)
     if self.implementation != "xla":
       return gpu_kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
     if self.soft_cap is not None:
-      score = functools.partial(_capped, self.soft_cap)
-    out, sums = forward.attend(q, k, v, call, softmax.scale(self.scale, q), score=score)
+      score_mod = functools.partial(_capped, self.soft_cap)
+    out, lse = forward.attend(q, k, v, call, softmax.scale(self.scale, q), score_mod=score_mod)
     if not self.sink:
       return out
-    share = jax.nn.sigmoid(sums - own["sink"].astype(sums.dtype)[None, :, None])
+    share = jax.nn.sigmoid(lse - own["sink"].astype(lse.dtype)[None, :, None])
     return out * jnp.swapaxes(share, 1, 2)[..., None].astype(out.dtype)
 
 

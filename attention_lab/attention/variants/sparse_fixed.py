@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.engines.flash.near_far import FarKeys
 from attention_lab.attention.families.patterned import Patterned
 
 
@@ -26,9 +26,9 @@ class SparseFixed(Patterned):
     if self.stride < 1 or not 1 <= self.expressivity <= self.stride:
       raise ValueError(f"expressivity={self.expressivity} must be at least 1 and at most stride={self.stride}")
 
-  def far(self, S, positions):
+  def far_keys(self, S, positions):
     keys = np.arange(S, dtype=np.int32)
-    return Far(self.stride, keys[keys % self.stride >= self.stride - self.expressivity])
+    return FarKeys(self.stride, keys[keys % self.stride >= self.stride - self.expressivity])
 
   def pattern(self, params, i, j):
     return (i // self.stride == j // self.stride) | (j % self.stride >= self.stride - self.expressivity)

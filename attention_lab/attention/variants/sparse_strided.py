@@ -11,7 +11,7 @@ nothing.
 
 import dataclasses
 
-from attention_lab.attention.engines.flash.near_far import Far
+from attention_lab.attention.engines.flash.near_far import FarKeys
 from attention_lab.attention.families.patterned import Patterned
 
 
@@ -23,8 +23,8 @@ class SparseStrided(Patterned):
     if self.stride < 1:
       raise ValueError(f"stride={self.stride} must be at least 1 position")
 
-  def far(self, S, positions):
-    return Far(self.stride)
+  def far_keys(self, S, positions):
+    return FarKeys(self.stride)
 
   def pattern(self, params, i, j):
     return (abs(i - j) < self.stride) | ((i - j) % self.stride == 0)

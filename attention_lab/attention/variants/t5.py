@@ -42,7 +42,7 @@ class T5(Attention):
     return {"per_head": {"bias": 0.02 * jax.random.normal(key, (dims.heads, self.buckets))}}
 
   def attend(self, params, q, k, v, call):
-    return forward.attend(q, k, v, call, self.scale, score=self._score, per_head=params["per_head"])[0]
+    return forward.attend(q, k, v, call, self.scale, score_mod=self._score, per_head=params["per_head"])[0]
 
   def _score(self, logits, pairs):
     table = pairs.per_head["bias"][0].astype(logits.dtype)

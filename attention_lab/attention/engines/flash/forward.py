@@ -1,8 +1,8 @@
 """Softmax attention by tiles of the map, forward and backward; nothing of T × S is ever kept.
 
-The forward pass goes over tiles in any order with a running maximum and sum for each query (Milakov and Gimelshein
-2018, https://arxiv.org/abs/1805.02867) and keeps the logarithm of the sum. The backward pass, in `recomputed`, has the
-weights of a tile again from it. Examples and heads are cut out of `B T N H` as they come, a few at a time, so that
+The forward pass is FlashAttention's: tiles in any order, with a running maximum and sum for each query (online softmax,
+Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867), and the lse, the log-sum-exp of each row, kept for the
+backward pass in `backward`. Examples and heads are cut out of `B T N H` as they come, a few at a time, so that
 temporaries are those of one tile and of one head.
 """
 
@@ -14,25 +14,33 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attention_lab.attention.base import Call, logits_dtype
-from attention_lab.attention.engines.flash import backward as recomputed
-from attention_lab.attention.engines.flash import tiles as tiling
-from attention_lab.attention.engines.flash.block_mask import MaskPattern, ScoreMod, Tile, padded, padded_mask, put, take
+from attention_lab.attention.engines.flash import backward
+from attention_lab.attention.engines.flash.block_mask import (
+  MaskPattern,
+  ScoreMod,
+  Tile,
+  pad_axes,
+  pad_mask,
+  slice_block,
+  update_block,
+)
 from attention_lab.attention.engines.flash.common import (
   DiffArgs,
   FlashConfig,
   Group,
   NonDiffArgs,
-  finisher,
-  folded,
-  group,
-  hidden,
+  apply_mask,
+  make_logits_fn,
   over_groups,
   over_tiles,
-  piece,
+  scale_in_q,
+  slice_group,
+  slice_seq,
 )
+from attention_lab.attention.engines.flash.tiles import TilePass, make_tiling
 from attention_lab.attention.positions import Positions
 
-FEW = 8  # queries of a key head, up to which keys stand first in products: as they lie in a cache, without a copy
+KEYS_FIRST_MAX = 8  # queries of a key head up to which products take keys first: as a cache holds them, without a copy
 
 
 def attend(
@@ -42,117 +50,128 @@ def attend(
   call: Call,
   scale: float,
   *,
-  score: ScoreMod | None = None,
+  score_mod: ScoreMod | None = None,
   per_head: Any = (),
   pattern: MaskPattern | None = None,
 ) -> tuple[Float[Array, "B T N V"], Float[Array, "B N T"]]:
-  """Softmax-weighted values, and the logarithms of the sums of exponentials, −∞ for a query that reads nothing.
+  """Softmax attention, and its lse.
 
-  score: makes logits of scaled inner products, element by element; the caller's bias is added to what it gives.
-  per_head: arrays of leading axis N that it finds in `Pairs`. pattern: says which pairs may be read besides the mask,
-  for positions that broadcast against each other.
+  Args:
+    q: queries.
+    k: keys.
+    v: values.
+    call: mask, positions and bias.
+    scale: factor of the inner products.
+    score_mod: makes logits of scaled inner products, element by element; the caller's bias is added to its result.
+    per_head: arrays of leading axis N that `score_mod` finds in `Pairs`.
+    pattern: which pairs are readable beside the mask, for positions that broadcast against each other.
+
+  Returns:
+    The softmax-weighted values, zeros for a query that reads nothing; and the lse, the logarithms of the sums of
+    exponentials, −∞ for a query that reads nothing.
   """
   (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
-  reads, fixed, cut, corners = pattern or (None, (), None, None)
-  tiles = tiling.make(T, S, (B, K), N // K, call.mask, call.positions.known, reads is None, cut)
-  Tw, Sw = T + -T % tiles.rows, S + -S % tiles.columns
-  bias = padded(call.bias, {2: Tw, 3: Sw})
-  operands = DiffArgs(padded(q, {1: Tw}), padded(k, {1: Sw}), padded(v, {1: Sw}), bias, per_head)
-  positions = Positions(padded(call.positions.q, {1: Tw}), padded(call.positions.k, {1: Sw}, fill=-1))
-  facts = NonDiffArgs(padded_mask(call.mask, Tw, Sw), positions, fixed, corners if tiles.drawn else None)
-  leaves, tree = jax.tree.flatten(facts)
-  out, sums = _attend(FlashConfig(tiles, (T, S), scale, score, reads, tree), operands, leaves)
-  return out[:, :T], sums[:, :, :T]
+  mask_mod, mask_args, block_mask, starts = pattern or (None, (), None, None)
+  tiling = make_tiling(T, S, (B, K), N // K, call.mask, call.positions.known, mask_mod is None, block_mask)
+  Tp, Sp = T + -T % tiling.rows, S + -S % tiling.columns
+  bias = pad_axes(call.bias, {2: Tp, 3: Sp})
+  args = DiffArgs(pad_axes(q, {1: Tp}), pad_axes(k, {1: Sp}), pad_axes(v, {1: Sp}), bias, per_head)
+  positions = Positions(pad_axes(call.positions.q, {1: Tp}), pad_axes(call.positions.k, {1: Sp}, fill=-1))
+  non_diff = NonDiffArgs(pad_mask(call.mask, Tp, Sp), positions, mask_args, starts if tiling.dynamic else None)
+  leaves, treedef = jax.tree.flatten(non_diff)
+  out, lse = _attend(FlashConfig(tiling, (T, S), scale, score_mod, mask_mod, treedef), args, leaves)
+  return out[:, :T], lse[:, :, :T]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(form: FlashConfig, operands: DiffArgs, facts: list[Array]) -> tuple[Array, Array]:
-  return _forward(form, operands, facts)[0]
+def _attend(config: FlashConfig, args: DiffArgs, leaves: list[Array]) -> tuple[Array, Array]:
+  return _forward(config, args, leaves)[0]
 
 
-def _forward(form: FlashConfig, operands: DiffArgs, leaves: list[Array]) -> tuple[tuple[Array, Array], tuple]:
-  """Results, and what the backward pass needs of them."""
-  (B, T, N, _), V = operands.q.shape, operands.v.shape[-1]
-  facts, dtype = jax.tree.unflatten(form.facts, leaves), logits_dtype(operands.q, operands.k)
+def _forward(config: FlashConfig, args: DiffArgs, leaves: list[Array]) -> tuple[tuple[Array, Array], tuple]:
+  """(out, lse), and the residuals of the backward pass."""
+  (B, T, N, _), V = args.q.shape, args.v.shape[-1]
+  non_diff, dtype = jax.tree.unflatten(config.treedef, leaves), logits_dtype(args.q, args.k)
 
-  def one(results: tuple[Array, Array], start: tuple) -> tuple[Array, Array]:
-    out, sums = _attend_group(form, group(form, operands, start), operands.bias, facts)
-    return put(results[0], out, (start[0], 0, start[1], 0)), put(results[1], sums, (*start, 0))
+  def step(results: tuple[Array, Array], start: tuple) -> tuple[Array, Array]:
+    out, lse = _attend_group(config, slice_group(config, args, start), args.bias, non_diff)
+    return update_block(results[0], out, (start[0], 0, start[1], 0)), update_block(results[1], lse, (*start, 0))
 
-  empty = jnp.zeros((B, T, N, V), operands.v.dtype), jnp.zeros((B, N, T), dtype)
-  results = over_groups(form, operands, one, empty)
-  return results, (operands, leaves, *results)
+  empty = jnp.zeros((B, T, N, V), args.v.dtype), jnp.zeros((B, N, T), dtype)
+  results = over_groups(config, args, step, empty)
+  return results, (args, leaves, *results)
 
 
-def _attend_group(form: FlashConfig, group: Group, bias: Array | None, facts: NonDiffArgs) -> tuple[Array, Array]:
-  """Out `C T N V` and sums `C N T` of a group."""
+def _attend_group(config: FlashConfig, group: Group, bias: Array | None, non_diff: NonDiffArgs) -> tuple[Array, Array]:
+  """Out `C T N V` and lse `C N T` of a group."""
   (C, T, N, _), V, dtype = group.q.shape, group.v.shape[-1], logits_dtype(group.q, group.k)
-  once = form.tiling.once
+  rows_once = config.tiling.rows_once
 
-  def step(tiles: tiling.Pass, carry: tuple, corner: tuple) -> tuple:
-    tile = Tile((*group.start, *corner), (C, N, tiles.rows, tiles.columns))
-    weighed = _tile(form, group, bias, facts, tile, tiles)
-    t = corner[0]
-    if once:
-      out, sums = _normalised(*weighed)
-      return put(carry[0], jnp.swapaxes(out, 1, 2), (0, t, 0, 0)), put(carry[1], sums, (0, 0, t))
-    largest, total, out = carry
-    before = (take(a, (0, 0, t), (C, N, tiles.rows)) for a in (largest, total))
-    merged = _merged((*before, piece(out, t, tiles.rows)), weighed)
-    largest, total = (put(a, part, (0, 0, t)) for a, part in zip((largest, total), merged, strict=False))
-    return largest, total, put(out, jnp.swapaxes(merged[2], 1, 2), (0, t, 0, 0))
+  def step(tiles: TilePass, carry: tuple, start: tuple) -> tuple:
+    tile = Tile((*group.start, *start), (C, N, tiles.rows, tiles.columns))
+    partial = _attend_tile(config, group, bias, non_diff, tile, tiles)
+    t = start[0]
+    if rows_once:
+      out, lse = _normalised(*partial)
+      return update_block(carry[0], jnp.swapaxes(out, 1, 2), (0, t, 0, 0)), update_block(carry[1], lse, (0, 0, t))
+    row_max, row_sum, out = carry
+    before = (slice_block(a, (0, 0, t), (C, N, tiles.rows)) for a in (row_max, row_sum))
+    merged = _merge((*before, slice_seq(out, t, tiles.rows)), partial)
+    row_max, row_sum = (update_block(a, block, (0, 0, t)) for a, block in zip((row_max, row_sum), merged, strict=False))
+    return row_max, row_sum, update_block(out, jnp.swapaxes(merged[2], 1, 2), (0, t, 0, 0))
 
   rows = jnp.zeros((C, N, T), dtype)
   carry: tuple = (jnp.zeros((C, T, N, V), group.v.dtype), rows)
-  if not once:
+  if not rows_once:
     carry = (rows - jnp.inf, rows, jnp.zeros((C, T, N, V), dtype))
-  carry = over_tiles(form, facts, step, carry)
-  if once:
+  carry = over_tiles(config, non_diff, step, carry)
+  if rows_once:
     return carry
-  out, sums = _normalised(carry[0], carry[1], jnp.swapaxes(carry[2], 1, 2))
-  return jnp.swapaxes(out, 1, 2), sums
+  out, lse = _normalised(carry[0], carry[1], jnp.swapaxes(carry[2], 1, 2))
+  return jnp.swapaxes(out, 1, 2), lse
 
 
-def _tile(
-  form: FlashConfig, group: Group, bias: Array | None, facts: NonDiffArgs, tile: Tile, tiles: tiling.Pass
+def _attend_tile(
+  config: FlashConfig, group: Group, bias: Array | None, non_diff: NonDiffArgs, tile: Tile, tiles: TilePass
 ) -> tuple:
-  """Largest logits `C N t`, sums of exponentials less these, and values weighted by them `C N t V`."""
+  """Row maxima of the logits `C N t`, sums of exponentials less these, and values weighted by them `C N t V`."""
   (_, _, t, s), (C, N, rows, columns) = tile
   K, dtype = group.k.shape[2], logits_dtype(group.q, group.k)
-  q, k, v = piece(group.q, t, rows), piece(group.k, s, columns), piece(group.v, s, columns)
-  q = (q * form.scale if folded(group) else q).reshape(C, K, N // K, rows, -1)
-  if rows * N // K <= FEW:
+  q, k, v = slice_seq(group.q, t, rows), slice_seq(group.k, s, columns), slice_seq(group.v, s, columns)
+  q = (q * config.scale if scale_in_q(group) else q).reshape(C, K, N // K, rows, -1)
+  if rows * N // K <= KEYS_FIRST_MAX:
     dots = jnp.moveaxis(jnp.einsum("cksh,ckgth->cksgt", k, q, preferred_element_type=dtype), 2, 4)
   else:
     dots = jnp.einsum("ckgth,cksh->ckgts", q, k, preferred_element_type=dtype)
   dots = dots.reshape(C, N, rows, columns)
-  finish, mask = finisher(form, group, facts, tile, tiles)
-  logits = hidden(finish(dots, None if bias is None else take(bias, *tile), group.per_head), mask)
-  largest = jnp.max(logits, axis=-1)
-  weights = jnp.exp(logits - _finite(largest)[..., None])
+  logits_fn, mask = make_logits_fn(config, group, non_diff, tile, tiles)
+  logits = apply_mask(logits_fn(dots, None if bias is None else slice_block(bias, *tile), group.per_head), mask)
+  row_max = jnp.max(logits, axis=-1)
+  weights = jnp.exp(logits - _finite(row_max)[..., None])
   grouped = weights.reshape(C, K, N // K, rows, columns).astype(v.dtype)
   out = jnp.einsum("ckgts,cksv->ckgtv", grouped, v, preferred_element_type=dtype)
-  return largest, jnp.sum(weights, axis=-1), out.reshape(C, N, rows, -1)
+  return row_max, jnp.sum(weights, axis=-1), out.reshape(C, N, rows, -1)
 
 
-def _merged(before: tuple, now: tuple) -> tuple:
-  """Two parts of a row as one."""
-  largest = jnp.maximum(before[0], now[0])
-  a, b = (jnp.exp(part[0] - _finite(largest)) for part in (before, now))
-  return largest, a * before[1] + b * now[1], a[..., None] * before[2] + b[..., None] * now[2]
+def _merge(before: tuple, now: tuple) -> tuple:
+  """The online softmax: (row maximum, row sum, out) of two parts of a row as those of one."""
+  row_max = jnp.maximum(before[0], now[0])
+  a, b = (jnp.exp(part[0] - _finite(row_max)) for part in (before, now))
+  return row_max, a * before[1] + b * now[1], a[..., None] * before[2] + b[..., None] * now[2]
 
 
-def _normalised(largest: Array, total: Array, out: Array) -> tuple[Array, Array]:
-  """Out `C N T V` and logarithms of sums; a row without keys is zeros and −∞."""
-  return out / jnp.where(total == 0.0, 1.0, total)[..., None], largest + jnp.log(total)
+def _normalised(row_max: Array, row_sum: Array, out: Array) -> tuple[Array, Array]:
+  """Out `C N T V` and lse; a row without keys is zeros and −∞."""
+  return out / jnp.where(row_sum == 0.0, 1.0, row_sum)[..., None], row_max + jnp.log(row_sum)
 
 
-def _finite(largest: Array) -> Array:
-  return jnp.where(jnp.isfinite(largest), largest, 0.0)
+def _finite(row_max: Array) -> Array:
+  """Row maxima, 0 for a row without keys, whose maximum is −∞."""
+  return jnp.where(jnp.isfinite(row_max), row_max, 0.0)
 
 
-def _backward(form: FlashConfig, kept: tuple, gradients: tuple[Array, Array]) -> tuple[DiffArgs, None]:
-  return recomputed.backward(form, kept, gradients), None
+def _backward(config: FlashConfig, residuals: tuple, gradients: tuple[Array, Array]) -> tuple[DiffArgs, None]:
+  return backward.backward(config, residuals, gradients), None
 
 
 _attend.defvjp(_forward, _backward)

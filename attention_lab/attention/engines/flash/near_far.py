@@ -1,6 +1,7 @@
-"""Patterns as two disjoint parts, what is near and what is far, each a map of its own, merged by their sums.
+"""Patterns of near keys and a few far ones: two disjoint maps by the flash engine, merged by their lse.
 
-The positions of queries and keys are 0, 1, 2, … in all of them.
+A pattern such as a window and every l-th key leaves no tile empty. Its window is one map, by tiles; the far keys are
+brought together and are another, dense one. The positions of queries and keys are 0, 1, 2, … in all of them.
 """
 
 import dataclasses
@@ -13,72 +14,73 @@ from jaxtyping import Array, Float, Int
 
 from attention_lab.attention.base import Call
 from attention_lab.attention.engines.flash import forward, tiles
-from attention_lab.attention.engines.flash.block_mask import MaskPattern, padded
+from attention_lab.attention.engines.flash.block_mask import MaskPattern, pad_axes
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 
-_OF_KEYS = {"kv_valid": 1, "k_segments": 1, "explicit": 3}  # the arrays of a mask that have keys, along this axis
+_KEY_AXES = {"kv_valid": 1, "k_segments": 1, "explicit": 3}  # axis of the keys in the arrays of a mask that have one
 
-Part = tuple[Float[Array, "B T N V"], Float[Array, "B N T"]]  # out, and logarithms of sums of exponentials
-
-
-class Far(NamedTuple):
-  """The keys that are read at a distance of `near` and more, by all queries of known positions."""
-
-  near: int  # l
-  keys: Int[np.ndarray, "_"] | None = None  # their positions; None: those at multiples of l, and then the own one too
-
-  def worth(self, T: int, S: int) -> bool:
-    """Whether the parts compute at most half of T × S."""
-    _, columns, near = tiles.sides(T, S, 2 * self.near - 2)
-    return near and 2 * (columns + (-(-S // self.near) if self.keys is None else len(self.keys))) <= S
+Partial = tuple[Float[Array, "B T N V"], Float[Array, "B N T"]]  # (out, lse) of a part of the keys
 
 
-def attend(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, far: Far) -> Array:
-  """Softmax attention to the keys that `pattern` leaves nearer than `far.near`, and to the far ones."""
-  if far.keys is None:
-    return _strided(q, k, v, call, scale, pattern, far.near)
-  return _summarised(q, k, v, call, scale, pattern, far)
+class FarKeys(NamedTuple):
+  """The keys that all queries read at a distance of `distance` and more."""
+
+  distance: int  # l, in positions: nearer keys are read as the pattern says
+  positions: Int[np.ndarray, "_"] | None = None  # None: keys at multiples of l from the query, itself among them
+
+  def saves_work(self, T: int, S: int) -> bool:
+    """Whether both parts compute at most half of T × S."""
+    _, columns, windowed = tiles.tile_sizes(T, S, 2 * self.distance - 2)
+    far = -(-S // self.distance) if self.positions is None else len(self.positions)
+    return windowed and 2 * (columns + far) <= S
 
 
-def merged(one: Part, other: Part) -> Float[Array, "B T N V"]:
+def attend(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, far: FarKeys) -> Array:
+  """Softmax attention to the keys of `pattern` nearer than `far.distance`, and to the far keys: out `B T N V`."""
+  if far.positions is None:
+    return _attend_strided(q, k, v, call, scale, pattern, far.distance)
+  return _attend_listed(q, k, v, call, scale, pattern, far)
+
+
+def merge(near: Partial, far: Partial) -> Float[Array, "B T N V"]:
   """The values of both parts under one softmax; zeros for a query that reads nothing in either."""
-  largest = jax.lax.stop_gradient(jnp.maximum(one[1], other[1]))
+  largest = jax.lax.stop_gradient(jnp.maximum(near[1], far[1]))
   largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-  weights = [jnp.swapaxes(jnp.exp(sums - largest), 1, 2)[..., None] for _, sums in (one, other)]
+  weights = [jnp.swapaxes(jnp.exp(lse - largest), 1, 2)[..., None] for _, lse in (near, far)]
   total = weights[0] + weights[1]
-  out = weights[0] * one[0] + weights[1] * other[0]
-  return (out / jnp.where(total == 0.0, 1.0, total)).astype(one[0].dtype)
+  out = weights[0] * near[0] + weights[1] * far[0]
+  return (out / jnp.where(total == 0.0, 1.0, total)).astype(near[0].dtype)
 
 
-def _strided(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, stride: int) -> Array:
-  """Positions that are equal modulo the stride become sequences of their own, more examples of a batch."""
+def _attend_strided(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, stride: int) -> Array:
+  """Far keys at multiples of the stride: positions equal modulo the stride are folded into examples of the batch."""
 
-  def reads(fixed: Any, i: Array, j: Array) -> Any:
-    return pattern.reads(fixed, i, j) & (i != j)
+  def mask_mod(mask_args: Any, i: Array, j: Array) -> Any:
+    return pattern.mask_mod(mask_args, i, j) & (i != j)
 
   (B, T, N, _), S = q.shape, k.shape[1]
-  near = call._replace(mask=call.mask & Mask(window=stride))
-  one = forward.attend(q, k, v, near, scale, pattern=MaskPattern(reads, pattern.fixed))
-  q, k, v = (_folded(array, stride) for array in (q, k, v))
-  far = Call(_folded_mask(call.mask, B, (T, S), stride), bias=_folded_pairs(call.bias, B, (T, S), stride))
-  out, sums = forward.attend(q, k, v, far, scale)
+  window = call._replace(mask=call.mask & Mask(window=stride))
+  near = forward.attend(q, k, v, window, scale, pattern=MaskPattern(mask_mod, pattern.mask_args))
+  q, k, v = (_fold(array, stride) for array in (q, k, v))
+  folded = Call(_fold_mask(call.mask, B, (T, S), stride), bias=_fold_pairs(call.bias, B, (T, S), stride))
+  out, lse = forward.attend(q, k, v, folded, scale)
   M, V = out.shape[1], out.shape[3]
   out = jnp.swapaxes(out.reshape(B, stride, M, N, V), 1, 2).reshape(B, -1, N, V)[:, :T]
-  sums = jnp.moveaxis(sums.reshape(B, stride, N, M), 1, 3).reshape(B, N, -1)[:, :, :T]
-  return merged(one, (out, sums))
+  lse = jnp.moveaxis(lse.reshape(B, stride, N, M), 1, 3).reshape(B, N, -1)[:, :, :T]
+  return merge(near, (out, lse))
 
 
-def _folded(array: Array, stride: int, batch: int | None = None) -> Array:
-  """`B·l M …` from `B T …`: example b·l + r holds the positions r, r + l, r + 2l, …; zeros fill the last ones up."""
-  array = padded(array, {1: array.shape[1] + -array.shape[1] % stride})
+def _fold(array: Array, stride: int, batch: int | None = None) -> Array:
+  """`B·l M …` from `B T …` for l = `stride`: example b·l + r holds the positions r, r + l, …, padded with zeros."""
+  array = pad_axes(array, {1: array.shape[1] + -array.shape[1] % stride})
   array = jnp.swapaxes(array.reshape(len(array), -1, stride, *array.shape[2:]), 1, 2)
   array = array if batch is None else jnp.broadcast_to(array, (batch, *array.shape[1:]))
   return array.reshape(-1, *array.shape[2:])
 
 
-def _folded_mask(mask: Mask, batch: int, lengths: tuple[int, int], stride: int) -> Mask:
-  """The mask between positions that are equal modulo `stride`."""
+def _fold_mask(mask: Mask, batch: int, lengths: tuple[int, int], stride: int) -> Mask:
+  """The mask between positions equal modulo `stride`, for folded queries and keys."""
   kv_valid, prefix = mask.kv_valid, mask.prefix
   if lengths[1] % stride and kv_valid is None:
     kv_valid = jnp.ones((1, lengths[1]), bool)
@@ -90,35 +92,36 @@ def _folded_mask(mask: Mask, batch: int, lengths: tuple[int, int], stride: int) 
     causal=mask.causal,
     window=mask.span and tuple(-(-bound // stride) for bound in mask.span),
     prefix=prefix,
-    explicit=_folded_pairs(mask.explicit, batch, lengths, stride),
-    **{name: None if array is None else _folded(array, stride, batch) for name, array in tokens.items()},
+    explicit=_fold_pairs(mask.explicit, batch, lengths, stride),
+    **{name: None if array is None else _fold(array, stride, batch) for name, array in tokens.items()},
   )
 
 
-def _folded_pairs(pairs: Any, batch: int, lengths: tuple[int, int], stride: int) -> Any:
-  """`B·l #N #M #M` from `#B #N #T #S`."""
+def _fold_pairs(pairs: Any, batch: int, lengths: tuple[int, int], stride: int) -> Any:
+  """An array of pairs `B·l #N #M #M` between positions equal modulo `stride`, from `#B #N #T #S`."""
   if pairs is None:
     return None
-  pairs = padded(pairs, {2 + a: length + -length % stride for a, length in enumerate(lengths)})
+  pairs = pad_axes(pairs, {2 + a: length + -length % stride for a, length in enumerate(lengths)})
   sizes = [(length // stride, stride) if length > 1 else (1, 1) for length in pairs.shape[2:]]
   b, n, (rows, _), (columns, _) = *pairs.shape[:2], *sizes
   pairs = jnp.broadcast_to(pairs.reshape(b, n, *sizes[0], *sizes[1]), (b, n, rows, stride, columns, stride))
-  alike = jnp.arange(stride)
-  pairs = jnp.moveaxis(pairs[:, :, :, alike, :, alike], 0, 1)  # B l N M M
+  remainder = jnp.arange(stride)
+  pairs = jnp.moveaxis(pairs[:, :, :, remainder, :, remainder], 0, 1)  # B l N M M
   return jnp.broadcast_to(pairs, (batch, *pairs.shape[1:])).reshape(-1, n, rows, columns)
 
 
-def _summarised(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, far: Far) -> Array:
-  """The summaries are taken out of the keys."""
+def _attend_listed(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, far: FarKeys) -> Array:
+  """Far keys at listed positions: they are taken out of the keys, to be a short sequence of keys of their own."""
 
-  def reads(_: Any, i: Array, j: Array) -> Any:
-    return abs(i - j) >= far.near
+  def mask_mod(_: Any, i: Array, j: Array) -> Any:
+    return abs(i - j) >= far.distance
 
-  def chosen(array: Any, axis: int) -> Any:
-    return array if array is None or array.shape[axis] == 1 else jnp.take(array, far.keys, axis=axis)
+  def select(array: Any, axis: int) -> Any:
+    return array if array is None or array.shape[axis] == 1 else jnp.take(array, far.positions, axis=axis)
 
-  one = forward.attend(q, k, v, call._replace(mask=call.mask & Mask(window=far.near)), scale, pattern=pattern)
-  own = {name: chosen(getattr(call.mask, name), axis) for name, axis in _OF_KEYS.items()}
-  positions = Positions(k=jnp.asarray(far.keys)[None])
-  call = Call(dataclasses.replace(call.mask, **own), positions, chosen(call.bias, 3))
-  return merged(one, forward.attend(q, chosen(k, 1), chosen(v, 1), call, scale, pattern=MaskPattern(reads)))
+  window = call._replace(mask=call.mask & Mask(window=far.distance))
+  near = forward.attend(q, k, v, window, scale, pattern=pattern)
+  masks = {name: select(getattr(call.mask, name), axis) for name, axis in _KEY_AXES.items()}
+  positions = Positions(k=jnp.asarray(far.positions)[None])
+  listed = Call(dataclasses.replace(call.mask, **masks), positions, select(call.bias, 3))
+  return merge(near, forward.attend(q, select(k, 1), select(v, 1), listed, scale, pattern=MaskPattern(mask_mod)))

@@ -40,7 +40,13 @@ REST = [
 @pytest.fixture
 def shrunk(monkeypatch):
   """Tiles of a few queries and keys."""
-  for name, size in {"SIDE": 16, "NEAR": 4, "LEAST": 2, "LOGITS": 256, "FINE": 4}.items():
+  for name, size in {
+    "MAX_TILE": 16,
+    "WINDOW_TILE_MAX": 4,
+    "WINDOW_TILE_MIN": 2,
+    "MAX_LOGITS": 256,
+    "SPARSE_TILE": 4,
+  }.items():
     monkeypatch.setattr(tiles, name, size)
 
 

@@ -1,7 +1,7 @@
 """What the kernels are asked for is what the masks say, and the rest is refused by name.
 
 Here a kernel is `jax.nn.dot_product_attention` by XLA, which takes the same arguments, held to the kernel's own rules.
-On a GPU `JAX_PLATFORMS=cuda pytest tests/attention/test_kernels.py` runs cuDNN itself, and tokamax if it is there.
+On a GPU `JAX_PLATFORMS=cuda pytest tests/attention/test_gpu_kernels.py` runs cuDNN itself, and tokamax if it is there.
 """
 
 import dataclasses

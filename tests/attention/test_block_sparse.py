@@ -45,9 +45,9 @@ def dense(q, k, v, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_any_choice_of_blocks_gives_the_outputs_and_gradients_of_a_masked_map(causal, monkeypatch):
-  monkeypatch.setattr(tiles, "LOGITS", 128)
-  monkeypatch.setattr(block_sparse, "ROWS", 3)
-  form = block_sparse.FlashConfig(BLOCK, 1.0, causal)
+  monkeypatch.setattr(tiles, "MAX_LOGITS", 128)
+  monkeypatch.setattr(block_sparse, "TILE_QUERIES", 3)
+  form = block_sparse.BlockSparseConfig(BLOCK, 1.0, causal)
   ours = with_gradients(
     lambda *qkv: block_sparse.attend(*qkv, jnp.asarray(CHOSEN), jnp.asarray(VALID), form), *inputs()
   )
@@ -84,7 +84,7 @@ def test_places_of_the_largest_are_those_of_the_largest_and_ties_are_told():
 
 
 def test_work_and_memory_grow_with_the_blocks_read_and_hold_no_map():
-  form = block_sparse.FlashConfig(64, 1.0, True)
+  form = block_sparse.BlockSparseConfig(64, 1.0, True)
 
   def program(T):
     arrays = [jax.ShapeDtypeStruct((1, T, 2, 16), jnp.float32)] * 3

@@ -40,7 +40,7 @@ def shrink(monkeypatch):
 
   def apply():
     sizes = {chunked: {"BLOCK_QUERIES": 4, "WINDOW_BLOCK_MIN": 2, "MAX_LOGITS": 64}}
-    sizes[tiles] = {"SIDE": 8, "NEAR": 4, "LEAST": 2, "LOGITS": 64}
+    sizes[tiles] = {"MAX_TILE": 8, "WINDOW_TILE_MAX": 4, "WINDOW_TILE_MIN": 2, "MAX_LOGITS": 64}
     for module, values in sizes.items():
       for name, size in values.items():
         monkeypatch.setattr(module, name, size)
