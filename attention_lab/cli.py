@@ -1,4 +1,4 @@
-"""What every binary does with its command line: one line for a mistake, exit code 2, and a help that lists every field.
+"""The command line of every binary: one line for a mistake, exit code 2, and a help that lists every field.
 
 A mistake of the user's is a flag that does not parse, or a ValueError raised by this project's own code; anything else
 keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
@@ -23,6 +23,7 @@ from attention_lab import compile_cache
 from attention_lab import config as configs
 
 READER_LEFT = 141  # the exit code that shells give a program whose output nobody reads any more
+# Folders of the code whose ValueErrors are mistakes of the user's.
 _OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
 _COMPILE_CACHE = flags.DEFINE_string(
@@ -39,18 +40,30 @@ def define_config(config: configs.Config) -> flags.FlagHolder:
   """Defines `--config.*` for every field, and `--attention` as a shorthand for `--config.model.attention`.
 
   The library reads the command line here already, so unknown fields are kept from it and refused by `run`.
+
+  Args:
+    config: the defaults.
+
+  Returns:
+    The holder of the configuration that the command line makes of them.
   """
   fields = configs.flatten(config)
-  words = [word for word in map(_longhand, sys.argv) if not _unknown(word, fields)]
-  return config_flags.DEFINE_config_dataclass("config", config, sys_argv=words)
+  arguments = [argument for argument in map(_longhand, sys.argv) if not _unknown(argument, fields)]
+  return config_flags.DEFINE_config_dataclass("config", config, sys_argv=arguments)
 
 
 def run(
   main: Callable[[], int | None], config: flags.FlagHolder | None = None, overrides: list[str] | None = None
 ) -> None:
-  """Parses the flags and calls `main()`; its result is the exit code (None = 0).
+  """Parses the flags, calls `main` and exits.
 
-  A binary without a configuration of its own may pass a list for `overrides`: it receives every `--config.*` word.
+  Args:
+    main: the binary; its result is the exit code (None = 0).
+    config: what `define_config` gave.
+    overrides: a list that receives every flag `--config.*`, for a binary without a configuration of its own.
+
+  Raises:
+    SystemExit: always; code 2 for a mistake of the user's, or the error's own `exit_code`.
   """
   logging.getLogger("jax").setLevel(logging.WARNING)  # a missing TPU is not news
   app.run(lambda _: sys.exit(_guarded(main)), flags_parser=lambda argv: _parse(argv, main, config, overrides))
@@ -86,7 +99,7 @@ def _reader_left() -> bool:
 
 
 def _join_processes() -> None:
-  """Meets the other processes before JAX starts, if there are any."""
+  """Connects to the other processes before JAX starts, if there are any."""
   if _PROCESS.value >= _PROCESSES.value:
     raise ValueError(f"--process={_PROCESS.value} must be less than --processes={_PROCESSES.value}")
   if not _COORDINATOR.value and _PROCESSES.value > 1:
@@ -106,16 +119,16 @@ def _is_ours(error: Exception) -> bool:
 def _parse(
   argv: Sequence[str], main: Callable, config: flags.FlagHolder | None, overrides: list[str] | None
 ) -> list[str]:
-  if any(word in ("--help", "-h", "-help", "--helpfull", "--helpshort") for word in argv[1:]):
+  if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
     print(_help(argv[0], main, config))
     sys.exit(0)
   try:
     if config is not None:
-      argv = [_longhand(word) for word in argv]
+      argv = [_longhand(argument) for argument in argv]
       _check_fields(argv, config)
     if overrides is not None:
-      overrides += [word for word in argv if word.startswith("--config.")]
-      argv = [word for word in argv if not word.startswith("--config.")]
+      overrides += [argument for argument in argv if argument.startswith("--config.")]
+      argv = [argument for argument in argv if not argument.startswith("--config.")]
     rest = flags.FLAGS(list(argv))
   except flags.Error as error:
     _refuse(str(error))
@@ -129,14 +142,14 @@ def _refuse(message: str) -> None:
   sys.exit(2)
 
 
-def _longhand(word: str) -> str:
-  name, mark, value = word.partition("=")
-  return f"--config.model.attention{mark}{value}" if name == "--attention" else word
+def _longhand(argument: str) -> str:
+  name, mark, value = argument.partition("=")
+  return f"--config.model.attention{mark}{value}" if name == "--attention" else argument
 
 
-def _unknown(word: str, fields: Iterable[str]) -> str | None:
-  """The name in a word `--config.NAME=…` if there is no such field."""
-  name = word.partition("=")[0].lstrip("-")
+def _unknown(argument: str, fields: Iterable[str]) -> str | None:
+  """The name in an argument `--config.NAME=…` if there is no such field."""
+  name = argument.partition("=")[0].lstrip("-")
   return (
     name if name.startswith("config") and name.replace(".no", ".", 1) not in fields and name not in fields else None
   )
@@ -145,7 +158,7 @@ def _unknown(word: str, fields: Iterable[str]) -> str | None:
 def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
   """Names the nearest field for one that does not exist; absl would end in a traceback."""
   fields = configs.flatten(_default(config))
-  for name in filter(None, (_unknown(word, fields) for word in argv[1:])):
+  for name in filter(None, (_unknown(argument, fields) for argument in argv[1:])):
     inside = [f"--{field}" for field in fields if field.startswith(f"{name}.")]
     if inside:
       _refuse(f"--{name} is a group of fields: set one of {', '.join(inside)}")
@@ -159,12 +172,12 @@ def _default(config: flags.FlagHolder) -> Any:
 def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
   module = sys.modules[main.__module__]
   lines = [(module.__doc__ or program).strip(), "", "Flags:"]
-  own = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
-  own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
+  listed = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
+  listed |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module("__main__")}
   shared = sorted(name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("attention_lab.workflows."))
   for name in (*shared, __name__):
-    own |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(name)}
-  for flag in own.values():
+    listed |= {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(name)}
+  for flag in listed.values():
     if flag.name != "config":
       lines.append(f"  --{flag.name}={flag.default_unparsed!r}  {flag.help}")
   if config is not None:

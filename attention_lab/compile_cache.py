@@ -1,4 +1,4 @@
-"""Programs that were compiled once are read from the user's cache folder by later runs.
+"""The cache of compiled programs: what was compiled once is read from the user's cache folder by later runs.
 
 JAX does the keeping; here it is decided where, and said whether it served. A key holds the program, the versions, the
 compiler's flags and the kind of device, so that nothing stale is read. JAX's own environment variables go first:
@@ -14,30 +14,36 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-OFF = "off"
-SETTINGS = {  # of JAX; each yields to an environment variable of the same name in capitals
+OFF = "off"  # value of --compile_cache
+SETTINGS = {  # options of JAX; each yields to an environment variable of the same name in capitals
   "jax_persistent_cache_min_compile_time_secs": 1.0,  # seconds that a program takes to compile, to be kept
   "jax_compilation_cache_max_size": 2**32,  # bytes; then the programs that were not read for longest go
 }
+# Events of JAX that are counted.
 _REQUEST, _HIT = "/jax/compilation_cache/compile_requests_use_cache", "/jax/compilation_cache/cache_hits"
 
 
 @dataclasses.dataclass
 class Traffic:
-  """How many programs were asked of the cache, and how many it had."""
+  """The numbers of programs that were asked of the cache, and that it had."""
 
   requests: int = 0
   hits: int = 0
 
 
-def enable(asked: str = "") -> pathlib.Path | None:
-  """Keeps compiled programs in the folder `asked`, in this process and in those that it starts; gives the folder.
+def enable(path: str = "") -> pathlib.Path | None:
+  """Keeps compiled programs in a folder, in this process and in those that it starts.
 
-  asked: "" = JAX's variable, or else the user's cache folder; "off" = keep none. To be called before JAX compiles; does
-  not import JAX. A folder that cannot be written is said in one line, and nothing is kept.
+  To be called before JAX compiles; does not import JAX. A folder that cannot be written costs a warning of one line.
+
+  Args:
+    path: "" = that of JAX's variable, or else the user's cache folder; "off" = keep none.
+
+  Returns:
+    The folder; None where nothing is kept.
   """
-  off = asked == OFF or (not asked and os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "1").lower() in ("0", "false"))
-  folder = None if off else pathlib.Path(asked or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _home()).absolute()
+  off = path == OFF or (not path and os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "1").lower() in ("0", "false"))
+  folder = None if off else pathlib.Path(path or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _home()).absolute()
   problem = _problem(folder) if folder else None
   if problem:
     print(f"warning: --compile_cache={folder}: {problem}; programs are compiled anew", file=sys.stderr)
@@ -53,7 +59,7 @@ def enable(asked: str = "") -> pathlib.Path | None:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Traffic]:
-  """Counts what is asked of the cache meanwhile."""
+  """Counts the requests to the cache within the block."""
   import jax
 
   traffic = Traffic()
@@ -75,7 +81,7 @@ def _home() -> pathlib.Path:
 
 
 def _problem(folder: pathlib.Path) -> str | None:
-  """Why nothing can be written to the folder, which is made if it is not there."""
+  """The reason why nothing can be written to the folder, which is made if it is not there; None if it can."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):

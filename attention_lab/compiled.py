@@ -1,4 +1,4 @@
-"""What a program costs, read from the program: FLOPs from its jaxpr, bytes and collectives from its compiled form.
+"""The cost of a program, read from the program: FLOPs from its jaxpr, bytes and collectives from its compiled form.
 
 XLA's own `cost_analysis()` counts the body of a loop once, whatever its length; here a scan's body counts as often as
 it runs.
@@ -14,13 +14,14 @@ from typing import Any
 import jax
 from jax.extend import core
 
-DIGITS = 16  # of a fingerprint, hexadecimal
-_FREE = frozenset(
+DIGITS = 16  # hexadecimal digits of a fingerprint
+_FREE = frozenset(  # primitives that do no arithmetic
   """broadcast_in_dim reshape transpose squeeze expand_dims slice dynamic_slice dynamic_update_slice concatenate pad
   gather iota copy convert_element_type bitcast_convert_type stop_gradient rev split random_bits random_wrap
   random_unwrap random_fold_in random_split random_seed device_put sharding_constraint optimization_barrier
   pvary""".split()
 )
+# Beginnings of the names of kernels, and the collective operations by their names in HLO.
 _KERNELS = ("dot_product_attention_", "pallas_call", "core_map", "ffi_call", "custom_partitioning", "triton_kernel")
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 
@@ -28,8 +29,15 @@ _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permut
 def flops(function: Callable[..., Any], *args: Any) -> int:
   """Floating-point operations of `function(*args)`: 2 for a multiply-add, 1 for any other arithmetic on an element.
 
-  Arguments may be arrays or `jax.ShapeDtypeStruct`. Raises ValueError for a loop whose length is not known, and for a
-  kernel, which a jaxpr does not show the inside of.
+  Args:
+    function: what is counted; it is traced, not run.
+    *args: arrays or `jax.ShapeDtypeStruct`.
+
+  Returns:
+    FLOPs, the body of a scan as often as it runs, those of all devices under `shard_map`.
+
+  Raises:
+    ValueError: a loop whose length is not known, or a kernel, which a jaxpr does not show the inside of.
   """
   return count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -91,9 +99,9 @@ def memory(compiled: Any) -> dict[str, int]:
 
 
 def collectives(compiled: Any) -> dict[str, int]:
-  """How many collective operations of each kind the compiled program holds; those in a loop count once."""
-  found = re.findall(r"= \S+ (" + "|".join(_COLLECTIVES) + r")(?:-start)?\(", compiled.as_text())
-  return dict(collections.Counter(found))
+  """The number of collective operations of each kind in a compiled program; those in a loop count once."""
+  names = re.findall(r"= \S+ (" + "|".join(_COLLECTIVES) + r")(?:-start)?\(", compiled.as_text())
+  return dict(collections.Counter(names))
 
 
 def fingerprint(lowered: Any) -> str:

@@ -82,7 +82,7 @@ def to_json(config: Any) -> str:
 
 
 def flatten(config: Any, prefix: str = "config") -> dict[str, Any]:
-  """`{"config.model.width": 64, …}`: every leaf under the name of its flag."""
+  """Every field by the name of its flag: `{"config.model.width": 64, …}`."""
   leaves: dict[str, Any] = {}
   for field in dataclasses.fields(config):
     value, name = getattr(config, field.name), f"{prefix}.{field.name}"
@@ -91,23 +91,23 @@ def flatten(config: Any, prefix: str = "config") -> dict[str, Any]:
 
 
 def unflatten(kind: type, leaves: dict[str, Any]) -> Any:
-  """The configuration of dataclass `kind` with what `flatten` gave; raises ValueError for a field it does not have."""
+  """The inverse of `flatten`, as the dataclass `kind`; raises ValueError for a field it does not have."""
   tree: dict[str, Any] = {}
   for name, value in leaves.items():
     *path, last = name.split(".")[1:]
-    place = tree
+    node = tree
     for part in path:
-      place = place.setdefault(part, {})
-    place[last] = value
+      node = node.setdefault(part, {})
+    node[last] = value
   return _fill(kind(), tree, "config")
 
 
-def override(config: Any, word: str) -> None:
+def override(config: Any, flag: str) -> None:
   """Sets one field from a flag `--config.NAME=VALUE`; raises ValueError for an unknown field or an ill-typed value."""
-  name, mark, text = word.lstrip("-").partition("=")
+  name, mark, text = flag.lstrip("-").partition("=")
   fields = flatten(config)
   if name not in fields or not mark:
-    raise ValueError(f"unknown flag {word}{nearest_hint(name, fields)}")
+    raise ValueError(f"unknown flag {flag}{nearest_hint(name, fields)}")
   *path, last = name.split(".")[1:]
   for part in path:
     config = getattr(config, part)

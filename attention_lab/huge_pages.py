@@ -14,18 +14,23 @@ import pathlib
 import platform
 import sys
 
-BYTES = 8 << 30  # of the heap that are advised huge, at most
-ALIGNMENT = 2 << 20
-ADVICE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
-OLDEST = (2, 35)  # of glibc, from which on an environment variable can ask for huge pages
-TUNABLES = (
+MAX_BYTES = 8 << 30  # of the heap that is advised to be huge pages
+ALIGNMENT = 2 << 20  # bytes of a huge page
+SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+MIN_GLIBC = (2, 35)  # version from which on an environment variable can ask for huge pages
+TUNABLES = (  # value of the environment variable GLIBC_TUNABLES
   "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=1099511627776"
 )
+# Options of mallopt, and the advice of madvise.
 _ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD, _HUGEPAGE = -8, -4, -1, 14
 
 
 def enable() -> None:
-  """Sets the allocator of this process; ValueError, saying why, where that cannot be done."""
+  """Sets the allocator of this process, which must not have imported jax or torch.
+
+  Raises:
+    ValueError: it cannot be set, with the reason.
+  """
   problem = _problem()
   if problem:
     raise ValueError(f"--huge_pages {problem}: leave it out")
@@ -33,7 +38,7 @@ def enable() -> None:
   libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
   libc.free.argtypes, libc.free.restype = [ctypes.c_void_p], None
   libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-  size = min(BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+  size = min(MAX_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
   libc.mallopt(_ARENA_MAX, 1)
   libc.mallopt(_MMAP_MAX, 0)
   block = libc.malloc(size)
@@ -48,8 +53,13 @@ def enable() -> None:
 def restart(*, required: bool = True) -> None:
   """Puts this program in place of itself, with the allocator set by the environment; returns where it is set already.
 
-  Where that cannot be done: ValueError, saying why, if it is `required`, else nothing. Nothing that the process has
-  begun survives: call it first.
+  Nothing that the process has begun survives: call it first.
+
+  Args:
+    required: whether to refuse where it cannot be set; else nothing is done there.
+
+  Raises:
+    ValueError: it is required and cannot be set, with the reason.
   """
   before = os.environ.get("GLIBC_TUNABLES", "")
   if TUNABLES in before:
@@ -58,8 +68,8 @@ def restart(*, required: bool = True) -> None:
   version = platform.libc_ver()[1]
   if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
     problem = "and --coordinator exclude each other"
-  if not problem and tuple(map(int, version.split(".")[:2])) < OLDEST:
-    problem = f"needs glibc {'.'.join(map(str, OLDEST))}, and this is {version}"
+  if not problem and tuple(map(int, version.split(".")[:2])) < MIN_GLIBC:
+    problem = f"needs glibc {'.'.join(map(str, MIN_GLIBC))}, and this is {version}"
   if problem and required:
     raise ValueError(f"--huge_pages {problem}: leave it out")
   if problem:
@@ -70,15 +80,15 @@ def restart(*, required: bool = True) -> None:
 
 
 def _problem() -> str:
-  """Why the setting cannot be made in this process; empty if it can."""
+  """The reason why the setting cannot be made in this process; empty if it can."""
   started = [name for name in ("jax", "torch") if name in sys.modules]
   return _unfit() or (f"must be set before {started[0]} is imported, and it is already" if started else "")
 
 
 def _unfit() -> str:
-  """Why this machine has no such setting; empty if it has."""
+  """The reason why this machine has no such setting; empty if it has."""
   if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
     return f"needs Linux with glibc, and this is {platform.system()} {platform.libc_ver()[0]}".rstrip()
-  if not ADVICE.exists() or "[never]" in ADVICE.read_text():
-    return f"needs transparent huge pages, which are off here ({ADVICE})"
+  if not SETTING.exists() or "[never]" in SETTING.read_text():
+    return f"needs transparent huge pages, which are off here ({SETTING})"
   return ""

@@ -1,11 +1,11 @@
-"""Devices as a mesh of three axes, and one table that says how arrays lie on it.
+"""The mesh of devices, with three axes, and the table of how arrays are split over it.
 
   data     splits the batch
   fsdp     splits the batch, and every parameter and its optimizer state
   tensor   splits heads, MLP width and vocabulary
 
-Models know nothing of it: a parameter's place follows from the end of its path. Adam's moments lie as their parameters
-do, for their paths end alike.
+Models know nothing of it: the sharding of a parameter follows from the end of its path. Adam's moments are split as
+their parameters are, for their paths end alike.
 """
 
 import math
@@ -19,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 
 from attention_lab.config import Config, MeshConfig
 
-AXES = ("data", "fsdp", "tensor")
-BATCH = ("data", "fsdp")
+AXES = ("data", "fsdp", "tensor")  # of every mesh
+BATCH = ("data", "fsdp")  # axes that split a batch
 
 RULES: tuple[tuple[str, P], ...] = (  # the first that matches a path gives the axes that `tensor` splits
   (r"(^|/)per_head(/|$)", P("tensor")),
@@ -35,9 +35,14 @@ RULES: tuple[tuple[str, P], ...] = (  # the first that matches a path gives the 
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """The mesh `config` asks for, over `devices` (default: all there are), with automatic partitioning.
+  """The mesh of a configuration, with automatic partitioning.
 
-  A product smaller than the number of devices takes the first ones. Raises ValueError for sizes that do not fit.
+  Args:
+    config: the size of each axis; their product may be smaller than the number of devices, which takes the first ones.
+    devices: None = all that there are.
+
+  Raises:
+    ValueError: sizes that do not fit the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
   for name in AXES:
@@ -47,9 +52,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
   inner = config.fsdp * config.tensor
   sizes = (config.data or len(devices) // inner, config.fsdp, config.tensor)
   if math.prod(sizes) > len(devices) or (not config.data and len(devices) % inner):
-    asked = " × ".join(f"--config.mesh.{name}={getattr(config, name)}" for name in AXES)
+    sizes_given = " × ".join(f"--config.mesh.{name}={getattr(config, name)}" for name in AXES)
     fit = f"needs {config.data * inner}" if config.data else f"needs a multiple of {inner}"
-    raise ValueError(f"{asked} {fit} devices and there are {len(devices)}: the product of the three must fit")
+    raise ValueError(f"{sizes_given} {fit} devices and there are {len(devices)}: the product of the three must fit")
   chosen = devices[: math.prod(sizes)]
   return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=chosen)
 
@@ -72,12 +77,12 @@ def check(config: Config, mesh: Mesh) -> None:
 
 
 def batch_parts(mesh: Mesh) -> int:
-  """Into how many parts the mesh splits a batch."""
+  """The number of parts that the mesh splits a batch into."""
   return math.prod(mesh.shape[name] for name in BATCH)
 
 
 def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> P:
-  """Where the array at `path` (`layers/0/mlp/up/kernel`) lies: RULES for `tensor`, the largest axis left for `fsdp`.
+  """The axes that split the array at `path` (`layers/0/mlp/up/kernel`): by RULES, and the largest one left by `fsdp`.
 
   An axis that does not divide stays whole, and so do vectors on `fsdp`: they are small, and gathering them costs more.
   """
@@ -124,8 +129,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def put(tree: Any, sharding: NamedSharding) -> Any:
-  """Host arrays, which all processes have alike, on the devices; each process sends what its own devices hold."""
+def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+  """Host arrays, which all processes have alike, on the devices; each process sends the parts of its own devices."""
   if jax.process_count() == 1:
     return jax.device_put(tree, sharding)
   return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda index: a[index]), tree)

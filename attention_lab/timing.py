@@ -1,22 +1,21 @@
-"""Rounds: every program once in each, in one order (A B C A B C …), so that drift of the machine hits all alike."""
+"""Interleaved timing: rounds of all programs in one order (A B C A B C …), so that a machine's drift hits all alike."""
 
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SHORTEST = 2e-3  # seconds of a sample: a shorter program runs several times in it, each time to its end
-MOST = 64  # runs in one sample
-SHORT = 0.05  # seconds of a sample before which one run is not timed: caches and threads are then its own
-
-FEWEST = 3  # rounds: an interval needs some
+MIN_SAMPLE = 2e-3  # seconds: a shorter program runs several times in a sample, each time to its end
+MAX_REPEATS = 64  # runs in one sample
+LEAD_BELOW = 0.05  # seconds: a shorter program has a run that is not timed before each sample, to fill its caches
+MIN_ROUNDS = 3  # an interval needs some
 
 Clock = Callable[[], float]
 
 
 @dataclasses.dataclass
 class Sample:
-  """What a round times: `run()` ends when the device is done, and gives the last output; `reset()` is not timed."""
+  """A timed program: `run()` ends when the device is done, and gives the last output; `reset()` is not timed."""
 
   run: Callable[[], Any]
   calls: int = 1  # that one run counts for
@@ -25,29 +24,29 @@ class Sample:
 
 @dataclasses.dataclass
 class Timed:
-  """Seconds of one call in each round, or why there are none."""
+  """The times of a program: seconds of one call in each round, or the reason why there are none."""
 
   times: list[float]
   first: float = 0.0  # seconds of the first call, warm-up
   repeats: int = 1  # runs in a sample
-  lead: bool = False  # a run that is not timed goes before
+  lead: bool = False  # a run that is not timed goes before each sample
   problem: str = ""
   too_slow: bool = False
 
 
 def warm_up(sample: Sample, seconds: float, clock: Clock = time.perf_counter) -> Timed:
-  """Runs a sample twice, and sees how often it fits into a measurable time and whether it fits into the budget."""
+  """Runs a sample twice, to choose its repeats; too slow if its rounds do not fit into the budget of `seconds`."""
   spent = []
   for _ in range(2):
     sample.reset()
     begun = clock()
     sample.run()
     spent.append(clock() - begun)
-    if FEWEST * spent[-1] > seconds:
-      reason = f"one sample takes {spent[-1]:.3g} s: {FEWEST} rounds do not fit into --seconds={seconds:g}"
+    if MIN_ROUNDS * spent[-1] > seconds:
+      reason = f"one sample takes {spent[-1]:.3g} s: {MIN_ROUNDS} rounds do not fit into --seconds={seconds:g}"
       return Timed([], spent[0] / sample.calls, problem=reason, too_slow=True)
-  repeats = 1 if sample.calls > 1 else min(MOST, max(1, round(SHORTEST / max(spent[-1], 1e-9))))
-  return Timed([], spent[0] / sample.calls, repeats, spent[-1] < SHORT)
+  repeats = 1 if sample.calls > 1 else min(MAX_REPEATS, max(1, round(MIN_SAMPLE / max(spent[-1], 1e-9))))
+  return Timed([], spent[0] / sample.calls, repeats, spent[-1] < LEAD_BELOW)
 
 
 def interleave(
@@ -66,7 +65,7 @@ def interleave(
   """
   begun = clock()
   for number in range(rounds):
-    if number >= FEWEST and clock() - begun > seconds:
+    if number >= MIN_ROUNDS and clock() - begun > seconds:
       return
     for name, sample in samples.items():
       if not timed[name].problem:

@@ -9,7 +9,7 @@ from typing import Any
 from attention_lab.attention import spec
 from attention_lab.benchmark import peers as peer_table
 from attention_lab.config import nearest_hint
-from attention_lab.timing import FEWEST
+from attention_lab.timing import MIN_ROUNDS
 
 MODES = ("forward", "train", "decode")
 DTYPES = ("float32", "bfloat16")
@@ -80,7 +80,7 @@ class Settings:
     for name in ("lengths", "modes"):
       if not getattr(self, name):
         raise ValueError(f"--{'mode' if name == 'modes' else name} is empty: name at least one")
-    for name, least in (("batch", 1), ("heads", 1), ("head_width", 1), ("rounds", FEWEST), ("matmul", 1)):
+    for name, least in (("batch", 1), ("heads", 1), ("head_width", 1), ("rounds", MIN_ROUNDS), ("matmul", 1)):
       if getattr(self, name) < least:
         raise ValueError(f"--{name}={getattr(self, name)} must be at least {least}")
     if min(self.lengths) < 2:

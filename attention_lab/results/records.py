@@ -59,7 +59,7 @@ def append_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
     os.close(target)
 
 
-def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], None]) -> Records:
+def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], object]) -> Records:
   """Every line of a file that is JSON and for which `accept` raises no ValueError; the others are damaged.
 
   A row's `attention` comes in its present spelling, whatever the file holds: rows are matched by it.

@@ -140,8 +140,8 @@ class Checkpoints:
       return step, items
     if failures:
       step, reason = next(iter(failures.items()))
-      broken = f"no checkpoint of --workdir={self._workdir} can be restored; give another folder to start over"
-      raise BrokenCheckpoint(f"{broken} ({step}: {reason})")
+      message = f"no checkpoint of --workdir={self._workdir} can be restored; give another folder to start over"
+      raise BrokenCheckpoint(f"{message} ({step}: {reason})")
     return None
 
   def _read(self, step: int, targets: dict[str, Any]) -> dict[str, Any]:

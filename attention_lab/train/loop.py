@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, Sharding
 
 from attention_lab import compile_cache, compiled
 from attention_lab import mesh as meshes
@@ -165,8 +165,10 @@ def _restore(
 ) -> tuple[int, State, DataPositions | None]:
   """(step, state, positions of the data) of the newest checkpoint, or of step 0."""
   task, seeds, mesh = spec.task, spec.seeds, spec.mesh
+  restored = None
   if checkpoints and checkpoints.latest() is not None:
     restored = checkpoints.restore(states.abstract_state(task, optimizer, seeds, mesh), spec.log)
+  if restored is not None:
     spec.log(f"restored step {restored[0]} of {spec.config.steps} from {spec.folder}")
     return restored
   if spec.folder and (spec.folder / FILE).exists():
@@ -370,12 +372,7 @@ class Prefetcher:
   """
 
   def __init__(
-    self,
-    split: Split,
-    batch: int,
-    seeds: Sequence[int],
-    sharding: NamedSharding,
-    positions: DataPositions | None = None,
+    self, split: Split, batch: int, seeds: Sequence[int], sharding: Sharding, positions: DataPositions | None = None
   ):
     self._streams = [pipeline.train_batches(split, batch, seed) for seed in seeds]
     for stream, position in zip(self._streams, positions or [], strict=bool(positions)):

@@ -30,10 +30,17 @@ from attention_lab.tasks.base import Batch, objective
 from attention_lab.tasks.parts import classification, sequences
 from attention_lab.workflows.matrix import Architecture, FindMissing, MissingCapability
 
-WORDS, LENGTH, CLASSES, IMAGE, PATCH = 24, 12, 3, (8, 8, 1), 2
-SPECIAL = {"end_of_text": 0, "class": 1, "separator": 2, "mask": 3, "unknown": 4}
-SMALL = {"layers": 1, "width": 16, "heads": 2}
-REGISTERS = 2
+# Tokens of the vocabulary, tokens of a text, classes, pixels and channels of an image, side of a patch in pixels.
+VOCABULARY, LENGTH, CLASSES, IMAGE, PATCH = 24, 12, 3, (8, 8, 1), 2
+SPECIAL = {  # tokens by their meaning
+  "end_of_text": 0,
+  "class": 1,
+  "separator": 2,
+  "mask": 3,
+  "unknown": 4,
+}
+SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2}
+REGISTERS = 2  # tokens beside the class token
 IMAGE_GRID = Positions(grid=(2, 2))  # rows and columns of an image's tokens
 
 CAUSAL = MissingCapability("no causal mask", "'causal'")
@@ -45,7 +52,7 @@ GRID = MissingCapability("no grid of rows and columns", "grid")
 
 def _text_batch() -> Batch:
   rng = np.random.default_rng(0)
-  tokens = rng.integers(5, WORDS, (2, LENGTH)).astype(np.int32)
+  tokens = rng.integers(5, VOCABULARY, (2, LENGTH)).astype(np.int32)
   tokens[1, 7:] = 0
   types = np.arange(LENGTH)[None] >= np.array([[6], [4]])
   numbers = {"length": [12, 7], "label": [0, 2], "next": [1, 0]}
@@ -59,7 +66,7 @@ def _label_batch() -> Batch:
 
 def _prefix_batch() -> Batch:
   """Texts that go on: one token more than the model reads, and how many of them are the prefix."""
-  tokens = np.random.default_rng(0).integers(0, WORDS, (2, LENGTH + 1))
+  tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, LENGTH + 1))
   return {"tokens": jnp.asarray(tokens, jnp.int32), "prefix": jnp.asarray([3, 6], jnp.int32)}
 
 
@@ -70,17 +77,17 @@ def _image_batch() -> Batch:
 
 def _language_model(attention: str) -> Functional:
   config = ModelConfig(attention=attention, **SMALL)
-  return functional(lambda key: TransformerLM(config, WORDS, LENGTH, key=key))
+  return functional(lambda key: TransformerLM(config, VOCABULARY, LENGTH, key=key))
 
 
 def _bert(attention: str) -> Functional:
   config = ModelConfig(attention=attention, **SMALL)
-  return functional(lambda key: Bert(config, WORDS, LENGTH, key=key))
+  return functional(lambda key: Bert(config, VOCABULARY, LENGTH, key=key))
 
 
 def _classifier(fields: dict[str, Any], attention: str) -> Functional:
   config = ClassifierConfig(attention=attention, **SMALL | fields)
-  return functional(lambda key: registry.build(config, WORDS, LENGTH, CLASSES, key=key))
+  return functional(lambda key: registry.build(config, VOCABULARY, LENGTH, CLASSES, key=key))
 
 
 def _vision(fields: dict[str, Any], attention: str) -> Functional:
@@ -141,8 +148,8 @@ def _unread(variant: Attention) -> tuple[str, ...]:
   first, tokens = 1 + REGISTERS, 1 + REGISTERS + (IMAGE[0] // PATCH) * (IMAGE[1] // PATCH)
   dims = config_checks.dims(VisionConfig(**SMALL), tokens)
   params = variant.init(jax.random.key(0), dims)
-  seen = variant.pattern(params, jnp.zeros((1,), jnp.int32), jnp.arange(tokens, dtype=jnp.int32))
-  seen = np.broadcast_to(np.asarray(seen), tokens)
+  pattern = variant.pattern(params, jnp.zeros((1,), jnp.int32), jnp.arange(tokens, dtype=jnp.int32))
+  seen = np.broadcast_to(np.asarray(pattern), tokens)
   parts = {"registers": seen[1:first], "patches": seen[first:]}
   return tuple(name for name, reached in parts.items() if not np.any(reached))
 

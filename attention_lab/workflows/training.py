@@ -62,8 +62,9 @@ def report(task: types.ModuleType, config: configs.Config) -> None:
   from attention_lab.data import report as reports
   from attention_lab.train import pretrained
 
-  if getattr(config, "pretrained", ""):
-    pretrained.adopt(config, config.pretrained)
+  workdir = getattr(config, "pretrained", "")
+  if workdir:
+    pretrained.adopt(config, workdir)
   print(reports.report(task.build(config, "", meshes.make_mesh(config.mesh)).source))
 
 

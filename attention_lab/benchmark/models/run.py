@@ -17,7 +17,7 @@ from attention_lab.benchmark.models.settings import MATMUL, Settings, check_inst
 from attention_lab.benchmark.models.worker import Answer, Died, Worker
 from attention_lab.benchmark.settings import digest
 from attention_lab.results import provenance
-from attention_lab.timing import FEWEST
+from attention_lab.timing import MIN_ROUNDS
 
 LOG = "workers.log"
 COLD, WARM = " cold", " warm"  # behind the names of rows of --model=start
@@ -163,7 +163,7 @@ def _rounds(
   alive, begun, meter = dict(workers), time.monotonic(), load.Meter()
   used = {name: -_said(lambda one=one: one.ask("usage")).get("cpu", 0.0) for name, one in alive.items()}
   for number in range(settings.count(model)):
-    if number >= FEWEST and time.monotonic() - begun > settings.seconds:
+    if number >= MIN_ROUNDS and time.monotonic() - begun > settings.seconds:
       break
     for name, one in list(alive.items()):
       time.sleep(settings.pause)
@@ -187,7 +187,7 @@ def _measure_starts(settings: Settings, model: str, batch: int, folder: pathlib.
   taken: dict[str, list[Answer]] = {name + how: [] for name in jobs for how in (COLD, WARM)}
   begun = time.monotonic()
   for number in range(settings.count(model)):
-    if number >= FEWEST and time.monotonic() - begun > settings.seconds:
+    if number >= MIN_ROUNDS and time.monotonic() - begun > settings.seconds:
       break
     for name, job in jobs.items():
       if any(one["status"] != "done" for one in taken[name + COLD]):

@@ -9,7 +9,7 @@ from typing import Any
 from attention_lab.attention import spec
 from attention_lab.benchmark.models.job import Job
 from attention_lab.config import nearest_hint
-from attention_lab.timing import FEWEST
+from attention_lab.timing import MIN_ROUNDS
 
 MATMUL = "matmul"
 PAGES = " +huge_pages"  # behind the name of a row
@@ -109,8 +109,8 @@ class Settings:
     for name, value in (*self.sizes.items(), *(("batch", one) for one in self.batch), ("matmul", self.matmul)):
       if value < 1:
         raise ValueError(f"--{name}={value} must be at least 1")
-    if self.rounds and self.rounds < FEWEST:
-      raise ValueError(f"--rounds={self.rounds} must be at least {FEWEST}; 0 means the model's own")
+    if self.rounds and self.rounds < MIN_ROUNDS:
+      raise ValueError(f"--rounds={self.rounds} must be at least {MIN_ROUNDS}; 0 means the model's own")
     if not self.seconds > 0 or self.pause < 0:
       raise ValueError(f"--seconds={self.seconds:g} must be above 0 and --pause={self.pause:g} not below")
 

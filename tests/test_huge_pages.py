@@ -9,9 +9,9 @@ from attention_lab import huge_pages
 PAGES = 4096  # of one array of the program below
 PROGRAM = """
 import os, sys
-from attention_lab import pages
+from attention_lab import huge_pages
 print("begins", *sys.argv[1:])
-pages.restart()
+huge_pages.restart()
 import resource
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: jnp.sin(x).sum() + jnp.cos(x[::-1]).sum())
@@ -33,7 +33,7 @@ def test_huge_pages_are_refused_once_jax_is_there_and_elsewhere_than_on_linux(mo
 
 
 def test_huge_pages_are_refused_where_they_are_off(monkeypatch, tmp_path):
-  monkeypatch.setattr(huge_pages, "ADVICE", tmp_path / "enabled")
+  monkeypatch.setattr(huge_pages, "SETTING", tmp_path / "enabled")
   monkeypatch.setattr(huge_pages.platform, "system", lambda: "Linux")
   monkeypatch.setattr(huge_pages.platform, "libc_ver", lambda: ("glibc", "2.36"))
   with pytest.raises(ValueError, match="transparent huge pages, which are off"):
@@ -47,11 +47,11 @@ def fit():
 @pytest.mark.skipif(not fit(), reason="needs Linux with glibc and transparent huge pages")
 def test_a_program_that_restarts_keeps_its_arguments_and_faults_no_more():
   environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-  plain = PROGRAM.replace("pages.restart()", "")
+  plain = PROGRAM.replace("huge_pages.restart()", "")
   faults = {}
   for name, text in (("plain", plain), ("restarted", PROGRAM)):
-    words = [sys.executable, "-c", text, "a", "b c"]
-    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", text, "a", "b c"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *begun, last = result.stdout.splitlines()
     assert begun == ["begins a b c"] * (2 if name == "restarted" else 1)
     faults[name] = int(last.split()[1])
