@@ -58,7 +58,7 @@ def test_a_batch_of_texts_is_encoded_as_each_alone(monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_text_is_encoded_in_pieces_whose_spans_cover_it(monkeypatch, kind):
-  monkeypatch.setattr(tokenizers, "_PIECE", 50)
+  monkeypatch.setattr(tokenizers, "_PART", 50)
   tokenizer = train(kind, [PROSE * 3], 400)
   for sample in (PROSE * 3, "x" * 120, "日" * 120, " 🙂  ünseen \n"):
     ids, ends = tokenizer.spans(sample)
