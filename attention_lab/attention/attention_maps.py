@@ -1,4 +1,4 @@
-"""What a variant attends to, read from the outside.
+"""Attention maps of any variant, read from the outside, and figures of them: entropy, distance, rollout.
 
 A variant that is linear or affine in its values is a matrix of weights: fed the identity as values, it returns that
 matrix. So the program that is looked at is the program that runs, and nothing has to be returned, stored or hooked.
@@ -14,9 +14,23 @@ from attention_lab.attention.base import Attention, Call, Params, Unsupported
 
 
 def weights(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
-  """The exact map from values to outputs; refuses a variant whose output is not affine in its values.
+  """The exact map from values to outputs, of a variant that is affine in its values.
 
   The identity goes in as slabs of V columns, so that the variant sees the width it was made for.
+
+  Args:
+    variant: the variant to look at.
+    params: its arrays.
+    q: queries `B T N H`, or None where `projections` has no q; likewise k.
+    k: keys `B S K H`.
+    v: values `B S K V`, of which only the shape counts.
+    call: mask, positions, bias and the rest, as in any call.
+
+  Returns:
+    The weight with which each query reads the value of each key. Those of softmax are at least 0 and sum to 1.
+
+  Raises:
+    Unsupported: the output is not affine in the values, or the variant reads none.
   """
   name, claims = type(variant).__name__, variant.claims()
   if "v" not in variant.projections or claims.values == "nonlinear":
@@ -34,13 +48,27 @@ def weights(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Ca
 
 
 def entropy(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
-  """−Σ p log p of each row, in nats; rows are divided by their sum of absolute values first."""
+  """The entropy −Σ p log p of each row, in nats.
+
+  Args:
+    maps: weights; each row is divided by its sum of absolute values first.
+
+  Returns:
+    0 for a row that reads one key, log S for one that reads all alike.
+  """
   shares = jnp.abs(maps) / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1, keepdims=True), 1e-30)
   return -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0), axis=-1)
 
 
 def distance(maps: Float[Array, "*B T S"]) -> Float[Array, "*B T"]:
-  """Mean |i − j| of each row in tokens, weighted by the absolute weights."""
+  """The mean |i − j| of each row, in tokens, weighted by the absolute weights.
+
+  Args:
+    maps: weights of queries and keys that stand at 0, 1, 2, ….
+
+  Returns:
+    A number in [0, S − 1] for each row; 0 for a row of zeros.
+  """
   apart = jnp.abs(jnp.arange(maps.shape[-2])[:, None] - jnp.arange(maps.shape[-1])[None])
   moment = jnp.einsum("...ts,ts->...t", jnp.abs(maps), apart.astype(maps.dtype))
   return moment / jnp.maximum(jnp.sum(jnp.abs(maps), axis=-1), 1e-30)
@@ -50,10 +78,16 @@ def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
   """Attention rollout over layers with residual connections.
 
   Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
+
+  Args:
+    layers: the maps of each layer, from the first to the last.
+
+  Returns:
+    How much each token of the last layer draws from each input token; rows sum to 1.
   """
-  own = total = jnp.eye(layers[0].shape[-1])[None]
+  identity = total = jnp.eye(layers[0].shape[-1])[None]
   for maps in layers:
-    step = 0.5 * maps.mean(axis=1) + 0.5 * own
+    step = 0.5 * maps.mean(axis=1) + 0.5 * identity
     total = step / step.sum(axis=-1, keepdims=True) @ total
   return total
 
@@ -61,15 +95,25 @@ def rollout(layers: list[Float[Array, "B N T T"]]) -> Float[Array, "B T T"]:
 def sensitivity(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
   """Frobenius norms of ∂out_t/∂v_s, or of ∂out_t/∂x_s where the variant reads no values: a map for every variant.
 
-  Local and without sign, where `weights` is exact; N is 1 for an output without heads.
+  Args:
+    variant: the variant to look at.
+    params: its arrays.
+    q: queries `B T N H`, or None where `projections` has no q; likewise k and v.
+    k: keys `B S K H`.
+    v: values `B S K V`.
+    call: mask, positions, bias and the rest, as in any call.
+
+  Returns:
+    Norms at these inputs, at least 0: local and without sign, where `weights` is exact. N is 1 for an output without
+    heads.
   """
   source: Any = call.x if v is None else v
 
-  def out(one: Array, b: Array) -> Array:
-    """The output of example b alone, its source replaced by `one`."""
-    given = source.at[b].set(one)
-    own = call._replace(x=given) if v is None else call
-    return variant.with_aux(params, q, k, v if v is None else given, own).out[b]
+  def out(example: Array, b: Array) -> Array:
+    """The output of example b alone, its source replaced by `example`."""
+    replaced = source.at[b].set(example)
+    changed = call._replace(x=replaced) if v is None else call
+    return variant.with_aux(params, q, k, v if v is None else replaced, changed).out[b]
 
   jacobians = jax.lax.map(lambda b: jax.jacrev(out)(source[b], b), jnp.arange(len(source)))
   if v is None and jacobians.ndim == 5:  # B T D S D: an output without heads

@@ -16,10 +16,12 @@ from attention_lab.attention import cache
 from attention_lab.attention.mask import CAUSAL, FULL, NAMES, Mask
 from attention_lab.attention.positions import Positions
 
-Params = dict[str, Any]  # leaves under "fixed" are never trained; leaves under "per_head" have N as leading axis
-State = Any  # a pytree whose every leaf has B as leading axis
+Params = dict[
+  str, Any
+]  # arrays of a variant; those under "fixed" are never trained, those under "per_head" lead with N
+State = Any  # a decoding state: a pytree whose every leaf has B as leading axis
 
-EVERY_MASK = frozenset(NAMES)
+EVERY_MASK = frozenset(NAMES)  # the claim of a variant that honours all constraints of Mask
 HEADS = "tensor"  # the mesh axis that splits heads
 
 
@@ -28,22 +30,22 @@ class Unsupported(ValueError):
 
 
 class Dims(NamedTuple):
-  """Sizes that a variant's parameters and state depend on."""
+  """The sizes that a variant's parameters and state depend on."""
 
-  model: int  # D
-  heads: int  # N
-  kv_heads: int  # K
-  head: int  # H
-  value: int  # V
-  max_len: int  # longest sequence
+  model: int  # D, the model width
+  heads: int  # N, query heads
+  kv_heads: int  # K, key and value heads
+  head: int  # H, the width of a query and a key
+  value: int  # V, the width of a value
+  max_len: int  # tokens of the longest sequence
 
 
 class AttentionOutput(NamedTuple):
-  """What a variant gives back: the output, auxiliary losses to add (scalars), statistics to log (scalars)."""
+  """The output of one call, with the scalars that come beside it."""
 
-  out: Float[Array, "B T *_"]
-  losses: dict[str, Array] = {}
-  stats: dict[str, Array] = {}
+  out: Float[Array, "B T *_"]  # B T N V; B T D of a variant without the output projection
+  losses: dict[str, Array] = {}  # auxiliary losses by name, weighted, to be added to the task's
+  stats: dict[str, Array] = {}  # statistics by name, to be logged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +72,11 @@ class Claims:
 
 
 class Call(NamedTuple):
-  """One call's demands (mask, positions, bias) and offers (x, y, key)."""
+  """The demands of one call (mask, positions, bias), which are honoured or refused, and its offers (x, y, key)."""
 
   mask: Mask = FULL
   positions: Positions = Positions()
-  bias: Float[Array, "#B #N #T #S"] | None = None
+  bias: Float[Array, "#B #N #T #S"] | None = None  # added to the logits
   x: Float[Array, "B T D"] | None = None  # the layer's input at the queries
   y: Float[Array, "B S D"] | None = None  # the layer's input at the keys; None in self-attention, where it is x
   key: Array | None = None  # a typed key, or on a mesh one for each example; None means no randomness
@@ -90,41 +92,83 @@ class Attention(abc.ABC):
 
   @abc.abstractmethod
   def claims(self) -> Claims:
-    """What this instance promises."""
+    """The promises of this instance, which may depend on its hyper-parameters."""
 
   @abc.abstractmethod
   def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Array | AttentionOutput:
-    """The equation: out `B T N V` from q `B T N H`, k `B S K H`, v `B S K V`. Demands are checked before."""
+    """The equation: what an author of a variant writes. The demands of the call are checked before.
+
+    Args:
+      params: the arrays that `init` made.
+      q: queries `B T N H`, or None where `projections` has no q; k and v likewise.
+      k: keys `B S K H`.
+      v: values `B S K V`.
+      call: mask, positions and bias, to be honoured; x, y and key, which may be declined.
+
+    Returns:
+      The output `B T N V`, alone or with losses and statistics; a row that may read no key is zeros.
+    """
 
   def init(self, key: PRNGKeyArray, dims: Dims) -> Params:
-    """Parameters of the variant's own."""
+    """Makes the parameters that the equation has beside the layer's projections.
+
+    Args:
+      key: randomness of the initial values.
+      dims: sizes of the layer.
+
+    Returns:
+      A nested dict of arrays. Those under "fixed" are saved and never trained, decayed or counted; those under
+      "per_head" have N as leading axis and are split with the heads.
+    """
     del key, dims
     return {}
 
   def __call__(self, params: Params, q: Any, k: Any, v: Any, **demands: Any) -> Array:
-    """Checks, then attends. Keywords: mask, positions, bias, x, y, key, as in `Call`."""
+    """Checks, then attends.
+
+    Args:
+      params: the arrays that `init` made.
+      q: queries `B T N H`, or None where `projections` has no q; k and v likewise.
+      k: keys `B S K H`.
+      v: values `B S K V`.
+      **demands: mask, positions, bias, x, y and key, as in `Call`.
+
+    Returns:
+      The output `B T N V`, in the dtype of the values.
+
+    Raises:
+      Unsupported: for what the variant does not claim, with its name and the fix.
+      ValueError: for shapes that do not fit each other.
+    """
     return self.with_aux(params, q, k, v, Call(**demands)).out
 
   def with_aux(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> AttentionOutput:
-    """As a call, with auxiliary losses and statistics: what models use."""
+    """Checks, then attends, as a call does; returns the auxiliary losses and statistics too, which models use."""
     check(self, q, k, v, call)
     result = self.attend(params, q, k, v, call)
-    attended = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
-    return attended if v is None else attended._replace(out=attended.out.astype(v.dtype))
+    output = result if isinstance(result, AttentionOutput) else AttentionOutput(result)
+    return output if v is None else output._replace(out=output.out.astype(v.dtype))
 
   def pattern(self, params: Params, i: Array, j: Array) -> Array | bool:
-    """Which keys at positions j a query at position i can read at all: the declared receptive field; True = every key.
+    """The declared receptive field: which keys a query can read at all, whatever the mask.
 
-    i and j broadcast against each other. A variant that chooses keys by their content declares all that it may choose.
+    Args:
+      params: the arrays that `init` made.
+      i: positions of queries.
+      j: positions of keys, which broadcast against i.
+
+    Returns:
+      True where a query at i can read a key at j, or True for every pair. A variant that chooses keys by their content
+      declares all that it may choose.
     """
     return True
 
   def capacity(self, dims: Dims) -> int:
-    """Cache slots that decoding needs: the longest sequence, or a window."""
+    """The number of cache slots that decoding needs: the longest sequence, or a window, in tokens."""
     return dims.max_len
 
   def init_state(self, batch: int, dims: Dims, dtype: Any) -> State:
-    """The state before the first token: here a cache of keys and values."""
+    """The decoding state of `batch` sequences before their first token: here a cache of keys and values in `dtype`."""
     width = dims.head if "k" in self.projections else 0
     return cache.empty(batch, self.capacity(dims), dims.kv_heads, (width, dims.value), dtype)
 
@@ -142,22 +186,48 @@ class Attention(abc.ABC):
   ) -> tuple[State, Array]:
     """Prefill and decoding in one: appends T tokens and attends from them to all so far.
 
-    Any split of a sequence, extended piece by piece, equals one causal call. lengths `B`: how many of the T tokens
-    are real, the rest being padding on the right (None = all). mask: causal, possibly with window and prefix; a
-    prefix must lie within the first piece. Beyond the capacity of an unbounded variant the output is NaN, never
-    silently a window.
+    Any split of a sequence, extended part by part, equals one causal call.
+
+    Args:
+      params: the arrays that `init` made.
+      state: the state of the tokens before, from `init_state` or the last `extend`.
+      q: queries of the new tokens `B T N H`, or None where `projections` has no q; k and v likewise.
+      k: their keys `B T K H`.
+      v: their values `B T K V`.
+      x: the layer's input at the new tokens.
+      lengths: how many of the T tokens are real, the rest being padding on the right; None = all.
+      mask: causal, possibly with window and prefix; a prefix must lie within the first part.
+
+    Returns:
+      The state after the new tokens, and their output `B T N V`: NaN beyond the capacity of an unbounded variant, never
+      silently a window.
+
+    Raises:
+      Unsupported: the variant does not claim decoding, or the mask holds what decoding does not take.
     """
     check_extend(self, mask, lengths)
-    piece = cache.append(state, v[..., :0] if k is None else k, v, lengths, ring=self.claims().state_exponent == 0)
-    mask = mask & Mask(q_valid=None if lengths is None else piece.real)
-    keys = None if k is None else piece.k
-    attended = self.attend(params, q, keys, piece.v, Call(mask, piece.positions, x=x))
-    out = (attended.out if isinstance(attended, AttentionOutput) else attended).astype(v.dtype)
-    return piece.state, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
+    step = cache.append(state, v[..., :0] if k is None else k, v, lengths, ring=self.claims().state_exponent == 0)
+    mask = mask & Mask(q_valid=None if lengths is None else step.real)
+    keys = None if k is None else step.k
+    result = self.attend(params, q, keys, step.v, Call(mask, step.positions, x=x))
+    out = (result.out if isinstance(result, AttentionOutput) else result).astype(v.dtype)
+    return step.state, jnp.where(step.overflow[:, :, None, None], jnp.nan, out)
 
 
 def check(variant: Attention, q: Any, k: Any, v: Any, call: Call) -> None:
-  """Refuses by name what the variant does not claim, and shapes that do not fit."""
+  """Refuses a call by name before it is computed.
+
+  Args:
+    variant: the variant that is called.
+    q: queries `B T N H`, or None; likewise k `B S K H` and v `B S K V`.
+    k: keys.
+    v: values.
+    call: demands and offers.
+
+  Raises:
+    Unsupported: a demand, a number of key heads, a head width or cross-attention that the variant does not claim.
+    ValueError: arrays that are missing, superfluous or of shapes that do not fit each other.
+  """
   name, claims = type(variant).__name__, variant.claims()
   for demand in sorted(call.mask.names() - claims.masks):
     raise Unsupported(f"{name} does not honour the mask constraint '{demand}'; it honours {_listed(claims.masks)}")
@@ -177,7 +247,17 @@ def check(variant: Attention, q: Any, k: Any, v: Any, call: Call) -> None:
 
 
 def check_extend(variant: Attention, mask: Mask, lengths: Any) -> None:
-  """Refuses decoding where the variant does not claim it, and masks that decoding has no meaning for."""
+  """Refuses an `extend` by name before it is computed.
+
+  Args:
+    variant: the variant that is to decode.
+    mask: the mask of the call.
+    lengths: the real tokens of each sequence, or None.
+
+  Raises:
+    Unsupported: the variant does not claim decoding, or the mask has no meaning there.
+    ValueError: lengths are not of the shape `B`.
+  """
   name, claims = type(variant).__name__, variant.claims()
   if not claims.decode:
     why = "" if claims.per_query else ": each of its rows depends on the other queries"
@@ -199,12 +279,12 @@ def refuse_positions(variant: Attention, call: Call) -> None:
 
 
 def _check_heads(name: str, claims: Claims, q: Any, k: Any, v: Any) -> None:
-  given = {letter: array.shape for letter, array in zip("qkv", (q, k, v), strict=True) if array is not None}
-  for letter, shape in given.items():
+  shapes = {letter: array.shape for letter, array in zip("qkv", (q, k, v), strict=True) if array is not None}
+  for letter, shape in shapes.items():
     if len(shape) != 4:
       raise ValueError(f"{letter} must have 4 axes (batch, length, heads, width), not shape {shape}")
-  if len({shape[0] for shape in given.values()}) > 1:
-    raise ValueError(f"batch sizes differ: {given}")
+  if len({shape[0] for shape in shapes.values()}) > 1:
+    raise ValueError(f"batch sizes differ: {shapes}")
   if k is not None and v is not None and k.shape[1:3] != v.shape[1:3]:
     raise ValueError(f"k {k.shape} and v {v.shape} must agree in length and heads")
   if q is not None and q.shape[3] % claims.head_multiple:
@@ -236,5 +316,5 @@ def logits_dtype(*arrays: Array) -> Any:
 
 
 def wide(*dtypes: Any) -> Any:
-  """The widest of float32 and these."""
+  """The widest of these dtypes and float32."""
   return max((jnp.dtype(jnp.float32), *map(jnp.dtype, dtypes)), key=lambda dtype: dtype.itemsize)

@@ -13,19 +13,30 @@ from attention_lab.attention.positions import Positions
 Cache = dict[str, Array]
 
 
-class Piece(NamedTuple):
-  """What a piece of T new tokens attends to, and the cache after it."""
+class Appended(NamedTuple):
+  """The cache after T new tokens, and the keys and values that these attend to."""
 
   state: Cache
   k: Float[Array, "B S K H"]
   v: Float[Array, "B S K V"]
-  positions: Positions
+  positions: Positions  # of the new tokens and of the S slots; an empty slot is at −1
   real: Bool[Array, "B T"]  # False on the right padding of ragged rows
   overflow: Bool[Array, "B T"]  # True where a token found no slot
 
 
 def empty(batch: int, slots: int, kv_heads: int, widths: tuple[int, int], dtype: Any) -> Cache:
-  """No token yet; widths of keys and values. A slot at position −1 is empty."""
+  """A cache without a token.
+
+  Args:
+    batch: B, sequences.
+    slots: tokens of each sequence that have a place.
+    kv_heads: K.
+    widths: H of the keys and V of the values.
+    dtype: of keys and values.
+
+  Returns:
+    Keys `B K slots H`, values `B K slots V`, positions `B slots`, all −1, and lengths `B`, all 0.
+  """
   return {
     "k": jnp.zeros((batch, kv_heads, slots, widths[0]), dtype),
     "v": jnp.zeros((batch, kv_heads, slots, widths[1]), dtype),
@@ -36,31 +47,39 @@ def empty(batch: int, slots: int, kv_heads: int, widths: tuple[int, int], dtype:
 
 def append(
   state: Cache, k: Float[Array, "B T K H"], v: Float[Array, "B T K V"], lengths: Int[Array, "B"] | None, ring: bool
-) -> Piece:
-  """Writes T tokens, of which the first `lengths` are real.
+) -> Appended:
+  """Writes T tokens into a cache.
 
-  A ring keeps the newest tokens; a longer piece would overwrite keys that its first queries still read, so there it
-  attends to the old slots and the piece side by side.
+  Args:
+    state: the cache of the tokens before.
+    k: keys of the new tokens.
+    v: their values.
+    lengths: how many of the T tokens are real, from the first; None = all.
+    ring: the newest tokens overwrite the oldest. Several at once would overwrite keys that the first of them still
+      read, so there they attend to the old slots and to each other side by side.
+
+  Returns:
+    The cache after them, and what they attend to.
   """
   (B, T), slots = k.shape[:2], state["positions"].shape[1]
   count = jnp.full((B,), T, jnp.int32) if lengths is None else lengths
   i = state["length"][:, None] + jnp.arange(T, dtype=jnp.int32)[None]
   real = jnp.arange(T)[None] < count[:, None]
-  kept = real & (i >= (state["length"] + count - slots)[:, None]) if ring else real & (i < slots)
-  slot = jnp.where(kept, i % slots, slots)
+  stays = real & (i >= (state["length"] + count - slots)[:, None]) if ring else real & (i < slots)
+  slot = jnp.where(stays, i % slots, slots)
   rows = jnp.arange(B)[:, None]
   new = {name: value.astype(state[name].dtype) for name, value in (("k", k), ("v", v))}
-  written, places = {**new, "positions": i}, slot
+  written, target = {**new, "positions": i}, slot
   if B * T == 1:  # of a single write the CPU compiler makes a slice, merges it into readers, and copies the cache
-    places = jnp.pad(slot, ((0, 0), (0, 1)), constant_values=slots)
+    target = jnp.pad(slot, ((0, 0), (0, 1)), constant_values=slots)
     written = {name: jnp.concatenate([value, value], axis=1) for name, value in written.items()}
-  after = {name: state[name].at[rows, :, places].set(written[name], mode="drop") for name in new}
-  after["positions"] = state["positions"].at[rows, places].set(written["positions"], mode="drop")
+  after = {name: state[name].at[rows, :, target].set(written[name], mode="drop") for name in new}
+  after["positions"] = state["positions"].at[rows, target].set(written["positions"], mode="drop")
   after["length"] = state["length"] + count
   overflow = jnp.zeros_like(real) if ring else i >= slots
   if T == 1 or not ring:
     held = {name: jnp.swapaxes(after[name], 1, 2) for name in new}
-    return Piece(after, held["k"], held["v"], Positions(q=i, k=after["positions"]), real, overflow)
+    return Appended(after, held["k"], held["v"], Positions(q=i, k=after["positions"]), real, overflow)
   both = {name: jnp.concatenate([jnp.swapaxes(state[name], 1, 2), new[name]], axis=1) for name in new}
   j = jnp.concatenate([state["positions"], jnp.where(real, i, -1)], axis=1)
-  return Piece(after, both["k"], both["v"], Positions(q=i, k=j), real, overflow)
+  return Appended(after, both["k"], both["v"], Positions(q=i, k=j), real, overflow)

@@ -11,15 +11,19 @@ import jax.numpy as jnp
 from attention_lab.attention.base import Attention, AttentionOutput, Call, Claims, Dims
 from attention_lab.attention.families import counter_rng
 
-_EXACTNESS = ("exact", "approximate", "other")
-_VALUES = ("linear", "affine", "nonlinear")
+_EXACTNESS = ("exact", "approximate", "other")  # values of `Claims.exactness`, the weakest last
+_VALUES = ("linear", "affine", "nonlinear")  # values of `Claims.values`, the weakest last
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadMixture(Attention):
-  """Parts side by side, in order; each has its count's share of the N query heads and of the K key heads."""
+  """Parts side by side, in order; each has its count's share of the N query heads and of the K key heads.
 
-  parts: tuple[tuple[int, Attention], ...]
+  Raises:
+    ValueError: a part that has no heads, or heads that the counts do not divide.
+  """
+
+  parts: tuple[tuple[int, Attention], ...]  # (count, variant)
 
   def __post_init__(self):
     for _, part in self.parts:
@@ -30,11 +34,11 @@ class HeadMixture(Attention):
 
   @property
   def projections(self) -> str:  # type: ignore[override]
-    """All that any part reads."""
+    """The letters of all projections that some part reads."""
     return "".join(letter for letter in "qkvo" if any(letter in part.projections for _, part in self.parts))
 
   def claims(self) -> Claims:
-    """What every part promises; the parts' costs add up."""
+    """The promises that all parts make, and the largest of their costs."""
     claims = [part.claims() for _, part in self.parts]
     every = {
       name: all(getattr(c, name) for c in claims)
@@ -62,18 +66,17 @@ class HeadMixture(Attention):
     return {str(i): part.init(keys[i], sizes[i]) for i, (_, part) in enumerate(self.parts)}
 
   def attend(self, params, q, k, v, call: Call) -> AttentionOutput:
-    biases, patterns = (self._cut(array, axis=1) for array in (call.bias, call.mask.explicit))
+    biases, patterns = (self._split(array, axis=1) for array in (call.bias, call.mask.explicit))
 
-    def one(i: int, part: Attention, own: list[Any]) -> AttentionOutput:
+    def attend(i: int, part: Attention, q: Any, k: Any, v: Any) -> AttentionOutput:
       mask = dataclasses.replace(call.mask, explicit=patterns[i])
       key = None if call.key is None else counter_rng.fold_in(call.key, i)
-      q, k, v = own
       return part.with_aux(params[str(i)], q, k, v, call._replace(mask=mask, bias=biases[i], key=key))
 
-    parts = self._each(one, q, k, v)
-    losses = {f"{i}/{name}": value for i, part in enumerate(parts) for name, value in part.losses.items()}
-    stats = {f"{i}/{name}": value for i, part in enumerate(parts) for name, value in part.stats.items()}
-    return AttentionOutput(jnp.concatenate([part.out for part in parts], axis=2), losses, stats)
+    outputs = self._each(attend, q, k, v)
+    losses = {f"{i}/{name}": value for i, output in enumerate(outputs) for name, value in output.losses.items()}
+    stats = {f"{i}/{name}": value for i, output in enumerate(outputs) for name, value in output.stats.items()}
+    return AttentionOutput(jnp.concatenate([output.out for output in outputs], axis=2), losses, stats)
 
   def init_state(self, batch: int, dims: Dims, dtype: Any):
     shares = zip(self._shares(dims.heads), self._shares(dims.kv_heads), strict=True)
@@ -81,29 +84,30 @@ class HeadMixture(Attention):
     return {str(i): part.init_state(batch, sizes[i], dtype) for i, (_, part) in enumerate(self.parts)}
 
   def extend(self, params, state, q, k, v, **demands: Any):
-    def one(i: int, part: Attention, own: list[Any]) -> tuple[Any, Any]:
-      return part.extend(params[str(i)], state[str(i)], *own, **demands)
+    def extend(i: int, part: Attention, q: Any, k: Any, v: Any) -> tuple[Any, Any]:
+      return part.extend(params[str(i)], state[str(i)], q, k, v, **demands)
 
-    states, outs = zip(*self._each(one, q, k, v), strict=True)
-    return {str(i): part for i, part in enumerate(states)}, jnp.concatenate(outs, axis=2)
+    states, outs = zip(*self._each(extend, q, k, v), strict=True)
+    return {str(i): new for i, new in enumerate(states)}, jnp.concatenate(outs, axis=2)
 
   def _each(self, call: Callable, *arrays: Any) -> list[Any]:
-    """Calls every part with its own heads of q, k and v."""
-    cuts = [self._cut(array) for array in arrays]
+    """The results of calling every part with its heads of q, k and v."""
+    shares = [self._split(array) for array in arrays]
     results = []
     for i, (_, part) in enumerate(self.parts):
-      own = [cut[i] if letter in part.projections else None for letter, cut in zip("qkv", cuts, strict=True)]
-      results.append(call(i, part, own))
+      heads = [share[i] if letter in part.projections else None for letter, share in zip("qkv", shares, strict=True)]
+      results.append(call(i, part, *heads))
     return results
 
-  def _cut(self, array: Any, axis: int = 2) -> list[Any]:
-    """Each part's own heads; what is one for all heads stays so."""
+  def _split(self, array: Any, axis: int = 2) -> list[Any]:
+    """The heads of each part; a bias or mask that is one for all heads goes to all parts."""
     if array is None or (axis == 1 and array.shape[1] == 1):
       return [array] * len(self.parts)
     edges = [sum(self._shares(array.shape[axis])[:i]) for i in range(1, len(self.parts))]
     return jnp.split(array, edges, axis=axis)
 
   def _shares(self, heads: int) -> list[int]:
+    """The number of heads of each part."""
     total = sum(count for count, _ in self.parts)
     if heads % total:
       counts = "+".join(str(count) for count, _ in self.parts)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int
 
 from attention_lab.attention.positions import Positions
 
-NAMES = ("causal", "window", "prefix", "q_valid", "kv_valid", "segments", "explicit")
+NAMES = ("causal", "window", "prefix", "q_valid", "kv_valid", "segments", "explicit")  # of the constraints
 
 
 @functools.partial(
@@ -23,23 +23,22 @@ NAMES = ("causal", "window", "prefix", "q_valid", "kv_valid", "segments", "expli
 )
 @dataclasses.dataclass(frozen=True)
 class Mask:
-  """A conjunction of constraints; query at position i, key at position j.
+  """A conjunction of constraints on which key, at position j, a query at position i may read.
 
   Segments that a variant honours without honouring explicit masks must be contiguous runs, as packing makes them.
-  causal: j ≤ i.   prefix `#B`: relaxes causal alone, j ≤ i or j < prefix.
-  window: (left, right) means −right < i − j < left; an integer W means (W, W), so that with causal 0 ≤ i − j < W.
-  q_valid `#B T`, kv_valid `#B S`: False marks padding.   q_segments `#B T`, k_segments `#B S`: equal or hidden.
-  explicit `#B #N #T #S`: any other pattern, True where readable.
+
+  Raises:
+    ValueError: a window below 1, a prefix without causal, or segments of queries or keys alone.
   """
 
-  causal: bool = False
-  window: int | tuple[int, int] | None = None
-  prefix: Int[Array, "#B"] | None = None
-  q_valid: Bool[Array, "#B T"] | None = None
-  kv_valid: Bool[Array, "#B S"] | None = None
-  q_segments: Int[Array, "#B T"] | None = None
+  causal: bool = False  # j ≤ i
+  window: int | tuple[int, int] | None = None  # (left, right): −right < i − j < left; W stands for (W, W)
+  prefix: Int[Array, "#B"] | None = None  # relaxes causal alone: j ≤ i or j < prefix
+  q_valid: Bool[Array, "#B T"] | None = None  # False marks padding
+  kv_valid: Bool[Array, "#B S"] | None = None  # False marks padding
+  q_segments: Int[Array, "#B T"] | None = None  # a pair is readable where its two numbers are equal
   k_segments: Int[Array, "#B S"] | None = None
-  explicit: Bool[Array, "#B #N #T #S"] | None = None
+  explicit: Bool[Array, "#B #N #T #S"] | None = None  # any other pattern, True where readable
 
   def __post_init__(self):
     if self.window is not None:
@@ -54,16 +53,20 @@ class Mask:
 
   @property
   def span(self) -> tuple[int, int] | None:
-    """The window as (left, right)."""
+    """The window as (left, right), in positions; None without one."""
     return self.window if not isinstance(self.window, int) else (self.window, self.window)
 
   def names(self) -> frozenset[str]:
-    """The constraints that are present, out of `NAMES`."""
+    """The names of the constraints that are present, out of `NAMES`."""
     values = {name: getattr(self, name) for name in NAMES if name != "segments"} | {"segments": self.q_segments}
     return frozenset(name for name, value in values.items() if value is not None and value is not False)
 
   def __and__(self, other: "Mask") -> "Mask":
-    """Both: a pair is readable if it is readable in each."""
+    """The mask in which a pair is readable if it is readable in both.
+
+    Raises:
+      ValueError: both hold segments, which no one mask can stand for.
+    """
     if self.q_segments is not None and other.q_segments is not None:
       raise ValueError("two segmentations cannot be one mask: give one of them as explicit=")
     prefix = None
@@ -84,7 +87,16 @@ class Mask:
     )
 
   def dense(self, T: int, S: int, positions: Positions = Positions()) -> Bool[Array, "#B #N T S"]:
-    """The whole readable matrix; engines ask for blocks of it instead."""
+    """The whole readable matrix; engines ask for blocks of it instead.
+
+    Args:
+      T: number of queries.
+      S: number of keys.
+      positions: theirs.
+
+    Returns:
+      True where the query may read the key.
+    """
     readable = self.pattern(positions.queries(T), positions.keys(S))
     rows = [
       (self.q_valid, (slice(None), None, slice(None), None)),
@@ -97,7 +109,15 @@ class Mask:
     return readable if self.explicit is None else readable & self.explicit
 
   def pattern(self, i: Int[Array, "#B T"], j: Int[Array, "#B S"]) -> Bool[Array, "#B 1 T S"]:
-    """What positions alone decide: empty slots, causal with prefix, window."""
+    """The part that positions alone decide: empty slots, causal with prefix, window.
+
+    Args:
+      i: positions of the queries.
+      j: positions of the keys; −1 is an empty slot.
+
+    Returns:
+      True where these constraints let the query read the key.
+    """
     i, j = i[:, None, :, None], j[:, None, None, :]
     readable = jnp.broadcast_to(j >= 0, jnp.broadcast_shapes(i.shape, j.shape))
     if self.causal:
@@ -117,5 +137,5 @@ def _narrower(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int
   return a if b is None else b if a is None else (min(a[0], b[0]), min(a[1], b[1]))
 
 
-FULL = Mask()
-CAUSAL = Mask(causal=True)
+FULL = Mask()  # no constraint
+CAUSAL = Mask(causal=True)  # the past and the own position

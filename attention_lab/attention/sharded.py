@@ -16,13 +16,31 @@ from attention_lab.attention.base import HEADS, Attention, AttentionOutput, Call
 from attention_lab.attention.families import counter_rng
 from attention_lab.attention.mask import CAUSAL, Mask
 
-BATCH = ("data", "fsdp")
+BATCH = ("data", "fsdp")  # the mesh axes that split the examples
 
 
 def attend(
   variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call, mesh: Mesh | None = None
 ) -> AttentionOutput:
-  """`variant.with_aux`, its examples split over the axes data and fsdp and its heads over tensor."""
+  """`variant.with_aux`, its examples split over the axes data and fsdp and its heads over tensor.
+
+  Args:
+    variant: the variant of the layer.
+    params: its arrays; those under "per_head" are split with the heads, others are on every device.
+    q: queries `B T N H`, or None where `projections` has no q; k and v likewise.
+    k: keys `B S K H`.
+    v: values `B S K V`.
+    call: demands and offers; arrays with four axes are split by heads too.
+    mesh: the devices; None or one device runs the variant as it is. A batch that does not divide is computed whole on
+      every device.
+
+  Returns:
+    The output, split as q; losses and statistics are means over the devices.
+
+  Raises:
+    Unsupported: as `attention.base.check`.
+    ValueError: heads that the axis tensor does not divide, or shapes that do not fit.
+  """
   if mesh is None or mesh.size == 1:
     return variant.with_aux(params, q, k, v, call)
   check(variant, q, k, v, call)
@@ -42,9 +60,9 @@ def attend(
   out = P(batch, None, heads if "o" in variant.projections else None)
 
   def local(arrays: dict[str, Any]) -> tuple:
-    attended = variant.with_aux(**{**arrays, "call": jax.tree.unflatten(tree, arrays["call"])})
-    losses, stats = jax.lax.pmean((attended.losses, attended.stats), mesh.axis_names)
-    return attended.out, losses, stats
+    output = variant.with_aux(**{**arrays, "call": jax.tree.unflatten(tree, arrays["call"])})
+    losses, stats = jax.lax.pmean((output.losses, output.stats), mesh.axis_names)
+    return output.out, losses, stats
 
   outs: Any = (out, P(), P())
   return AttentionOutput(*jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=outs, check_vma=False)(arrays))
@@ -63,7 +81,26 @@ def extend(
   mask: Mask = CAUSAL,
   mesh: Mesh | None = None,
 ) -> tuple[State, Array]:
-  """`variant.extend`, its examples split over the axes data and fsdp; ten arguments, being a method's and the mesh."""
+  """`variant.extend`, its examples split over the axes data and fsdp; ten arguments, being a method's and the mesh.
+
+  Args:
+    variant: the variant of the layer.
+    params: its arrays, on every device.
+    state: the decoding state, every leaf with B as leading axis.
+    q: queries of the new tokens `B T N H`, or None where `projections` has no q; k and v likewise.
+    k: their keys `B T K H`.
+    v: their values `B T K V`.
+    x: the layer's input at the new tokens `B T D`.
+    lengths: how many of the T tokens are real, `B`; None = all.
+    mask: causal, possibly with window and prefix.
+    mesh: the devices; None or one device runs the variant as it is.
+
+  Returns:
+    The state after the new tokens, and their output `B T N V`.
+
+  Raises:
+    Unsupported: as `attention.base.check_extend`.
+  """
   if mesh is None or mesh.size == 1:
     return variant.extend(params, state, q, k, v, x=x, lengths=lengths, mask=mask)
   check_extend(variant, mask, lengths)
@@ -78,7 +115,7 @@ def extend(
 
 
 def _batch_axes(batch: int, mesh: Mesh) -> tuple[str, ...] | None:
-  """The axes that split the batch; none if it does not divide, and every device then computes all of it."""
+  """The axes that split the batch; None if they do not divide it, and every device then computes all of it."""
   size = mesh.shape["data"] * mesh.shape["fsdp"]
   return None if batch % size else BATCH
 
@@ -90,12 +127,14 @@ def _check_heads(letter: str, array: Any, mesh: Mesh, heads: str | None) -> None
 
 
 def _call_spec(batch: Any, heads: Any, array: Array) -> P:
-  """Every array of a call has the batch in front (or 1); one with 4 axes has heads (or 1) next."""
+  """How an array of a call is split: the batch in front (or 1), and, of four axes, heads next (or 1)."""
   first = batch if array.shape[0] > 1 else None
   return P(first, heads if array.shape[1] > 1 else None) if array.ndim == 4 else P(first)
 
 
 def _parameter_specs(params: Params, heads: str | None) -> Any:
+  """How parameters are split: those under "per_head" by heads, others not."""
+
   def spec(path: tuple, _: Array) -> P:
     return P(heads) if any(getattr(part, "key", None) == "per_head" for part in path) else P()
 

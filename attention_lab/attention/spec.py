@@ -50,7 +50,6 @@ def rows(text: str) -> tuple[str, ...]:
 
   Raises:
     ValueError: a row is empty.
-
   """
   parts = tuple(respelled(part.strip()) for part in text.split(";"))
   if parts[-1] == "" and len(parts) > 1:
@@ -72,7 +71,6 @@ def parse(text: str) -> Attention:
 
   Raises:
     ValueError: in one line, for a spec that is malformed, unknown, of illegal arguments or of several layers.
-
   """
   parsed = _layers(_tree(text), text)
   if len(parsed) != 1:
@@ -92,7 +90,6 @@ def layers(text: str, count: int) -> tuple[Attention, ...]:
 
   Raises:
     ValueError: as `parse`.
-
   """
   parsed = _layers(_tree(text), text)
   return tuple(parsed[i % len(parsed)] for i in range(count))
@@ -109,7 +106,6 @@ def canonical(text: str) -> str:
 
   Raises:
     ValueError: as `parse`.
-
   """
   runs = [(len(list(run)), to_string(variant)) for variant, run in itertools.groupby(_layers(_tree(text), text))]
   if len(runs) == 1:
@@ -128,7 +124,6 @@ def respelled(text: str, table: Mapping[str, str] = ALIASES) -> str:
 
   Returns:
     The text, as it was but for those names.
-
   """
   choice = "|".join(sorted(table, key=len, reverse=True))
   name = rf"(?P<before>(?:^|[;|+*]|(?<!\w)\()\s*)(?P<name>{choice})(?![\w.:=])"
@@ -214,7 +209,6 @@ def instance(kind: typing.Any, name: str, call: ast.Call) -> typing.Any:
 
   Raises:
     ValueError: for an argument that is no literal, no field, one too many or of another type than its field.
-
   """
   fields = {field.name: field for field in sorted(dataclasses.fields(kind), key=lambda field: field.kw_only is True)}
   try:
