@@ -81,7 +81,7 @@ def attend_in_blocks(
   per_head: Any = (),
   mixes_heads: bool = False,
   floats_per_logit: int = 1,
-) -> Float[Array, "B T N V"]:
+) -> Float[Array, "B T N _"]:
   """Runs `equation` over all blocks.
 
   Args:
