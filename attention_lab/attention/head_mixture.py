@@ -113,3 +113,17 @@ class HeadMixture(Attention):
       counts = "+".join(str(count) for count, _ in self.parts)
       raise ValueError(f"{heads} heads cannot be shared out as {counts}: take a multiple of {total}")
     return [count * heads // total for count, _ in self.parts]
+
+
+def single_variants(variant: Attention) -> tuple[Attention, ...]:
+  """The variants of a layer's heads: those of a mixture in order, or the one variant that all heads share."""
+  if isinstance(variant, HeadMixture):
+    return tuple(single for _, part in variant.parts for single in single_variants(part))
+  return (variant,)
+
+
+def map_variants(function: Callable[[Attention], Attention], variant: Attention) -> Attention:
+  """A layer's variant, or its mixture of heads, with `function` applied to each of `single_variants`."""
+  if isinstance(variant, HeadMixture):
+    return HeadMixture(tuple((count, map_variants(function, part)) for count, part in variant.parts))
+  return function(variant)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Unsupported
 from attention_lab.attention.families.gridded import OnGrid
-from attention_lab.attention.head_mixture import HeadMixture
+from attention_lab.attention.head_mixture import single_variants
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
 from attention_lab.models import config_checks, rng
@@ -141,8 +141,7 @@ def _check(config: VisionConfig) -> None:
 def _check_grids(variants: list[Attention]) -> None:
   """Refuses variants that have a grid of their own, for each stage has another."""
   for variant in variants:
-    parts = [part for _, part in variant.parts] if isinstance(variant, HeadMixture) else [variant]
-    for part in parts:
+    for part in single_variants(variant):
       if isinstance(part, OnGrid) and getattr(part, part.field):
         fix = "give axial or another in rows and columns"
         if part.field == "columns":

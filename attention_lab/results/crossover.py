@@ -1,4 +1,4 @@
-"""The length from which a variant beats the best exact implementation, and never a length that was not measured.
+"""Crossover lengths, from which a variant beats the best exact implementation; never one that was not measured.
 
 Between two measured lengths the logarithm of the ratio is taken as linear in the logarithm of the length. The interval
 is a percentile bootstrap over rounds: rounds of a length are drawn anew, those of one run together.
@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-DRAWS = 1000
-SEED = 0
+DRAWS = 1000  # bootstrap samples of an interval
+SEED = 0  # of the bootstrap
 
 Log = Mapping[str, Any]  # name -> logarithms of a cost, one a round
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossover:
-  """`length` is None if there is none within the lengths, and the first of them if the variant is ahead from there on.
+  """The crossover of a variant.
+
+  `length` is None if there is none within the lengths, and the first of them if the variant is ahead from there on.
 
   low and high: 95 % interval; an end that lies outside of what was measured is None. Without rounds there is none.
   """
@@ -31,7 +33,7 @@ class Crossover:
   measured: bool = False  # low and high are the ends of an interval
 
   def __str__(self) -> str:
-    """As a table shows it."""
+    """The crossover as a table shows it."""
     first, last = self.lengths[0], self.lengths[-1]
     shown = f"not within {first} … {last}"
     if self.length is not None:
@@ -48,7 +50,7 @@ class Crossover:
 
 
 def find(lengths: Sequence[int], gaps: Sequence[float]) -> float | None:
-  """Where the gap (log of the variant's cost over the best one) goes below 0 for good; None if it ends above.
+  """The length where the gap (log of the variant's cost over the best one) goes below 0 for good, or None.
 
   The shortest length if it is below 0 throughout: how far below that it goes nobody measured.
   """
@@ -57,14 +59,14 @@ def find(lengths: Sequence[int], gaps: Sequence[float]) -> float | None:
     return None
   if all(ahead):
     return float(lengths[0])
-  i = max(index for index, one in enumerate(ahead) if not one)
+  i = max(index for index, is_ahead in enumerate(ahead) if not is_ahead)
   share = gaps[i] / (gaps[i] - gaps[i + 1])
   return float(math.exp(math.log(lengths[i]) + share * math.log(lengths[i + 1] / lengths[i])))
 
 
 def of_costs(costs: Mapping[int, Mapping[str, float]], name: str, exact: Sequence[str]) -> Crossover | None:
-  """For a cost without noise, as bytes are: length -> name -> cost; None if it cannot be asked."""
-  rounds = {length: {one: [math.log(value)] for one, value in row.items()} for length, row in costs.items()}
+  """The crossover of a cost without noise, as bytes are, by length and name; None with fewer than two lengths."""
+  rounds = {length: {variant: [math.log(value)] for variant, value in row.items()} for length, row in costs.items()}
   lengths = _shared(rounds, name, exact)
   if len(lengths) < 2:
     return None
@@ -72,17 +74,17 @@ def of_costs(costs: Mapping[int, Mapping[str, float]], name: str, exact: Sequenc
 
 
 def of_rounds(logs: Mapping[int, Log], name: str, exact: Sequence[str], draws: int = DRAWS) -> Crossover | None:
-  """For times: length -> name -> logarithm of the time in each round; None if fewer than two lengths have both."""
+  """The crossover of times, given as logarithms of each round by length and name; None with fewer than two lengths."""
   lengths = _shared(logs, name, exact)
   if len(lengths) < 2:
     return None
   random = np.random.default_rng(SEED)
-  whole = find(lengths, [_gap(logs[length], name, exact) for length in lengths])
+  length = find(lengths, [_gap(logs[length], name, exact) for length in lengths])
   gaps = [[_gap(_drawn(logs[length], random), name, exact) for length in lengths] for _ in range(draws)]
-  found = np.sort([math.inf if (one := find(lengths, row)) is None else one for row in gaps])
-  low, high = (found[round(q * (draws - 1))] for q in (0.025, 0.975))
-  low, high = (float(end) if math.isfinite(end) else None for end in (low, high))
-  return Crossover(lengths, whole, low, high, True)
+  drawn = np.sort([math.inf if (end := find(lengths, row)) is None else end for row in gaps])
+  ends = (float(drawn[round(q * (draws - 1))]) for q in (0.025, 0.975))
+  low, high = (end if math.isfinite(end) else None for end in ends)
+  return Crossover(lengths, length, low, high, True)
 
 
 def _shared(rows: Mapping[int, Log], name: str, exact: Sequence[str]) -> tuple[int, ...]:

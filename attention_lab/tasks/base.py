@@ -15,7 +15,7 @@ from attention_lab import tasks
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Unsupported
 from attention_lab.attention.families.gridded import OnGrid
-from attention_lab.attention.head_mixture import HeadMixture
+from attention_lab.attention.head_mixture import single_variants
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig, nearest_hint
 from attention_lab.data.dataset import Dataset
@@ -126,7 +126,7 @@ def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -
 
 
 def _check_grid(variant: Attention, task: str) -> None:
-  for part in [part for _, part in variant.parts] if isinstance(variant, HeadMixture) else [variant]:
+  for part in single_variants(variant):
     if isinstance(part, OnGrid) and part.sizes(Positions()) is None:
       fix = f"set its field '{part.field}', or take it on image_classification"
       raise Unsupported(f"{spec.to_string(part)} needs a grid, and {task} has sequences: {fix}")

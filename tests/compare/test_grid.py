@@ -127,10 +127,10 @@ def test_refusal_and_failure_become_rows_and_the_next_cell_runs(tmp_path):
   assert counts == {"done": 2, "refused": 2, "failed": 2}
   assert rows[0]["reason"] == "linformer is not causal: use it in an encoder"
   assert rows[2]["reason"].startswith("RuntimeError: out of luck (traceback in failures/")
-  (kept,) = (tmp_path / "failures").iterdir()
-  assert kept.name in rows[2]["reason"]
-  assert "second line" in kept.read_text()
-  assert "run_cell" in kept.read_text()
+  (traceback,) = (tmp_path / "failures").iterdir()
+  assert traceback.name in rows[2]["reason"]
+  assert "second line" in traceback.read_text()
+  assert "run_cell" in traceback.read_text()
   assert sum("failed: RuntimeError" in line for line in lines) == 2
 
 
@@ -187,5 +187,5 @@ def test_killing_and_restarting_anywhere_changes_no_number(tmp_path):
   for length in range(0, len(whole), 37):
     path.write_bytes(whole[:length])
     _execute(grid.pending(cells, records.read(path).rows), path)
-    found = sorted(records.distinct(records.read(path).rows), key=records.cell)
-    assert found == sorted(records.read(tmp_path / "whole.jsonl").rows, key=records.cell)
+    rows = sorted(records.distinct(records.read(path).rows), key=records.cell)
+    assert rows == sorted(records.read(tmp_path / "whole.jsonl").rows, key=records.cell)

@@ -9,8 +9,8 @@ import pytest
 from attention_lab import mesh as meshes
 from attention_lab.attention import spec
 from attention_lab.attention.base import Unsupported
-from attention_lab.compare.budget import knobs as budget_knobs
 from attention_lab.compare.budget import match as budgets
+from attention_lab.compare.budget import model_size
 from attention_lab.compare.schedule import row_spec
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, long_range, recall
@@ -46,10 +46,10 @@ def measured(kind, config):
 
 
 def brought(kind, row, baseline):
-  """The row's budget against the baseline's, with what was found measured anew."""
+  """The row's budget against the baseline's, with the changed model measured anew."""
   target = measured(kind, baseline)
   budget = budgets.match(kind, row, target, build, MESH)
-  fresh = measured(kind, budgets.applied(row, budget.changed))
+  fresh = measured(kind, model_size.applied(row, budget.changed))
   assert fresh == budget.value
   assert abs(fresh - target) <= 0.01 * target
   return budget
@@ -92,7 +92,7 @@ def test_a_state_is_resized_by_what_moves_it(row, field):
 
 def test_a_size_is_changed_in_every_part_that_has_it():
   model = tiny("performer(features=9)+softmax|linear|performer(features=9)", layers=6).model
-  _, coarse, _ = budget_knobs.knobs(model, "state")
+  _, coarse, _ = model_size.knobs(model, "state")
   (features,) = [knob for knob in coarse if knob.name == "features"]
   assert features.base == 9
   assert features.set(30) == {"attention": "performer(features=30)+softmax|linear|performer(features=30)"}
@@ -121,7 +121,7 @@ def test_the_line_says_what_was_changed():
 
 
 @pytest.mark.parametrize(
-  ("kind", "row", "target", "said"),
+  ("kind", "row", "target", "message"),
   [
     ("parameters", tiny("softmax"), 10.0, r"softmax cannot come within 1% of 10: nearest .* with mlp_width=8, width=8"),
     (
@@ -134,15 +134,15 @@ def test_the_line_says_what_was_changed():
     ("state", expressions("softmax"), 1000.0, r"needs rows that decode, and softmax does not"),
   ],
 )
-def test_what_cannot_be_met_is_refused_by_name(kind, row, target, said):
-  with pytest.raises(Unsupported, match=said) as refusal:
+def test_what_cannot_be_met_is_refused_by_name(kind, row, target, message):
+  with pytest.raises(Unsupported, match=message) as refusal:
     budgets.match(kind, row, target, build, MESH)
   assert "\n" not in str(refusal.value)
 
 
 def test_a_recurrent_baseline_whose_widths_are_too_far_apart_is_refused():
   row = expressions("softmax@architecture=lstm")
-  here, there = (measured("parameters", budgets.applied(row, {"width": width})) for width in (64, 65))
+  here, there = (measured("parameters", model_size.applied(row, {"width": width})) for width in (64, 65))
   assert there - here > 0.02 * there
   with pytest.raises(Unsupported, match=r"softmax@architecture=lstm cannot .*mlp_width=257 means nothing to lstm"):
     budgets.match("parameters", row, (here + there) / 2, build, MESH)

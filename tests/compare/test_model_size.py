@@ -13,7 +13,7 @@ from hypothesis import strategies
 from attention_lab import mesh as meshes
 from attention_lab.attention.base import Unsupported
 from attention_lab.compare.budget import match as budgets
-from attention_lab.compare.budget import model_size, search, step_timer
+from attention_lab.compare.budget import model_size, step_timer
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import base, recall
 from attention_lab.timing import Sample
@@ -41,11 +41,11 @@ def build(config):
 @hypothesis.settings(deadline=None, max_examples=300)
 def test_the_search_finds_the_nearest_of_any_measure_that_does_not_fall(rises, target, data):
   values = list(itertools.accumulate(rises))
-  step = data.sample(strategies.integers(1, 5))
-  start = data.sample(strategies.integers(0, len(values) - 1))
+  step = data.draw(strategies.integers(1, 5))
+  start = data.draw(strategies.integers(0, len(values) - 1))
   asked = []
   limits = {"start": start, "least": 0, "most": len(values) - 1, "step": step}
-  n, value = search.nearest(lambda n: asked.append(n) or float(values[n]), float(target), **limits)
+  n, value = model_size.nearest(lambda n: asked.append(n) or float(values[n]), float(target), **limits)
   reachable = range(start % step, len(values), step)
   assert n in reachable
   assert value == values[n]
@@ -59,16 +59,18 @@ def test_the_search_finds_the_nearest_of_any_measure_that_does_not_fall(rises, t
 def test_a_linear_measure_is_asked_few_times(slope, offset, at):
   asked = []
   line = lambda n: asked.append(n) or float(slope * n + offset)
-  n, _ = search.nearest(line, float(slope * at + offset), start=256, least=8, most=64 * 256)
+  n, _ = model_size.nearest(line, float(slope * at + offset), start=256, least=8, most=64 * 256)
   assert n == at
   assert len(asked) <= 12
 
 
 def test_a_row_that_takes_too_many_models_stops():
-  row = model_size.Row(tiny("softmax"), 5.0, lambda config: float(config.model.mlp_width), lambda _: "", most=3)
-  assert [row.value({"mlp_width": width}) for width in (8, 9, 10, 9)] == [8, 9, 10, 9]
+  search = model_size.SizeSearch(
+    tiny("softmax"), 5.0, lambda config: float(config.model.mlp_width), lambda _: "", most=3
+  )
+  assert [search.value({"mlp_width": width}) for width in (8, 9, 10, 9)] == [8, 9, 10, 9]
   with pytest.raises(model_size.Exhausted):
-    row.value({"mlp_width": 11})
+    search.value({"mlp_width": 11})
 
 
 class Clock:
@@ -78,7 +80,7 @@ class Clock:
     self.now, self._cost, self._noise, self._rng = 0.0, cost, noise, np.random.default_rng(0)
 
   def running(self, task, config, mesh):
-    """In the place of `stopwatch.Running`."""
+    """In the place of `step_timer.RunningStep`."""
     del task, mesh
     return types.SimpleNamespace(sample=lambda: Sample(lambda: self.run(config)))
 
@@ -93,8 +95,8 @@ def planted(monkeypatch):
 
   def plant(cost, noise=0.004):
     clock = Clock(cost, noise)
-    monkeypatch.setattr(step_timer, "Running", clock.running)
-    monkeypatch.setattr(step_timer, "ratios", lambda one, other: ratios(one, other, clock=lambda: clock.now))
+    monkeypatch.setattr(step_timer, "RunningStep", clock.running)
+    monkeypatch.setattr(step_timer, "ratios", lambda step, baseline: ratios(step, baseline, clock=lambda: clock.now))
 
   return plant
 
@@ -110,7 +112,7 @@ def test_time_is_matched_through_noise_and_drift(planted):
   row = tiny("linear", mlp_width=256)
   budget = budgets.match("time", row, seconds(baseline), build, MESH, baseline=baseline)
   assert abs(budget.value / budget.target - 1) <= 0.01
-  true = seconds(budgets.applied(row, budget.changed)) / seconds(baseline)
+  true = seconds(model_size.applied(row, budget.changed)) / seconds(baseline)
   assert abs(true - 1) < 0.015
   assert budget.changed["mlp_width"] < 256
 
@@ -127,7 +129,7 @@ def test_the_baseline_has_its_own_time():
 
 def test_a_running_step_trains():
   config = tiny("softmax")
-  sample = step_timer.Running(build(config), config, MESH).sample()
+  sample = step_timer.RunningStep(build(config), config, MESH).sample()
   losses = [float(sample.run()["loss"]) for _ in range(2)]
   assert np.isfinite(losses).all()
   assert losses[0] != losses[1]

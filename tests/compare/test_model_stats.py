@@ -1,4 +1,4 @@
-"""What is known of a model before it is trained, against what the model does."""
+"""Statistics of a model before it is trained, against what the model does."""
 
 import os
 import pathlib
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attention_lab import compiled
 from attention_lab import mesh as meshes
 from attention_lab.compare.budget import model_stats
 from attention_lab.compare.schedule import row_spec
@@ -63,8 +64,8 @@ def test_the_state_has_the_bytes_that_the_variant_must_keep(row, expected):
 def test_the_state_is_that_of_the_arrays_that_decoding_begins_with():
   _, task = small("local(window=4)|cope")
   state = task.model.bind(task.model.init(jax.random.key(1))).init_state(1)
-  kept = [layer[name].nbytes for layer in state["layers"].values() for name in ("k", "v")]
-  assert model_stats.state_bytes(task) == sum(kept)
+  sizes = [layer[name].nbytes for layer in state["layers"].values() for name in ("k", "v")]
+  assert model_stats.state_bytes(task) == sum(sizes)
 
 
 @pytest.mark.parametrize("row", ["hierarchical", "hierarchical|softmax"])
@@ -130,15 +131,15 @@ def test_no_output_moves_with_a_token_outside_the_receptive_field(row):
 
 
 def test_many_tokens_are_followed_from_some_positions(monkeypatch):
-  monkeypatch.setattr(model_stats, "EVERY", 8)
-  monkeypatch.setattr(model_stats, "SOME", 3)
+  monkeypatch.setattr(model_stats, "EXACT_UP_TO", 8)
+  monkeypatch.setattr(model_stats, "SAMPLED", 3)
   assert model_stats.receptive_field(small("local(window=4)")[1]) == 7
 
 
 def fingerprint(row):
   config, task = small(row)
-  parts = model_stats.training(task, config, on_one_device())
-  return model_stats.program(parts.step, parts.state, parts.batch)
+  training = model_stats.training_step(task, config, on_one_device())
+  return compiled.fingerprint(training.step.lower(training.state, training.batch))
 
 
 def test_a_program_has_one_fingerprint_and_another_variant_another():
@@ -151,21 +152,21 @@ def test_a_program_has_one_fingerprint_and_another_variant_another():
 
 def test_a_fingerprint_is_that_of_any_process():
   folder = pathlib.Path(__file__).parent
-  code = "import test_facts; print(test_facts.fingerprint('local(window=4)+linear'))"
+  code = "import test_model_stats; print(test_model_stats.fingerprint('local(window=4)+linear'))"
   command = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(folder)!r}, {str(folder.parents[1])!r}]; {code}"]
-  found = set()
+  fingerprints = set()
   for seed in ("0", "1"):
     environment = os.environ | {"PYTHONHASHSEED": seed, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found.add(done.stdout.split()[-1])
-  assert len(found) == 1
+    fingerprints.add(done.stdout.split()[-1])
+  assert len(fingerprints) == 1
 
 
 def test_the_shapes_of_a_training_step_are_those_of_the_run():
   config, task = small("softmax")
-  one, two = (model_stats.training(task, config, on_one_device(), seeds) for seeds in (None, (3, 5)))
-  assert one.batch["tokens"].shape == (4, T)
-  assert two.batch["tokens"].shape == (2, 4, T)
-  assert two.state.step.shape == (2,)
-  assert one.batch["tokens"].dtype == jnp.int32
-  assert (one.tokens, two.tokens) == (4 * T, 2 * 4 * T)
+  single, double = (model_stats.training_step(task, config, on_one_device(), seeds) for seeds in (None, (3, 5)))
+  assert single.batch["tokens"].shape == (4, T)
+  assert double.batch["tokens"].shape == (2, 4, T)
+  assert double.state.step.shape == (2,)
+  assert single.batch["tokens"].dtype == jnp.int32
+  assert (single.tokens, double.tokens) == (4 * T, 2 * 4 * T)

@@ -11,7 +11,7 @@ FALSE = 0.065
 def _behind(scores):
   """How many of `rows seeds` stand behind the best."""
   rows = {str(i): dict(enumerate(row)) for i, row in enumerate(scores.tolist())}
-  return sum(one.standing == "behind" for one in statistics.compare(rows, True).differences.values())
+  return sum(gap.standing == "behind" for gap in statistics.compare(rows, True).differences.values())
 
 
 def test_two_rows_keep_their_own_noise():
@@ -23,25 +23,25 @@ def test_rows_that_do_not_vary_keep_their_certainty():
 
 
 def test_no_deviation_is_made_smaller_and_small_ones_grow():
-  own = np.abs(np.random.default_rng(0).normal(size=45)) + 1e-6
-  found, prior = moderated_variance.moderated(own.tolist(), 2, 10)
-  assert (np.array(found) >= own * (1 - 1e-12)).all()
-  assert found[own.argmin()] > 2 * own.min()
+  deviations = np.abs(np.random.default_rng(0).normal(size=45)) + 1e-6
+  moderated, prior = moderated_variance.moderated(deviations.tolist(), 2, 10)
+  assert (np.array(moderated) >= deviations * (1 - 1e-12)).all()
+  assert moderated[deviations.argmin()] > 2 * deviations.min()
   assert prior > 0
 
 
 def test_pairs_that_vary_alike_have_half_of_what_the_rows_leave():
-  found, prior = moderated_variance.moderated([0.2, 0.21, 0.19, 0.2, 0.2, 0.2], 2, 4)
+  moderated, prior = moderated_variance.moderated([0.2, 0.21, 0.19, 0.2, 0.2, 0.2], 2, 4)
   assert prior == moderated_variance.SHARE * 2 * 2
-  assert found == pytest.approx([0.2] * 6, rel=0.06)
+  assert moderated == pytest.approx([0.2] * 6, rel=0.06)
 
 
 def test_a_prior_is_recovered_from_variances_that_follow_it():
   generator = np.random.default_rng(1)
   strength, variance, freedom = 6.0, 2.5, 4
   true = variance * strength / generator.chisquare(strength, 200_000)
-  found = moderated_variance._prior(true * generator.chisquare(freedom, true.size) / freedom, freedom)
-  assert found == pytest.approx((strength, variance), rel=0.03)
+  estimate = moderated_variance._prior(true * generator.chisquare(freedom, true.size) / freedom, freedom)
+  assert estimate == pytest.approx((strength, variance), rel=0.03)
 
 
 @pytest.mark.parametrize("value", [1e-3, 0.5, 1.6449, 40.0])
@@ -61,8 +61,8 @@ def _sizes(kind, rows, generator):
 @pytest.mark.parametrize("kind", ["equal", "of its own", "one row thrice as noisy", "one row ten times as noisy"])
 def test_planted_equal_rows_differ_falsely_in_at_most_65_of_1000_tables_whatever_their_noise(kind, rows):
   generator = np.random.default_rng(rows)
-  own = generator.normal(size=(TABLES, rows, 3)) * _sizes(kind, rows, generator)
-  tables = own + generator.normal(0.0, 1.2, (TABLES, 1, 3))
+  runs = generator.normal(size=(TABLES, rows, 3)) * _sizes(kind, rows, generator)
+  tables = runs + generator.normal(0.0, 1.2, (TABLES, 1, 3))
   assert sum(_behind(scores) > 0 for scores in tables) / TABLES <= FALSE
 
 

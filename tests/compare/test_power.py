@@ -13,9 +13,9 @@ def _points(value):
 
 def test_hedges_takes_out_the_excess_of_cohens_d_on_few_seeds():
   samples = np.random.default_rng(0).normal(0.8, 1.0, (40_000, 5))
-  means, deviations = samples.mean(axis=1), samples.std(axis=1, ddof=1)
-  cohen = [power.cohen(mean, one) for mean, one in zip(means.tolist(), deviations.tolist(), strict=True)]
-  hedges = [power.hedges(mean, one, 5) for mean, one in zip(means.tolist(), deviations.tolist(), strict=True)]
+  moments = list(zip(samples.mean(axis=1).tolist(), samples.std(axis=1, ddof=1).tolist(), strict=True))
+  cohen = [power.cohen(mean, deviation) for mean, deviation in moments]
+  hedges = [power.hedges(mean, deviation, 5) for mean, deviation in moments]
   assert np.mean(hedges) == pytest.approx(0.8, abs=0.01)
   assert np.mean(cohen) > 0.95
 
@@ -63,9 +63,9 @@ def test_seeds_beyond_a_thousand_are_not_counted():
 
 @pytest.mark.parametrize("n", [2, 3, 30])
 def test_detectable_difference_is_found_with_the_promised_probability(n):
-  found = power.detectable(0.02, n, tests=6)
-  assert power.probability(0.02, found, n, tests=6) == pytest.approx(0.8, abs=1e-6)
-  assert found > power.threshold(0.02, n, tests=6)
+  difference = power.detectable(0.02, n, tests=6)
+  assert power.probability(0.02, difference, n, tests=6) == pytest.approx(0.8, abs=1e-6)
+  assert difference > power.threshold(0.02, n, tests=6)
   assert power.detectable(0.02, 1) is power.threshold(0.02, 1) is None
   assert power.detectable(0.0, n) == 0.0
 
@@ -79,12 +79,12 @@ def test_threshold_is_where_a_difference_of_a_table_becomes_significant():
 
 
 @pytest.mark.parametrize(
-  "given",
+  "arguments",
   [{"difference": 0.0}, {"deviation": -1.0}, {"tests": 0}, {"alpha": 1.5}, {"power": 0.01}, {"difference": math.nan}],
 )
-def test_numbers_out_of_range_are_refused_in_one_line(given):
-  with pytest.raises(ValueError, match=next(iter(given))) as told:
-    power.seeds_needed(**{"deviation": 1.0, "difference": 1.0} | given)
+def test_numbers_out_of_range_are_refused_in_one_line(arguments):
+  with pytest.raises(ValueError, match=next(iter(arguments))) as told:
+    power.seeds_needed(**{"deviation": 1.0, "difference": 1.0} | arguments)
   assert "\n" not in str(told.value)
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from attention_lab.attention import Unsupported
 from attention_lab.compare import run
-from attention_lab.compare.execute import comparison as session
 from attention_lab.compare.schedule import grid, row_spec
 from attention_lab.compare.schedule.protocol import Protocol
 from attention_lab.mesh import make_mesh
@@ -41,7 +40,7 @@ def test_a_field_that_the_task_lacks_is_a_refused_row(tmp_path):
     row_spec.apply(recall.Config(), "softmax@architecture=lstm")
   mesh = make_mesh(next(iter(comparison.tasks.values())).mesh)
   run.execute(comparison, tmp_path, mesh, lambda line: None)
-  held = {row["attention"]: row for row in records.read(tmp_path / session.RESULTS).rows}
+  held = {row["attention"]: row for row in records.read(tmp_path / records.RESULTS).rows}
   assert held["softmax@architecture=lstm"]["status"] == "refused"
   assert held["softmax"]["status"] == "done"
   assert len({row["config_digest"] for row in held.values()}) == 1
@@ -53,13 +52,13 @@ def test_the_rows_of_a_task_read_its_data_once(tmp_path, monkeypatch):
   monkeypatch.setattr(recall, "_source", lambda data: calls.append(data) or load(data))
   comparison = run.plan("recall", "softmax;linear;identity", 2, SMALL, Protocol(seeds="1"))
   run.execute(comparison, tmp_path, make_mesh(recall.Config().mesh), lambda line: None)
-  rows_ = records.read(tmp_path / session.RESULTS).rows
+  rows_ = records.read(tmp_path / records.RESULTS).rows
   assert [row["status"] for row in rows_] == ["done"] * 3
   assert len(calls) == 1
 
 
-def test_a_library_tells_settings_apart():
-  library = base.SourceCache()
-  one, same, other = (library(recall._source, recall.DataConfig(train=n)) for n in (32, 32, 48))
-  assert one is same
+def test_a_source_cache_tells_settings_apart():
+  cache = base.SourceCache()
+  first, same, other = (cache(recall._source, recall.DataConfig(train=n)) for n in (32, 32, 48))
+  assert first is same
   assert len(other.splits["train"]) == 48

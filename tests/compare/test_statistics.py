@@ -115,7 +115,7 @@ def test_smallest_p_of_a_sign_flip_test():
 def test_planted_interval_covers_the_truth_in_95_of_100_samples():
   samples = np.random.default_rng(2).normal(0.3, 0.1, (4000, 3))
   intervals = [statistics.interval(sample) for sample in samples.tolist()]
-  coverage = np.mean([one.low <= 0.3 <= one.high for one in intervals])
+  coverage = np.mean([interval.low <= 0.3 <= interval.high for interval in intervals])
   assert abs(coverage - 0.95) < 0.0125
 
 
@@ -137,8 +137,8 @@ def test_planted_coarse_metric_shows_no_more_false_differences_than_a_fine_one()
 
 def test_planted_difference_of_six_deviations_is_found():
   values = np.random.default_rng(4).normal(size=(200, 2, 5)) * 0.1 + np.array([[0.6], [0.0]])
-  found = sum(_ties(_rows(table), True) == ["0"] for table in values)
-  assert found / 200 >= 0.95
+  correct = sum(_ties(_rows(table), True) == ["0"] for table in values)
+  assert correct / 200 >= 0.95
 
 
 def _rows(table):

@@ -14,10 +14,10 @@ def test_every_suite_can_be_planned(name, size):
   suite = suites.load(name, size)
   comparison = run.plan(",".join(suite.tasks), ";".join(suite.rows), 0, [], Protocol(), suite.tasks)
   assert list(comparison.tasks) == list(suite.tasks)
-  for task, words in suite.tasks.items():
+  for task, settings in suite.tasks.items():
     flat = configs.flatten(comparison.tasks[task])
-    for word in words:
-      field, _, value = word.partition("=")
+    for setting in settings:
+      field, _, value = setting.partition("=")
       held = flat[f"config.{field}"]
       assert held == type(held)(value)
 
@@ -43,8 +43,8 @@ def test_the_examples_of_every_mechanism_can_be_made(size):
   suite = suites.load("mechanisms", size)
   comparison = run.plan(",".join(suite.tasks), "softmax", 0, [], Protocol(), suite.tasks)
   for task, config in comparison.tasks.items():
-    own = generation.resolve_shape(task.partition(":")[2], {"length": config.data.length})
-    assert generation.tested_lengths(config.data.name, own.length, config.data.longest)[0] == own.length
+    shape = generation.resolve_shape(task.partition(":")[2], {"length": config.data.length})
+    assert generation.tested_lengths(config.data.name, shape.length, config.data.longest)[0] == shape.length
 
 
 def test_an_unknown_suite_or_size_is_refused_with_the_choices():

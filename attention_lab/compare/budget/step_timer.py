@@ -1,4 +1,4 @@
-"""Seconds of training steps, measured in rounds in which every step runs once, so that drift hits all alike."""
+"""A timer of training steps, in rounds in which every step runs once, so that drift hits all alike."""
 
 import math
 import statistics
@@ -19,23 +19,24 @@ from attention_lab.timing import Sample
 from attention_lab.train import optimizer
 from attention_lab.train import state as states
 
-ROUNDS = 9  # of one measurement
+ROUNDS = 9  # number of rounds of one measurement
 
 Clock = Callable[[], float]
 
 
-class Running:
+class RunningStep:
   """A compiled training step on its first batch; each call of `sample().run` is one step more."""
 
   def __init__(self, task: Task, config: Config, mesh: Mesh):
-    parts, rule = model_stats.training(task, config, mesh), optimizer.make_optimizer(config.optimizer, config.steps)
-    self._step = parts.step.lower(parts.state, parts.batch).compile()
-    self._state = states.init_state(task, rule, (config.seed,), mesh)
+    training = model_stats.training_step(task, config, mesh)
+    update = optimizer.make_optimizer(config.optimizer, config.steps)
+    self._step = training.step.lower(training.state, training.batch).compile()
+    self._state = states.init_state(task, update, (config.seed,), mesh)
     batch = next(pipeline.train_batches(task.source.splits["train"], config.batch, config.seed))
     self._batch = meshes.put(batch, meshes.batch_sharding(mesh))
 
   def sample(self) -> Sample:
-    """What a round times."""
+    """The sample that a round times."""
     return Sample(self._run)
 
   def _run(self) -> Any:
@@ -44,20 +45,20 @@ class Running:
 
 
 def seconds(step: Sample, count: int = ROUNDS, clock: Clock = time.perf_counter) -> float:
-  """Median seconds of a step over `count` rounds."""
+  """The median seconds of a step over `count` rounds."""
   return statistics.median(_times({"step": step}, count, clock)["step"])
 
 
 def ratios(step: Sample, baseline: Sample, count: int = ROUNDS, clock: Clock = time.perf_counter) -> list[float]:
-  """Of each of `count` rounds, the seconds of `step` over those of `baseline`."""
+  """The seconds of `step` over those of `baseline`, for each of `count` rounds."""
   times = _times({"step": step, "baseline": baseline}, count, clock)
-  return [one / other for one, other in zip(times["step"], times["baseline"], strict=True)]
+  return [ours / theirs for ours, theirs in zip(times["step"], times["baseline"], strict=True)]
 
 
 def _times(samples: dict[str, Sample], count: int, clock: Clock) -> dict[str, list[float]]:
   timed = {name: timing.warm_up(sample, math.inf, clock) for name, sample in samples.items()}
   timing.interleave(samples, timed, count, math.inf, clock=clock)
-  for name, one in timed.items():
-    if one.problem:
-      raise ValueError(f"the {name} could not be measured: {one.problem}")
-  return {name: one.times for name, one in timed.items()}
+  for name, result in timed.items():
+    if result.problem:
+      raise ValueError(f"the {name} could not be measured: {result.problem}")
+  return {name: result.times for name, result in timed.items()}

@@ -5,6 +5,8 @@ from a stream of its own, so that it moves no shared sample and costs no further
 """
 
 import dataclasses
+import functools
+import itertools
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,7 @@ import numpy as np
 from attention_lab import config as configs
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
-from attention_lab.attention.head_mixture import HeadMixture
+from attention_lab.attention.head_mixture import map_variants, single_variants
 from attention_lab.config import nearest_hint
 
 RATE = "config.optimizer.learning_rate"
@@ -76,7 +78,7 @@ def shared_space(config: configs.Config) -> dict[str, Dimension]:
 def variant_space(variants: Iterable[Attention]) -> dict[str, Dimension]:
   """The dimensions that the variants of a row declare `tunable`, but for the fields that the row's spec sets."""
   space: dict[str, Dimension] = {}
-  for variant in _parts(variants):
+  for variant in itertools.chain.from_iterable(map(single_variants, variants)):
     space |= {f"{VARIANT}{_name(variant)}.{field}": tuple(choices) for field, choices in _free(variant).items()}
   return dict(sorted(space.items()))
 
@@ -127,7 +129,8 @@ def apply(config: configs.Config, settings: Mapping[str, Any]) -> None:
       hint = nearest_hint(flag, known)
       listed = ", ".join(known) or "none"
       raise ValueError(f"{flag} is no tunable hyper-parameter of {config.model.attention}{hint}: it has {listed}")
-  texts = [spec.to_string(_with(variant, hyper_parameters)) for variant in variants]
+  changed = functools.partial(_with, hyper_parameters)
+  texts = [spec.to_string(map_variants(changed, variant)) for variant in variants]
   config.model.attention = spec.canonical("|".join(f"({text})" for text in texts))
 
 
@@ -163,11 +166,6 @@ def _shuffled(choices: Dimension, count: int, seed: list[int]) -> list[Any]:
   return values[:count]
 
 
-def _parts(variants: Iterable[Attention]) -> Iterable[Attention]:
-  for variant in variants:
-    yield from [part for _, part in variant.parts] if isinstance(variant, HeadMixture) else [variant]
-
-
 def _free(variant: Attention) -> dict[str, tuple[Any, ...]]:
   """The tunable fields that stand at their defaults; ValueError where `tunable` names no field or not its default."""
   fields = {field.name: field.default for field in dataclasses.fields(variant)}
@@ -178,9 +176,7 @@ def _free(variant: Attention) -> dict[str, tuple[Any, ...]]:
   return {name: tuple(choices) for name, choices in variant.tunable.items() if getattr(variant, name) == fields[name]}
 
 
-def _with(variant: Attention, settings: Mapping[str, Any]) -> Attention:
-  if isinstance(variant, HeadMixture):
-    return HeadMixture(tuple((count, _with(part, settings)) for count, part in variant.parts))
+def _with(settings: Mapping[str, Any], variant: Attention) -> Attention:
   prefix = f"{VARIANT}{_name(variant)}."
   values = {field: settings[prefix + field] for field in _free(variant) if prefix + field in settings}
   return dataclasses.replace(variant, **values) if values else variant
