@@ -4,9 +4,13 @@
     python -m experiments.certify --attention='softmax;local(window=3)'  # two of them, in full
     python -m experiments.certify --attention='my_pkg.my_file:Mine(k=3)' --json=mine.json
     python -m experiments.certify --attention='local(window=3)' --mutate  # does the battery notice a slip of the hand?
+    python -m experiments.certify --attention=all --record               # after a change: keeps the certificates
 
 Exit code 0: everything that could be examined is proved; 1: a claim fails; 2: bad usage. `--markdown` prints the
-README's table of variants instead, `--demands` the matrix of demands. `--mutate` changes the variant's own file in
+README's table of variants instead, `--demands` the matrix of demands. `--record` proves in full what has changed since
+it was last recorded, a variant's sources, its case, the battery or the version of JAX, and writes the certificates
+without a failure to `attention_lab/certify/certified.json`, each as soon as it is made; the two tables take unchanged
+variants from there, unless `--json` or `--quick` asks for proofs. `--mutate` changes the variant's own file in
 many small ways (`<` to `<=`, ±1, a dropped `where`, a swapped sign) and prints the share that the quick battery
 kills, and every survivor; exit code 1 if it is below 90 %. Expected: no claim fails. It runs where JAX runs; the
 claims about sharding take eight devices, which a CPU has here by itself.
@@ -15,13 +19,17 @@ claims about sharding take eight devices, which a CPU has here by itself.
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
+from types import ModuleType
 
 import jax
 from absl import flags
 
 from attention_lab import cli
 from attention_lab.attention import spec
-from attention_lab.certify import battery, mutation, report
+from attention_lab.attention.base import Attention
+from attention_lab.certify import battery, certified, mutation, report
+from attention_lab.certify.finding import Certificate
 
 _ATTENTION = flags.DEFINE_string("attention", "all", "Variants to certify, separated by ';', or all.")
 _JSON = flags.DEFINE_string("json", "", "File to write the certificates to, as JSON.")
@@ -32,6 +40,9 @@ _DEMANDS = flags.DEFINE_bool(
 _WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that share the variants.", lower_bound=1)
 _QUICK = flags.DEFINE_bool(
   "quick", False, "Fewer shapes and draws, forward only where the full battery has gradients too."
+)
+_RECORD = flags.DEFINE_bool(
+  "record", False, "Keep the full certificates in the repository; what has not changed since is not proved again."
 )
 _MUTATE = flags.DEFINE_bool("mutate", False, "Examine mutants of each variant's file instead, by the quick battery.")
 _LIMIT = flags.DEFINE_integer("limit", 0, "Mutants of each file, evenly chosen; 0 = all.", lower_bound=0)
@@ -48,20 +59,22 @@ def main() -> int:
     raise ValueError(
       "--mutate has its own table and takes the quick battery: leave --markdown, --demands and --quick out"
     )
+  if _RECORD.value and (_QUICK.value or _MUTATE.value):
+    raise ValueError("--record keeps what the full battery proves: leave --quick and --mutate out")
   return _mutate() if _MUTATE.value else _certify()
 
 
 def _certify() -> int:
   tables = [table for wanted, table in ((_MARKDOWN, report.markdown), (_DEMANDS, report.demands)) if wanted.value]
-  rows = [spec.to_string(variant) for variant, _ in _wanted(_ATTENTION.value)]
+  variants = [variant for variant, _ in _wanted(_ATTENTION.value)]
   certificates = list(battery.without_case()) if _ATTENTION.value == "all" else []
-  for certificate in battery.certificates(rows, _QUICK.value, _WORKERS.value):
+  for certificate, kept in _certificates(variants, from_file=bool(tables or _RECORD.value)):
     certificates.append(certificate)
+    summary = f"{certificate.spec}: {report.summary(certificate)}" + (", kept: nothing has changed" if kept else "")
     if tables:
-      progress = f"{len(certificates)} of {len(rows)}: {certificate.spec}: {report.summary(certificate)}"
-      print(progress, file=sys.stderr, flush=True)
+      print(f"{len(certificates)} of {len(variants)}: {summary}", file=sys.stderr, flush=True)
     else:
-      print(report.text(certificate), end="\n\n", flush=True)
+      print(summary if kept else report.text(certificate), end="\n\n", flush=True)
   failed = [certificate.spec for certificate in certificates if certificate.failures]
   print("\n\n".join(table(certificates) for table in tables) or _verdict(len(certificates), failed))
   if _JSON.value:
@@ -71,12 +84,26 @@ def _certify() -> int:
   return 1 if failed else 0
 
 
+def _certificates(variants: list[Attention], from_file: bool) -> Iterator[tuple[Certificate, bool]]:
+  """(certificate, whether it is one that was kept) of each variant, those that are proved now recorded if wanted."""
+  recorder = certified.Recorder(variants) if _RECORD.value else None
+  from_file = from_file and not (_JSON.value or _QUICK.value)
+  unchanged = [certified.current(variant) if from_file else None for variant in variants]
+  changed = [spec.to_string(variant) for variant, kept in zip(variants, unchanged, strict=True) if kept is None]
+  proved = battery.certificates(changed, _QUICK.value, _WORKERS.value)
+  for kept in unchanged:
+    certificate = kept or next(proved)
+    if recorder and not kept:
+      recorder.add(certificate)
+    yield certificate, kept is not None
+
+
 def _verdict(count: int, failed: list[str]) -> str:
   verdict = f"a claim fails in {', '.join(failed)}" if failed else "no claim fails"
   return f"{count} certified: {verdict}"
 
 
-def _wanted(rows: str) -> list:
+def _wanted(rows: str) -> list[tuple[Attention, ModuleType | None]]:
   """(variant, case) of all rows, parsed before the first proof: a typing error costs no time."""
   if rows == "all":
     return [(spec.parse(row), case) for case in battery.cases().values() for row in case.SPECS]

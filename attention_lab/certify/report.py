@@ -78,7 +78,7 @@ def demands(certificates: Iterable[Certificate]) -> str:
   for certificate in certificates:
     metadata = certificate.metadata
     honoured = [name in metadata["masks"] for name in NAMES]
-    honoured += [facts[name] for name in ("bias", "cross", "supports_gqa", "decode")]
+    honoured += [metadata[name] for name in ("bias", "cross", "supports_gqa", "decode")]
     lines.append(f"| `{certificate.spec}` | {' | '.join('●' if each else '○' for each in honoured)} |")
   return "\n".join(lines)
 
@@ -91,7 +91,7 @@ def _row(certificate: Certificate) -> tuple[str, ...]:
     masks = "all, bias" if metadata["bias"] else "all"
   return (
     f"`{certificate.spec}`",
-    f"[{facts['paper']}]({facts['url']})" if metadata["url"] else "",
+    f"[{metadata['paper']}]({metadata['url']})" if metadata["url"] else "",
     masks + (" (causal only)" if metadata["requires_causal"] else ""),
     "yes" if metadata["cross"] else "no",
     _COST[metadata["state_exponent"]] if metadata["decode"] else "no",

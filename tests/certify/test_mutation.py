@@ -45,7 +45,7 @@ STRANGER = '''
         raise ValueError(f"k={self.k} must be at least -99")
 
     def claims(self):
-      return Claims(cross=True, decode=False, exactness="other", time=1, memory=1)
+      return Claims(cross=True, decode=False, exactness="other", time_exponent=1, memory_exponent=1)
 
     def attend(self, params, q, k, v, call):
       mean = -self.k * jnp.mean(v, axis=1, keepdims=True)
