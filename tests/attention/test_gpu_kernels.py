@@ -128,12 +128,12 @@ def test_a_kernel_reads_exactly_the_keys_that_the_mask_shows(T, S, biased):
 
 
 def test_causal_and_windowed_calls_stay_structure():
-  native = gpu_kernels.translated(Call(Mask(causal=True, window=3)), 6, 6, cudnn=True)
+  native = gpu_kernels.translate(Call(Mask(causal=True, window=3)), 6, 6, cudnn=True)
   assert native == gpu_kernels.Demands(is_causal=True, local_window_size=(2, 0))
-  both_sides = gpu_kernels.translated(Call(Mask(window=(3, 2))), 6, 6, cudnn=False)
+  both_sides = gpu_kernels.translate(Call(Mask(window=(3, 2))), 6, 6, cudnn=False)
   assert both_sides == gpu_kernels.Demands(local_window_size=(2, 1))
-  assert gpu_kernels.translated(Call(Mask(window=(3, 2))), 6, 6, cudnn=True).mask is not None
-  assert gpu_kernels.translated(Call(CAUSAL), 7, 4, cudnn=True) == gpu_kernels.Demands(is_causal=True)
+  assert gpu_kernels.translate(Call(Mask(window=(3, 2))), 6, 6, cudnn=True).mask is not None
+  assert gpu_kernels.translate(Call(CAUSAL), 7, 4, cudnn=True) == gpu_kernels.Demands(is_causal=True)
 
 
 @pytest.mark.usefixtures("gpu")

@@ -189,7 +189,7 @@ def _split_groups(q: Array, k: Array, v: Array, call: Call, kv_groups: int) -> _
   (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
   mask, positions = call.mask, call.positions
 
-  def rows(array: Array | None) -> Array | None:
+  def rows(array: Any) -> Any:
     return None if array is None else jnp.repeat(jnp.broadcast_to(array, (B, *array.shape[1:])), kv_groups, axis=0)
 
   def heads(array: Array, *split: int) -> Array:
@@ -232,7 +232,7 @@ def _over_blocks(step: Callable, plan: Plan, groups: _Groups) -> Array:
   queries = jax.tree.map(lambda a: _split(_pad(a, plan.blocks * plan.size), plan.blocks), groups.queries)
   blocks = (queries, jnp.arange(plan.blocks) * plan.size)
   if plan.near is not None:
-    fills = _Keys(0, 0, -1, None if groups.keys.valid is None else 0, None if groups.keys.segments is None else 0)
+    fills = jax.tree.map(lambda _: 0, groups.keys)._replace(j=-1)
     near = jax.tree.map(functools.partial(_neighbours, plan.near, plan), groups.keys, fills)
     return jax.lax.map(lambda block: step(block[0][0], block[1], block[0][1]), (blocks, near))
   parts = []

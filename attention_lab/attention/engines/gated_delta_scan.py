@@ -62,7 +62,8 @@ def scan(
 def _step(read_after_write: bool, carry: tuple, tokens: Tokens) -> tuple[tuple, Array]:
   """One chunk against itself and against the state of all before it."""
   (state, carried_id), ids, q = carry, tokens.segment_ids, heads_first(tokens.q, tokens.k.shape[2])
-  k, v, log_decay, beta = (None if array is None else jnp.swapaxes(array, 1, 2) for array in tokens[1:5])
+  k, v, log_decay = (jnp.swapaxes(array, 1, 2) for array in (tokens.k, tokens.v, tokens.log_decay))
+  beta = None if tokens.beta is None else jnp.swapaxes(tokens.beta, 1, 2)
   q, v = q.astype(state.dtype) * q.shape[-1] ** -0.5, v.astype(state.dtype)
   same = (ids[:, :, None] == ids[:, None, :]) & jnp.tril(jnp.ones((1, *(ids.shape[1],) * 2), bool))
   last_id = ids[:, -1]

@@ -1,6 +1,6 @@
 """Softmax attention by the fused GPU kernels of others: cuDNN through `jax.nn`, Mosaic and Triton through tokamax.
 
-A kernel runs what it is asked for, or the call is refused with the reason: nothing falls back. Causal and windowed
+A kernel computes the call as demanded, or the call is refused with the reason: nothing falls back. Causal and windowed
 calls at positions 0, 1, 2, … stay structure that a kernel skips blocks by; every other mask becomes an array `… T S`.
 """
 
@@ -16,13 +16,13 @@ from attention_lab.config import nearest_hint
 
 Implementation = Literal["xla", "cudnn", "tokamax"]
 
-WIDEST = 256  # head width of cuDNN; 128 before Hopper, which jax refuses
-WIDTH_MULTIPLE = 8  # of a head, for cuDNN
-GPU_KERNELS = ("mosaic", "triton")  # of tokamax, without its XLA
+MAX_WIDTH = 256  # of a head, for cuDNN; before Hopper it is 128, which jax checks
+WIDTH_MULTIPLE = 8  # of a head, for cuDNN: a width is a multiple of it
+TOKAMAX_KERNELS = ("mosaic", "triton")  # the implementations of tokamax, without its XLA
 
 
 class Demands(NamedTuple):
-  """The arguments of `jax.nn.dot_product_attention` that say which keys are read and what is added to the logits."""
+  """Mask and bias of a call, as arguments of `jax.nn.dot_product_attention`."""
 
   bias: Float[Array, "#B #N #T #S"] | None = None
   mask: Bool[Array, "#B #N T S"] | None = None
@@ -57,16 +57,16 @@ def attend(
   cudnn = getattr(variant, "implementation", "xla") == "cudnn"
   _check_call(variant, q, k, v, cudnn)
   T, S = q.shape[1], k.shape[1]
-  demands = translated(call, T, S, cudnn)
+  demands = translate(call, T, S, cudnn)
   readable = demands.mask
   if cudnn:
-    q, k, v, demands = _even(q, k, v, demands)
+    q, k, v, demands = _pad_even(q, k, v, demands)
   try:
     if cudnn:
       out = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn", **demands._asdict())
     else:
       tokamax = _tokamax(variant)
-      out = tokamax.dot_product_attention(q, k, v, scale=scale, implementation=GPU_KERNELS, **demands._asdict())
+      out = tokamax.dot_product_attention(q, k, v, scale=scale, implementation=TOKAMAX_KERNELS, **demands._asdict())
   except (NotImplementedError, ExceptionGroup) as error:
     reasons = "; ".join(map(str, getattr(error, "exceptions", (error,)))).replace("\n", " ")
     raise _refused(variant, f"cannot run this call ({reasons}): use implementation='xla'") from error
@@ -76,8 +76,8 @@ def attend(
   return jnp.where(jnp.swapaxes(jnp.any(readable, axis=3), 1, 2)[..., None], out, 0)
 
 
-def translated(call: Call, T: int, S: int, cudnn: bool) -> Demands:
-  """What a kernel is asked for.
+def translate(call: Call, T: int, S: int, cudnn: bool) -> Demands:
+  """The mask and bias of a call as arguments of a kernel.
 
   Of `local_window_size=(l, r)` a query reads i − l ≤ j ≤ i + r, so a window (left, right), −right < i − j < left, is
   (left − 1, right − 1). A kernel is given one only where it is right and every query reads a key: cuDNN knows the
@@ -92,8 +92,8 @@ def translated(call: Call, T: int, S: int, cudnn: bool) -> Demands:
   return Demands(call.bias, mask.dense(T, S, call.positions), causal)
 
 
-def _even(q: Array, k: Array, v: Array, demands: Demands) -> tuple[Array, Array, Array, Demands]:
-  """Even numbers of queries and keys, and a bias over all of both: jax has no gradient of cuDNN without."""
+def _pad_even(q: Array, k: Array, v: Array, demands: Demands) -> tuple[Array, Array, Array, Demands]:
+  """Arguments padded to even numbers of queries and keys, with the bias over all of both, as cuDNN's gradient needs."""
   T, S = q.shape[1], k.shape[1]
   more = (T % 2, S % 2)
   bias, mask = demands.bias, demands.mask
@@ -101,36 +101,40 @@ def _even(q: Array, k: Array, v: Array, demands: Demands) -> tuple[Array, Array,
     mask = jnp.ones((1, 1, T, S), bool)
   if bias is not None:
     bias = jnp.broadcast_to(bias, (*bias.shape[:2], T, S)).astype(q.dtype)
-  bias, mask = (None if array is None else _longer(array, (0, 0, *more)) for array in (bias, mask))
-  k, v = (_longer(array, (0, more[1], 0, 0)) for array in (k, v))
-  return _longer(q, (0, more[0], 0, 0)), k, v, demands._replace(bias=bias, mask=mask)
+  bias, mask = (None if array is None else _pad(array, (0, 0, *more)) for array in (bias, mask))
+  k, v = (_pad(array, (0, more[1], 0, 0)) for array in (k, v))
+  return _pad(q, (0, more[0], 0, 0)), k, v, demands._replace(bias=bias, mask=mask)
 
 
-def _longer(array: Array, more: tuple[int, ...]) -> Array:
+def _pad(array: Array, more: tuple[int, ...]) -> Array:
+  """The array with `more` zeros at the end of each axis."""
   return jnp.pad(array, [(0, count) for count in more]) if any(more) else array
 
 
 def _check_call(variant: Attention, q: Array, k: Array, v: Array, cudnn: bool) -> None:
+  """Refuses platforms, dtypes and widths that the kernel does not compute."""
   platform = jax.default_backend()
   if platform != "gpu":
     raise _refused(variant, f"needs a GPU, and this is a {platform}: leave implementation out")
   dtypes = {array.dtype.name for array in (q, k, v)}
   if len(dtypes) > 1 or not dtypes <= {"bfloat16", "float16"}:
-    given = ", ".join(sorted(dtypes))
+    names = ", ".join(sorted(dtypes))
     raise _refused(
-      variant, f"computes in bfloat16 or float16, not {given}: give q, k and v one of them, or implementation='xla'"
+      variant, f"computes in bfloat16 or float16, not {names}: give q, k and v one of them, or implementation='xla'"
     )
   H, V = q.shape[3], v.shape[3]
   if cudnn and V != H:
     raise _refused(variant, f"needs values as wide as keys, not {V} and {H}: use implementation='xla'")
-  if cudnn and (H > WIDEST or H % WIDTH_MULTIPLE):
+  if cudnn and (H > MAX_WIDTH or H % WIDTH_MULTIPLE):
     raise _refused(
       variant,
-      f"needs a head width of at most {WIDEST} and a multiple of {WIDTH_MULTIPLE}, not {H}: use implementation='xla'",
+      f"needs a head width of at most {MAX_WIDTH} and a multiple of {WIDTH_MULTIPLE}, not {H}: "
+      "use implementation='xla'",
     )
 
 
 def _tokamax(variant: Attention) -> ModuleType:
+  """The package tokamax, or Unsupported with the command that installs it."""
   try:
     import tokamax
   except ImportError as error:
@@ -139,5 +143,6 @@ def _tokamax(variant: Attention) -> ModuleType:
 
 
 def _refused(variant: Attention, reason: str) -> Unsupported:
+  """The refusal of a call by the variant's implementation."""
   name = type(variant).__module__.rpartition(".")[2]
   return Unsupported(f"{name}(implementation={getattr(variant, 'implementation', 'xla')!r}) {reason}")

@@ -1,9 +1,9 @@
-"""Sums over the past, in chunks: out_i = φ(q_i)·Σ_{j readable} φ(k_j) v_jᵀ with a running sum when causal.
+"""The linear attention scan, in chunks: out_i = φ(q_i)·Σ_{j readable} φ(k_j) v_jᵀ, with a running sum when causal.
 
-Work and memory are linear in T: matrix products within a chunk, a state between chunks, and the chunk's products
-computed again in the backward pass. Heads come to the front chunk by chunk. Katharopoulos et al. 2020
-(https://arxiv.org/abs/2006.16236), equations 8 to 12. Order in the sequence is order in the array, and a segment is
-one contiguous run, as packing makes them.
+For a reader of FlashLinearAttention: its chunkwise form without decay. Work and memory are linear in T: matrix products
+within a chunk, a state between chunks, and the chunk's products recomputed in the backward pass. Heads come to the
+front chunk by chunk. Katharopoulos et al. 2020 (https://arxiv.org/abs/2006.16236), equations 8 to 12. Order in the
+sequence is order in the array, and a segment is one contiguous run, as packing makes them.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from attention_lab.attention.mask import Mask
 
 
 class Features(NamedTuple):
-  """Features of queries and keys, and values; what is not readable has key features 0."""
+  """Features φ of queries and keys, and values; a key that is not readable has features 0."""
 
   q: Float[Array, "B T N M"]
   k: Float[Array, "B S K M"]
@@ -26,55 +26,66 @@ class Features(NamedTuple):
 
 
 class _Chunk(NamedTuple):
+  """C tokens of the sequence with their segments."""
+
   features: Features
   q_segments: Int[Array, "B C"] | None
   k_segments: Int[Array, "B C"] | None
 
 
 def normalised(out: Float[Array, "B T N W"]) -> Float[Array, "B T N V"]:
-  """Divides by the last column, the sum of weights; a query that read nothing has sum 0 and gets zeros."""
+  """Out divided by its last column, the sum of weights; a query that read nothing has sum 0 and gets zeros."""
   total = out[..., -1:]
   return out[..., :-1] / jnp.where(total == 0.0, 1.0, total)
 
 
 def full(features: Features) -> Float[Array, "B T N V"]:
-  """Every query reads every key."""
+  """Linear attention in which every query reads every key."""
   q, k, v = _in_front(features)
   return normalised(heads_last(jnp.einsum("bkgtm,bkmv->bkgtv", q, jnp.einsum("bksm,bksv->bkmv", k, v))))
 
 
 def causal(features: Features, mask: Mask, chunk: int) -> Float[Array, "B T N V"]:
-  """Query t reads the keys s ≤ t of its segment; T may differ from S."""
+  """Causal linear attention: query t reads the keys s ≤ t of its segment; T may differ from S."""
   return normalised(_causal(features, mask, chunk))
 
 
 def within_segments(features: Features, mask: Mask, chunk: int) -> Float[Array, "B T N V"]:
-  """Both directions inside each segment: a causal pass and a reversed one, less the diagonal that both counted."""
-  reverse = Mask(q_segments=mask.q_segments[:, ::-1], k_segments=mask.k_segments[:, ::-1])
+  """Linear attention within segments: a causal pass and a reversed one, less the diagonal that both counted."""
+  q_segments, k_segments = jax.tree.map(lambda ids: ids[:, ::-1], (mask.q_segments, mask.k_segments))
+  reverse = Mask(q_segments=q_segments, k_segments=k_segments)
   backward = _causal(jax.tree.map(lambda a: jnp.flip(a, axis=1), features), reverse, chunk)
   q, k, v = _in_front(features)
-  own = jnp.einsum("bkgtm,bktm->bkgt", q, k)[..., None] * v[:, :, None]
-  return normalised(_causal(features, mask, chunk) + jnp.flip(backward, axis=1) - heads_last(own))
+  diagonal = jnp.einsum("bkgtm,bktm->bkgt", q, k)[..., None] * v[:, :, None]
+  return normalised(_causal(features, mask, chunk) + jnp.flip(backward, axis=1) - heads_last(diagonal))
 
 
 def scan(
   features: Features, state: Float[Array, "B K M W"], chunk: int, mask: Mask = Mask()
 ) -> tuple[Float[Array, "B T N W"], Float[Array, "B K M W"]]:
-  """The causal sums that start from `state`, W = V + 1 with that of the weights last, and the state after the last."""
+  """Causal sums, not normalised, and the state after the last token.
+
+  Args:
+    features: of T queries and as many keys.
+    state: Σ_j φ(k_j) [v_j, 1]ᵀ before the first token; W = V + 1, the last column for the sum of weights.
+    chunk: tokens multiplied out at a time; it changes the speed and not the result.
+    mask: of which only the segments are read.
+  """
   T = features.q.shape[1]
   size = min(chunk, T)
-  segments = (mask.q_segments, mask.k_segments)
-  segments = tuple(None if a is None else jnp.pad(a, ((0, 0), (0, -T % size)), mode="edge") for a in segments)
+  both = (mask.q_segments, mask.k_segments)
+  segments = tuple(None if a is None else jnp.pad(a, ((0, 0), (0, -T % size)), mode="edge") for a in both)
   carried = None if segments[1] is None else segments[1][:, 0]
   if size == T:
     (state, _), out = _step((state, carried), _Chunk(features, *segments))
     return out, state
-  loop = jax.lax.scan(jax.checkpoint(_step), (state, carried), chunks(_Chunk(features, *segments), size))
-  (state, _), out = loop
+  parts = chunks(_Chunk(features, *segments), size)
+  (state, _), out = jax.lax.scan(jax.checkpoint(_step), (state, carried), parts)
   return joined(out, T), state
 
 
 def _causal(features: Features, mask: Mask, chunk: int) -> Float[Array, "B T N W"]:
+  """Causal sums, not normalised, from an empty state; keys are cut or padded to T."""
   (B, T, _, M), (S, K, V) = features.q.shape, features.v.shape[1:]
   widths = ((0, 0), (0, max(T - S, 0)), (0, 0), (0, 0))
   keys = (jnp.pad(array[:, :T], widths) for array in features[1:])
@@ -94,17 +105,17 @@ def _step(carry: tuple, chunk: _Chunk) -> tuple[tuple, Array]:
   (state, carried), (features, q_segments, k_segments) = carry, chunk
   q, k, v = _in_front(features)
   past = jnp.tril(jnp.ones((q.shape[3], k.shape[2]), bool))
-  if k_segments is None:
+  if q_segments is None or k_segments is None:
     weights = jnp.where(past, jnp.einsum("bkgtm,bksm->bkgts", q, k), 0.0)
     before = jnp.einsum("bkgtm,bkmv->bkgtv", q, state)
     after = state + jnp.einsum("bksm,bksv->bkmv", k, v)
     return (after, None), heads_last(before + jnp.einsum("bkgts,bksv->bkgtv", weights, v))
   same = past[None] & (q_segments[:, :, None] == k_segments[:, None, :])
   weights = jnp.where(same[:, None, None], jnp.einsum("bkgtm,bksm->bkgts", q, k), 0.0)
-  goes_on = (q_segments == carried[:, None])[:, None, None, :, None]
-  before = jnp.where(goes_on, jnp.einsum("bkgtm,bkmv->bkgtv", q, state), 0.0)
+  continues = (q_segments == carried[:, None])[:, None, None, :, None]
+  before = jnp.where(continues, jnp.einsum("bkgtm,bkmv->bkgtv", q, state), 0.0)
   last = k_segments[:, -1]
   newest = jnp.where((k_segments == last[:, None])[:, None, :, None], k, 0.0)
-  kept = jnp.where((carried == last)[:, None, None, None], state, 0.0)
-  after = kept + jnp.einsum("bksm,bksv->bkmv", newest, v)
+  same_segment = jnp.where((carried == last)[:, None, None, None], state, 0.0)
+  after = same_segment + jnp.einsum("bksm,bksv->bkmv", newest, v)
   return (after, last), heads_last(before + jnp.einsum("bkgts,bksv->bkgtv", weights, v))

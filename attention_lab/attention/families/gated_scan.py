@@ -119,6 +119,7 @@ def local_heads(array: Array, heads: int, axis: int) -> Array:
   known = array.shape[axis]
   if heads % known == 0:
     return jnp.repeat(array, heads // known, axis=axis) if heads > known else array
+  shard: Array | int
   try:
     shard, shards = jax.lax.axis_index(HEADS), jax.lax.axis_size(HEADS)
   except NameError:

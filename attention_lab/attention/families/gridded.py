@@ -6,7 +6,7 @@ Class and register tokens stand in front of the grid.
 import abc
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Array, Bool
 
@@ -110,7 +110,7 @@ class Gridded(OnGrid):
 
 def same_window(i: Coordinates, j: Coordinates, size: int, shift: int = 0) -> Bool[Array, "..."]:
   """The pairs in one window: windows have `size` along each axis, the first border at `shift`."""
-  inside = True
+  inside: Any = True
   for a, b in zip(i, j, strict=True):
     inside = inside & ((a - shift) // size == (b - shift) // size)
   return inside

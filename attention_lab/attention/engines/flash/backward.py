@@ -106,7 +106,9 @@ def _backward_group(
       update_block(carry.q, part.q, (0, 0, 0, t), add=not config.tiling.rows_once),
       update_block(carry.k, part.k, (0, s, 0, 0), add=True),
       update_block(carry.v, part.v, (0, s, 0, 0), add=True),
-      None if bias is None else update_block(carry.bias, part.bias, tile.start, add=True),
+      jax.tree.map(
+        lambda total, tile_bias: update_block(total, tile_bias, tile.start, add=True), carry.bias, part.bias
+      ),
       jax.tree.map(jnp.add, carry.per_head, part.per_head),
     )
 

@@ -90,7 +90,7 @@ def _fold_mask(mask: Mask, batch: int, lengths: tuple[int, int], stride: int) ->
     prefix = jnp.broadcast_to(-((first - prefix[:, None]) // stride), (batch, stride)).reshape(-1)
   return Mask(
     causal=mask.causal,
-    window=mask.span and tuple(-(-bound // stride) for bound in mask.span),
+    window=None if mask.span is None else (-(-mask.span[0] // stride), -(-mask.span[1] // stride)),
     prefix=prefix,
     explicit=_fold_pairs(mask.explicit, batch, lengths, stride),
     **{name: None if array is None else _fold(array, stride, batch) for name, array in tokens.items()},
@@ -103,7 +103,7 @@ def _fold_pairs(pairs: Any, batch: int, lengths: tuple[int, int], stride: int) -
     return None
   pairs = pad_axes(pairs, {2 + a: length + -length % stride for a, length in enumerate(lengths)})
   sizes = [(length // stride, stride) if length > 1 else (1, 1) for length in pairs.shape[2:]]
-  b, n, (rows, _), (columns, _) = *pairs.shape[:2], *sizes
+  (b, n), (rows, columns) = pairs.shape[:2], (size[0] for size in sizes)
   pairs = jnp.broadcast_to(pairs.reshape(b, n, *sizes[0], *sizes[1]), (b, n, rows, stride, columns, stride))
   remainder = jnp.arange(stride)
   pairs = jnp.moveaxis(pairs[:, :, :, remainder, :, remainder], 0, 1)  # B l N M M
@@ -117,7 +117,7 @@ def _attend_listed(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: Ma
     return abs(i - j) >= far.distance
 
   def select(array: Any, axis: int) -> Any:
-    return array if array is None or array.shape[axis] == 1 else jnp.take(array, far.positions, axis=axis)
+    return array if array is None or array.shape[axis] == 1 else jnp.take(array, np.asarray(far.positions), axis=axis)
 
   window = call._replace(mask=call.mask & Mask(window=far.distance))
   near = forward.attend(q, k, v, window, scale, pattern=pattern)
