@@ -133,14 +133,15 @@ def mixed(
   """
   count, height, width, _ = image.shape
   partner = draws.permutation(count)
-  cut = draws.random(count) < (0.5 if mixup and cutmix else float(cutmix > 0))
-  weights = [draws.beta(alpha or 1.0, alpha or 1.0, count) for alpha in (mixup, cutmix)]
-  ratio = np.sqrt(1 - weights[1])
+  cut = np.asarray(draws.random(count)) < (0.5 if mixup and cutmix else float(cutmix > 0))
+  weights = [np.asarray(draws.beta(alpha or 1.0, alpha or 1.0, count)) for alpha in (mixup, cutmix)]
+  ratio: np.ndarray = np.sqrt(1 - weights[1])
   inside = []
   for side in (height, width):
-    centre, half = draws.integers(0, side, count), (side * ratio).astype(np.int64) // 2
-    places = np.arange(side)
-    inside.append((places >= (centre - half)[:, None]) & (places < (centre + half)[:, None]))
+    centre = np.asarray(draws.integers(0, side, count))
+    half = (side * ratio).astype(np.int64) // 2
+    column = np.arange(side)
+    inside.append((column >= (centre - half)[:, None]) & (column < (centre + half)[:, None]))
   box = inside[0][:, :, None] & inside[1][:, None, :]
   weight = np.where(cut[:, None, None], 1 - box, weights[0][:, None, None]).astype(np.float32)
   pixels = weight[..., None]
@@ -182,7 +183,7 @@ def operate(picture: Any, name: str, strength: float) -> Any:
   if name in ("autocontrast", "equalize"):
     return getattr(ImageOps, name)(picture)
   if name == "solarize":
-    return ImageOps.solarize(picture, 256 - 256 * abs(strength))
+    return ImageOps.solarize(picture, math.ceil(256 - 256 * abs(strength)))
   if name == "posterize":
     return ImageOps.posterize(picture, 8 - round(4 * abs(strength)))
   if name == "identity":

@@ -31,13 +31,13 @@ class Bucketed:
     Raises ValueError for as many lengths as there are not examples, a length that no width holds, and a name in `cut`
     that the split lacks.
     """
-    widths = np.unique(np.asarray(widths, np.int64))
+    allowed = np.unique(np.asarray(widths, np.int64))
     if len(lengths) != len(split):
       raise ValueError(f"{len(lengths)} lengths for {len(split)} examples; give each example its own")
-    if len(lengths) and lengths.max() > widths[-1]:
-      raise ValueError(f"an example of length {lengths.max()} fits no width of {widths.tolist()}; give a wider one")
+    if len(lengths) and lengths.max() > allowed[-1]:
+      raise ValueError(f"an example of length {lengths.max()} fits no width of {allowed.tolist()}; give a wider one")
     self.split, self._cut = split, tuple(cut)
-    self._width = widths[np.searchsorted(widths, lengths)]
+    self._width = allowed[np.searchsorted(allowed, lengths)]
     self.widths = tuple(np.unique(self._width).tolist())
     self.buckets = tuple(np.flatnonzero(self._width == width) for width in self.widths)
     missing = sorted({*cut} - split[np.arange(min(len(split), 1))].keys())

@@ -35,6 +35,15 @@ class Split(Protocol):
     ...
 
 
+@runtime_checkable
+class Describable(Split, Protocol):
+  """A split that can show its examples to a reader."""
+
+  def describe(self, index: int) -> str:
+    """The example at `index` as readable text."""
+    ...
+
+
 class Arrays:
   """A split held in memory: arrays by name, whose leading axes are the examples."""
 

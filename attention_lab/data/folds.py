@@ -14,22 +14,23 @@ import numpy as np
 from jaxtyping import Int
 
 from attention_lab.data import example_hashes
-from attention_lab.data.dataset import SPLITS, Dataset, Split, digest
+from attention_lab.data.dataset import SPLITS, Dataset, Describable, Split, digest
 
 FOLDED = ("train", "validation")
-JOINED = "train and validation"  # under this name stand the metadata about both together
+JOINED = "train and validation"  # the name of the metadata about both together
 
 
 class View:
-  """Examples of several splits, one after another, in any choice and order; nothing is copied until it is gathered."""
+  """A split made of examples of several splits, in any choice and order; nothing is copied until it is gathered."""
 
-  describe: Callable[[int], str]  # an example as a reader would want it, where every part has it
+  describe: Callable[[int], str]  # an example as readable text, where every part has it
 
   def __init__(self, parts: Sequence[Split], rows: Int[np.ndarray, "N"]) -> None:
     """`rows` index the parts put one after another."""
     self._parts, self._rows = tuple(parts), rows
     self._starts = np.cumsum([0, *map(len, parts)])
-    if all(hasattr(part, "describe") for part in parts):
+    self._describers = [part.describe for part in parts if isinstance(part, Describable)]
+    if len(self._describers) == len(parts):
       self.describe = self._describe
 
   def __len__(self) -> int:
@@ -51,7 +52,7 @@ class View:
   def _describe(self, index: int) -> str:
     row = int(self._rows[index])
     number = int(np.searchsorted(self._starts, row, side="right")) - 1
-    return self._parts[number].describe(row - int(self._starts[number]))
+    return self._describers[number](row - int(self._starts[number]))
 
 
 def fold(source: Dataset, folds: int, which: int) -> Dataset:
@@ -107,15 +108,15 @@ def _deal(inputs: np.ndarray, label: np.ndarray | None, folds: int) -> np.ndarra
 
 
 def _metadata(metadata: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Facts by split, joined where they are numbers and dropped where not; label counts are made anew."""
+  """The metadata after folding: entries by split are joined if numbers, else dropped; label counts are made anew."""
   changed = dict(metadata)
   for name, value in metadata.items():
     if not isinstance(value, Mapping) or not any(split in value for split in FOLDED):
       continue
     changed[name] = {split: entry for split, entry in value.items() if split not in FOLDED}
-    both = [value.get(split) for split in FOLDED]
-    if all(isinstance(entry, int | float) for entry in both):
-      changed[name] = {JOINED: sum(both)} | changed[name]
+    numbers = [value[split] for split in FOLDED if isinstance(value.get(split), int | float)]
+    if len(numbers) == len(FOLDED):
+      changed[name] = {JOINED: sum(numbers)} | changed[name]
     if name == "counts" and labels:
       changed[name] = {split: _counts(value[split], labels[split]) for split in FOLDED} | changed[name]
   return changed

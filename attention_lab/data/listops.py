@@ -14,7 +14,7 @@ level, many at once, and those that are already too long stop growing; the distr
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def generate(
 
 def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
   """The value of one expression, 0 … 9, by a stack machine; padding (0) is skipped. ValueError if it is malformed."""
-  rules = {"MIN": min, "MAX": max, "MED": _median, "SM": lambda values: sum(values) % 10}
+  operators: dict[str, Callable[[list[int]], int]] = {"MIN": min, "MAX": max, "MED": _median, "SM": _sum_modulo}
   stack: list[tuple[str, list[int]]] = [("", [])]
   for token in tokens.tolist():
     if OPERATOR <= token < CLOSE:
@@ -92,7 +92,7 @@ def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
       stack[-1][1].append(token - DIGIT)
     elif token == CLOSE and len(stack) > 1 and stack[-1][1]:
       name, values = stack.pop()
-      stack[-1][1].append(rules[name](values))
+      stack[-1][1].append(operators[name](values))
     elif token:
       raise ValueError(f"token {token} cannot stand here in an expression; it takes ids 1 to 15 and matched brackets")
   if len(stack) != 1 or len(stack[0][1]) != 1:
@@ -109,6 +109,10 @@ def oracle(split: Arrays) -> float:
 def shuffled(split: Arrays, seed: int = 0) -> Arrays:
   """The control: the same expressions, all answers of the split mixed; nothing beyond chance can be learnt."""
   return Arrays(split.arrays | {"label": np.random.default_rng(seed).permutation(split.arrays["label"])})
+
+
+def _sum_modulo(values: list[int]) -> int:
+  return sum(values) % 10
 
 
 def _median(values: list[int]) -> int:

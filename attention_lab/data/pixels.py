@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from attention_lab.config import DataConfig
 from attention_lab.data import images
-from attention_lab.data.dataset import Arrays, Dataset, Split, digests
+from attention_lab.data.dataset import Arrays, Dataset, Describable, Split, digests
 
 VOCABULARY = 257  # no token is 0, the padding of other sequences
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
@@ -42,7 +42,7 @@ def load(data: DataConfig, side: int = 0) -> Dataset:
 
 def sequences(source: Dataset) -> Dataset:
   """The same splits, labels and controls, with `tokens` in place of `image`; raises ValueError for 2 or 4 channels."""
-  splits = {name: Pixels(*_grey(split), split.describe) for name, split in source.splits.items()}
+  splits = {name: Pixels(*_grey(split), _describe(split)) for name, split in source.splits.items()}
   height, width, _ = source.metadata["image"]
   metadata = dict(source.metadata) | {
     "vocabulary": VOCABULARY,
@@ -50,6 +50,10 @@ def sequences(source: Dataset) -> Dataset:
     "truncated": dict.fromkeys(splits, 0),
   }
   return Dataset(f"{source.name}/pixels", splits, digests(splits), metadata, source.controls)
+
+
+def _describe(split: Split) -> Callable[[int], str]:
+  return split.describe if isinstance(split, Describable) else "image {}".format
 
 
 def _grey(split: Split) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ def cut(published: Mapping[str, Sequence[Question]], folds: int = 0, fold: int =
     parts["test"], rest = _held_out(members, 0.2)
     parts["validation"], parts["train"] = _held_out(rest, 0.25)
   elif "test" not in parts or "validation" not in parts:
-    parts["test"] = parts.pop("test", None) or parts.pop("validation")
+    parts["test"] = parts.pop("test", []) or parts.pop("validation")
     parts["validation"], parts["train"] = _held_out(parts["train"], 0.1)
   if folds or fold:
     both = parts["train"] + parts["validation"]

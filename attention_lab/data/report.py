@@ -1,6 +1,6 @@
 """What a dataset holds, as a page of Markdown: sizes, repeats, overlap of splits, lengths, labels, digests."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,31 +113,34 @@ def _overlap(examples: Contents, other: Contents) -> tuple[int, int]:
   shared = np.isin(examples.inputs, other.inputs)
   if examples.label is None or other.label is None:
     return int(shared.sum()), 0
-  return int(shared.sum()), int((shared & ~np.isin(_keys(examples), _keys(other))).sum())
+  return int(shared.sum()), int(
+    (shared & ~np.isin(_keys(examples.inputs, examples.label), _keys(other.inputs, other.label))).sum()
+  )
 
 
 def _conflicting(examples: Contents) -> int:
   """Examples whose input has another label elsewhere in the split."""
   if examples.label is None:
     return 0
-  _, first = np.unique(_keys(examples), return_index=True)
+  _, first = np.unique(_keys(examples.inputs, examples.label), return_index=True)
   inputs, labels = np.unique(examples.inputs[first], return_counts=True)
   return int(np.isin(examples.inputs, inputs[labels > 1]).sum())
 
 
-def _keys(examples: Contents) -> np.ndarray:
-  return examples.inputs + examples.label.astype(np.uint64) * _SPREAD
+def _keys(inputs: np.ndarray, label: np.ndarray) -> np.ndarray:
+  """One number for each pair of input and label."""
+  return inputs + label.astype(np.uint64) * _SPREAD
 
 
 def _lengths(source: Dataset, read: Mapping[str, Contents]) -> str:
   shapes = {name: shape for examples in read.values() for name, shape in examples.shapes.items()}
-  if any(examples.length is None for examples in read.values()):
+  lengths = {split: examples.length for split, examples in read.items() if examples.length is not None}
+  if len(lengths) < len(read):
     return f"Every example is an image of {' × '.join(map(str, shapes['image']))}." if "image" in shapes else ""
-  lengths = {split: examples.length for split, examples in read.items()}
   everything = np.concatenate(list(lengths.values()))
   rows: dict[str, list[str]] = {}
   if len(everything) and np.ptp(everything):
-    measures = {"shortest": np.min, "median": np.median, "mean": np.mean}
+    measures: dict[str, Callable] = {"shortest": np.min, "median": np.median, "mean": np.mean}
     measures |= {"95th percentile": lambda values: np.percentile(values, 95), "longest": np.max}
     rows = {name: [_number(float(f(v))) if len(v) else "" for v in lengths.values()] for name, f in measures.items()}
   truncated = source.metadata.get("truncated")
@@ -150,8 +153,8 @@ def _lengths(source: Dataset, read: Mapping[str, Contents]) -> str:
 
 
 def _labels(source: Dataset, read: Mapping[str, Contents]) -> str:
-  labels = {split: examples.label for split, examples in read.items()}
-  if any(label is None for label in labels.values()):
+  labels = {split: examples.label for split, examples in read.items() if examples.label is not None}
+  if len(labels) < len(read):
     return "The examples have no label."
   classes = max(source.metadata.get("classes", 0), *(int(label.max(initial=-1)) + 1 for label in labels.values()))
   counts = np.stack([np.bincount(label, minlength=classes) for label in labels.values()], axis=1)

@@ -155,11 +155,11 @@ def rows(
     answer = np.flatnonzero((places[:, 1] > question.begin) & (places[:, 0] < question.end))
     room = length - len(heads[-1]) - 1
     step = max(room // 2, 1)
-    for first in range(0, max(len(ids) - room, 0) + step, step):
-      windows.append([*ids[first : first + room].tolist(), special["separator"]])
-      shift = len(heads[-1]) - first
-      whole = len(answer) and first <= answer[0] and answer[-1] < first + room
-      columns.append((*((answer[0] + shift, answer[-1] + shift) if whole else (0, 0)), number, first))
+    for begin in range(0, max(len(ids) - room, 0) + step, step):
+      windows.append([*ids[begin : begin + room].tolist(), special["separator"]])
+      shift = len(heads[-1]) - begin
+      contained = len(answer) and begin <= answer[0] and answer[-1] < begin + room
+      columns.append((*((answer[0] + shift, answer[-1] + shift) if contained else (0, 0)), number, begin))
   start, end, example, first = np.array(columns, np.int32).reshape(-1, 4).T
   tokens, types = np.zeros((2, len(windows), length), np.int32)
   lengths = np.zeros(len(windows), np.int32)

@@ -100,7 +100,8 @@ def stream(documents: Mapping[str, str], tokenizer: Tokenizer, lines: bool = Fal
   if not parts:
     return Stream(*np.zeros((4, 0), np.int32))
   starts = np.cumsum([0, *(part.shape[1] for part in parts[:-1])])
-  return Stream(*np.concatenate(parts, axis=1), starts)
+  tokens, byte_counts, word_counts = np.concatenate(parts, axis=1)
+  return Stream(tokens, byte_counts, word_counts, starts)
 
 
 def windows(tokens: Stream, length: int, prefix: int = 0) -> Arrays:

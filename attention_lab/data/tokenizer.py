@@ -104,8 +104,8 @@ class Tokenizer:
     What a lossy tokenizer drops before a token belongs to the token's share, at the end of the text to the last one's.
     """
     if self.byte_lengths is not None:
-      ids = self.encode(text)
-      return ids, np.cumsum(self.byte_lengths[ids], dtype=np.int64)
+      encoded = self.encode(text)
+      return encoded, np.cumsum(self.byte_lengths[encoded], dtype=np.int64)
     ids, ends, start = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
     for part in _parts(text):
       encoding = self._core.encode_batch([part], add_special_tokens=False)[0]
@@ -189,10 +189,11 @@ def adopt(folder: str | os.PathLike, file: str | os.PathLike | None, kind: str, 
   Raises ValueError where `folder` has none, where it is of another kind or has more ids; and where `file` differs.
   """
   source, target = Path(folder) / TOKENIZER_FILE, Path(file) if file else None
-  first, *others = [Tokenizer.load(path) for path in (target, source) if path and path.exists()] or [None]
-  if first is None:
+  tokenizers = [Tokenizer.load(path) for path in (target, source) if path and path.exists()]
+  if not tokenizers:
     raise ValueError(f"{folder} has no {TOKENIZER_FILE} to start from; give the --workdir of a run on text")
-  if any(other is None or other.to_json() != first.to_json() for other in others):
+  first = tokenizers[0]
+  if any(other.to_json() != first.to_json() for other in tokenizers[1:]):
     raise ValueError(f"{target} is not the tokenizer of {source}; give another --workdir")
   if first.kind != kind or 0 < vocabulary < first.vocabulary:
     flags = f"--config.data.tokenizer={first.kind} --config.data.vocabulary={first.vocabulary}"

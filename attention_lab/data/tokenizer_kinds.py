@@ -177,4 +177,10 @@ def _word_piece(numbers: Mapping[str, int]) -> Any:
   return core
 
 
-KINDS = {"byte": _bytes, "bpe": _bpe, "char": _chars, "word": _whole_words, "wordpiece": _pieces}
+KINDS: dict[str, Callable[..., Any]] = {
+  "byte": _bytes,
+  "bpe": _bpe,
+  "char": _chars,
+  "word": _whole_words,
+  "wordpiece": _pieces,
+}

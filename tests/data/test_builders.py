@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 import tiny_dataset
 
 from attention_lab.data import builders, image_files, prepared
-from attention_lab.data.builders import babi, published, substitute, wikitext2
+from attention_lab.data.builders import babi, published, wikitext2
 
 LINES = {"train": [" ", " = A title = ", " one two <unk> "], "valid": [" three "], "test": [" four ", " "]}
 STORY = """1 Ann went home.
@@ -114,7 +114,7 @@ def test_a_builder_of_tfds_that_reads_files_and_encodes_images_prepares_without_
     yield from ({"image": array, "text": text} for array in pixels)
 
   features = {"image": tfds.features.Image(shape=(6, 5, 1), encoding_format="png"), "text": tiny_dataset.TEXT}
-  with substitute.tensorflow():
+  with builders.substitute_tensorflow():
     tiny_dataset.prepare(tmp_path, "drawn", features, {"train": rows()})
   found = prepared.columns("drawn", "train", str(tmp_path), ["image", "text"])
   assert found["text"] == ["told", "told"]

@@ -4,28 +4,45 @@
   python -m attention_lab.data.builders --name=wikitext2 --dir=DIR --from=FOLDER    from files that are here already
   python -m attention_lab.data.builders --name=fashion_mnist --dir=DIR              TFDS's own builder
 
-BUILDERS need no TensorFlow, most of TFDS's do not either (`substitute` says why), and reading never does.
+BUILDERS need no TensorFlow, most of TFDS's do not either (see `substitute_tensorflow`), and reading never does.
 """
 
+import contextlib
+import glob
 import importlib.util
+import io
+import os
 import sys
 import tempfile
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import numpy as np
 
 from attention_lab.config import nearest_hint
-from attention_lab.data.builders import published, substitute
+from attention_lab.data.builders import published
 
 BUILDERS = {"babi": "Babi", "wikitext2": "Wikitext2"}  # modules of this package, and the classes in them
 _AREAS = ("text", "question_answering", "summarization", "translate")  # of TFDS; found only after an import
 
 
 def prepare(name: str, directory: str = "", folder: str = "") -> dict[str, int]:
-  """Prepares a dataset as array_record in `directory` ("" = TFDS's own); gives the examples by split.
+  """Prepares a dataset as array_record; one that is prepared already stays as it is.
 
-  folder: where the published files lie already: of BUILDERS all of them, at any depth; TFDS's builders download what is
-  not in it. "" = they are downloaded. A dataset that is prepared already stays as it is. Raises ValueError for an
-  unknown name, and for a file that is missing or has another digest (both named).
+  Args:
+    name: one of BUILDERS, or a dataset that TFDS has a builder of.
+    directory: the folder to prepare in; "" = TFDS's own.
+    folder: where the published files lie already: of BUILDERS all of them, at any depth; TFDS's builders download what
+      is not in it. "" = they are downloaded.
+
+  Returns:
+    The number of examples by split.
+
+  Raises:
+    ValueError: an unknown name, or a file that is missing or has another digest (both named).
   """
   if folder and not Path(folder).expanduser().is_dir():
     raise ValueError(f"--from={folder} is no folder; give one that holds the published files of {name}")
@@ -50,7 +67,7 @@ def _prepare(builder: Any, folder: str) -> dict[str, int]:
   downloads = builder.data_dir_root / "downloads" / with_name  # one folder each: TFDS confuses files of one name
   settings = tfds.download.DownloadConfig(manual_dir=Path(folder).expanduser() if folder else None)
   try:
-    with substitute.tensorflow():
+    with substitute_tensorflow():
       builder.download_and_prepare(download_dir=downloads, download_config=settings)
   except Exception as error:  # TFDS has many kinds, with no base in common
     lacking = "No module named 'tensorflow'" in str(error) or "has no attribute" in str(error)
@@ -79,3 +96,41 @@ def _official(name: str, root: str | None) -> Any:
     raise ValueError(f"--name={name} is no dataset{nearest_hint(stem, known)}; ours are {ours}, else TFDS's") from None
   except Exception as error:  # TFDS has many kinds, with no base in common
     raise ValueError(f"--name={name}: TFDS cannot make its builder ({' '.join(str(error).split())})") from error
+
+
+@contextlib.contextmanager
+def substitute_tensorflow() -> Iterator[None]:
+  """A context in which TFDS's builders find the little of TensorFlow that preparing a dataset takes.
+
+  Most of them read files, unpack archives and encode PNGs, no more: `tf.io.gfile` is the local file system, and images
+  are encoded by Pillow. A builder that asks for anything else ends in an error that names TensorFlow. Made for
+  tensorflow-datasets 4.9; with TensorFlow installed nothing is substituted.
+  """
+  from tensorflow_datasets.core.features import image_feature
+  from tensorflow_datasets.core.utils import lazy_imports_utils
+
+  if importlib.util.find_spec("tensorflow"):
+    yield
+    return
+  files = {"GFile": open, "exists": os.path.exists, "isdir": os.path.isdir, "glob": glob.glob, "listdir": os.listdir}
+  module = types.SimpleNamespace(
+    io=types.SimpleNamespace(gfile=types.SimpleNamespace(**files)), compat=types.SimpleNamespace(as_text=os.fsdecode)
+  )
+  with (
+    mock.patch.dict(lazy_imports_utils.tensorflow.__dict__, {"_module": module}),
+    mock.patch.object(image_feature._ImageEncoder, "_encode_image", _png),
+  ):
+    yield
+
+
+def _png(_encoder: Any, array: np.ndarray) -> bytes:
+  """The PNG of an image, without loss, in place of TFDS's encoder."""
+  from PIL import Image
+
+  if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+    raise ValueError(
+      f"images of {array.dtype} {array.shape} are encoded by TensorFlow only; No module named 'tensorflow'"
+    )
+  stream = io.BytesIO()
+  Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(stream, format="png")
+  return stream.getvalue()

@@ -69,7 +69,8 @@ def _read(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"
   targets = unasked(tokens)
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     known: dict[tuple, tuple] = {}
-    key, value = (), ()
+    key: tuple[int, ...] = ()
+    value: tuple[int, ...] = ()
     for position, token in enumerate(row):
       if token == PAD:
         break

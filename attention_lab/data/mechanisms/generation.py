@@ -7,7 +7,8 @@ longer int32 [B], the number of the example's length among metadata["lengths"].
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -15,7 +16,7 @@ from jaxtyping import Int
 from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
 from attention_lab.data.generated import accuracy, check, fill
 from attention_lab.data.mechanisms import fuzzy, needles, recalls, sequences
-from attention_lab.data.mechanisms.base import PAD, Examples, Mechanism, Shape
+from attention_lab.data.mechanisms.base import PAD, Mechanism, Shape
 
 MECHANISMS: dict[str, Mechanism] = {
   "in_context": recalls.IN_CONTEXT,
@@ -44,7 +45,8 @@ def resolve_shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
     if value and field not in mechanism.reads:
       fix = f"leave it at 0; it reads {', '.join(sorted(mechanism.reads))}"
       raise ValueError(f"--config.data.{field}={value} means nothing to {name}: {fix}")
-  resolved = dataclasses.replace(mechanism.usual, **{field: value for field, value in sizes.items() if value})
+  changed: dict[str, Any] = {field: value for field, value in sizes.items() if value}
+  resolved = dataclasses.replace(mechanism.usual, **changed)
   check(mechanism.rules(resolved))
   return resolved
 
@@ -87,9 +89,8 @@ def generate(
   splits: dict[str, Arrays] = {}
   taken = np.zeros(0, np.uint64)
   for number in reversed(range(len(SPLITS))):
-    make = functools.partial(mechanism.make, shape=shape)
     rng = np.random.default_rng((seed, number))
-    splits[SPLITS[number]], taken = _split(make, rng, SPLITS[number], sizes[number], taken)
+    splits[SPLITS[number]], taken = _split(mechanism, shape, rng, SPLITS[number], sizes[number], taken)
   test = splits["test"]
   if len(lengths) > 1:
     splits["test"] = _lengthened(mechanism, shape, lengths, test, seed)
@@ -145,9 +146,9 @@ def _lengthened(mechanism: Mechanism, shape: Shape, lengths: tuple[int, ...], te
   """`test` and as many examples of each longer length."""
   parts = [test]
   for number, length in enumerate(lengths[1:], start=1):
-    make = functools.partial(mechanism.make, shape=dataclasses.replace(shape, length=length))
     rng = np.random.default_rng((seed, SPLITS.index("test"), number))
-    parts.append(_split(make, rng, "test", len(test), np.zeros(0, np.uint64))[0])
+    longer = dataclasses.replace(shape, length=length)
+    parts.append(_split(mechanism, longer, rng, "test", len(test), np.zeros(0, np.uint64))[0])
   blank = {"tokens": PAD, "targets": -1}
   padded = {
     field: np.concatenate(
@@ -162,12 +163,12 @@ def _lengthened(mechanism: Mechanism, shape: Shape, lengths: tuple[int, ...], te
 
 
 def _split(
-  make: Callable[..., Examples], rng: np.random.Generator, name: str, size: int, taken: np.ndarray
+  mechanism: Mechanism, shape: Shape, rng: np.random.Generator, name: str, size: int, taken: np.ndarray
 ) -> tuple[Arrays, np.ndarray]:
   """`size` examples whose fingerprints are not among `taken`, and `taken` with theirs."""
 
   def some(missing: int) -> dict[str, np.ndarray]:
-    arrays = make(rng, min(_ROWS, max(missing, 256)))
+    arrays = mechanism.make(rng, min(_ROWS, max(missing, 256)), shape)
     return {field: array.astype(np.int32) for field, array in zip(("tokens", "targets"), arrays, strict=True)}
 
   problem = f"--config.data.{name}={size} is more than there are different examples; give fewer, or a larger length"
