@@ -1,4 +1,4 @@
-"""The probe reads the map of weights from the program that runs."""
+"""The map of weights is read from the program that runs."""
 
 import jax
 import jax.numpy as jnp
@@ -54,9 +54,9 @@ def test_sensitivity_follows_the_input_of_a_variant_without_values():
 
 
 def test_entropy_distance_and_rollout_of_maps_known_by_hand():
-  uniform, own = jnp.full((1, 1, 4, 4), 0.25), jnp.eye(4)[None, None]
+  uniform, diagonal = jnp.full((1, 1, 4, 4), 0.25), jnp.eye(4)[None, None]
   np.testing.assert_allclose(attention_maps.entropy(uniform), np.log(4) * np.ones((1, 1, 4)), atol=1e-6)
-  np.testing.assert_allclose(attention_maps.entropy(own), np.zeros((1, 1, 4)), atol=1e-6)
+  np.testing.assert_allclose(attention_maps.entropy(diagonal), np.zeros((1, 1, 4)), atol=1e-6)
   np.testing.assert_allclose(attention_maps.distance(uniform)[0, 0], [1.5, 1.0, 1.0, 1.5])
-  np.testing.assert_allclose(attention_maps.rollout([own, own]), jnp.eye(4)[None], atol=1e-6)
+  np.testing.assert_allclose(attention_maps.rollout([diagonal, diagonal]), jnp.eye(4)[None], atol=1e-6)
   np.testing.assert_allclose(attention_maps.rollout([uniform])[0, 0], [0.625, 0.125, 0.125, 0.125], atol=1e-6)

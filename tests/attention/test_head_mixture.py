@@ -25,8 +25,8 @@ def test_each_part_gives_what_it_gives_alone_on_its_heads(names):
   out = mixture(params, q, k, v, mask=CAUSAL)
   for i, name in enumerate(names):
     part = spec.parse(name)
-    own = part(params[str(i)], q[:, :, 2 * i : 2 * i + 2], k[:, :, i : i + 1], v[:, :, i : i + 1], mask=CAUSAL)
-    np.testing.assert_allclose(out[:, :, 2 * i : 2 * i + 2], own, atol=1e-6)
+    alone = part(params[str(i)], q[:, :, 2 * i : 2 * i + 2], k[:, :, i : i + 1], v[:, :, i : i + 1], mask=CAUSAL)
+    np.testing.assert_allclose(out[:, :, 2 * i : 2 * i + 2], alone, atol=1e-6)
 
 
 def test_a_mixture_holds_what_it_claims():
@@ -56,9 +56,9 @@ def test_a_bias_and_a_pattern_for_each_head_reach_their_own_part():
   explicit = jax.random.bernoulli(jax.random.key(8), 0.7, (1, N, T, T))
   out = mixture(params, q, k, v, bias=bias, mask=Mask(explicit=explicit))
   for i, name in enumerate(("softmax", "alibi")):
-    own, mask = slice(2 * i, 2 * i + 2), Mask(explicit=explicit[:, 2 * i : 2 * i + 2])
-    part = spec.parse(name)(params[str(i)], q[:, :, own], k[:, :, [i]], v[:, :, [i]], bias=bias[:, own], mask=mask)
-    np.testing.assert_allclose(out[:, :, own], part, atol=1e-6)
+    heads, mask = slice(2 * i, 2 * i + 2), Mask(explicit=explicit[:, 2 * i : 2 * i + 2])
+    part = spec.parse(name)(params[str(i)], q[:, :, heads], k[:, :, [i]], v[:, :, [i]], bias=bias[:, heads], mask=mask)
+    np.testing.assert_allclose(out[:, :, heads], part, atol=1e-6)
 
 
 def test_parts_of_a_mixture_draw_different_noise():

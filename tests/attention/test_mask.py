@@ -41,11 +41,11 @@ def dense(mask, positions=Positions()):
 
 
 def loops(mask, b, i, j):
-  given = {name: getattr(mask, name) for name in oracle.CONSTRAINTS}
+  fields = {name: getattr(mask, name) for name in oracle.CONSTRAINTS}
   arrays = {
-    name: np.asarray(a)[b % len(a)] for name, a in given.items() if a is not None and not isinstance(a, bool | tuple)
+    name: np.asarray(a)[b % len(a)] for name, a in fields.items() if a is not None and not isinstance(a, bool | tuple)
   }
-  return oracle.readable(given | arrays, i, j, heads=N)
+  return oracle.readable(fields | arrays, i, j, heads=N)
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS, ids=[" and ".join(pair) for pair in PAIRS])
@@ -54,15 +54,15 @@ def test_two_masks_together_are_the_conjunction_of_each(a, b):
     with pytest.raises(ValueError, match="two segmentations cannot be one mask"):
       ALONE[a] & ALONE[b]
     return
-  for one, two in ((ALONE[a], ALONE[b]), (ALONE[b], ALONE[a])):
-    np.testing.assert_array_equal(dense(one & two), dense(one) & dense(two))
-    assert (one & two).names() == (one.names() | two.names()) - _lost(one, two)
+  for left, right in ((ALONE[a], ALONE[b]), (ALONE[b], ALONE[a])):
+    np.testing.assert_array_equal(dense(left & right), dense(left) & dense(right))
+    assert (left & right).names() == (left.names() | right.names()) - _lost(left, right)
 
 
-def _lost(one, two):
+def _lost(left, right):
   """A prefix relaxes one causal mask; a causal mask without a prefix takes that back."""
-  plain = [m for m in (one, two) if m.causal and m.prefix is None]
-  return {"prefix"} if plain and ("prefix" in one.names() | two.names()) else set()
+  plain = [m for m in (left, right) if m.causal and m.prefix is None]
+  return {"prefix"} if plain and ("prefix" in left.names() | right.names()) else set()
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -74,10 +74,10 @@ def test_a_mask_equals_the_loops_of_the_oracle(name):
 @pytest.mark.parametrize("name", ALONE)
 def test_positions_and_not_indices_decide(name):
   i, j = np.array([7, 5, 6, 0, 9]), np.array([6, -1, 5, 7, 0])
-  found = dense(ALONE[name], Positions(jnp.asarray(i)[None], jnp.asarray(j)[None]))
+  readable = dense(ALONE[name], Positions(jnp.asarray(i)[None], jnp.asarray(j)[None]))
   for b in range(B):
-    np.testing.assert_array_equal(found[b], loops(ALONE[name], b, i, j))
-  assert not found[..., 1].any()
+    np.testing.assert_array_equal(readable[b], loops(ALONE[name], b, i, j))
+  assert not readable[..., 1].any()
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,10 @@ class AdaptiveSpan(ScaledDotProduct):
     return AttentionOutput(super().attend(params, q, k, v, call), {"span": self.penalty * jnp.mean(spans)})
 
   def _spans(self, span):
+    """The span z of each head, in positions."""
     return self.max_span * jnp.clip(span, 0.0, 1.0)
 
   def _fade(self, block):
-    """M of each pair."""
+    """The factor m of each pair."""
     spans = self._spans(block.per_head["span"])[:, :, None, None]
     return jnp.clip((self.ramp + spans - jnp.abs(distance(block)).astype(spans.dtype)) / self.ramp, 0.0, 1.0)

@@ -29,8 +29,8 @@ class Alibi(Attention):
     return {"fixed": {"per_head": {"slopes": jnp.asarray(slopes(dims.heads), jnp.float32)}}}
 
   def attend(self, params, q, k, v, call: Call):
-    own = params["fixed"]["per_head"]
-    return forward.attend(q, k, v, call, softmax.scale(self.scale, q), score_mod=_penalised, per_head=own)[0]
+    per_head = params["fixed"]["per_head"]
+    return forward.attend(q, k, v, call, softmax.scale(self.scale, q), score_mod=_penalised, per_head=per_head)[0]
 
 
 def _penalised(logits, pairs):
@@ -38,7 +38,7 @@ def _penalised(logits, pairs):
 
 
 def slopes(heads: int) -> list[float]:
-  """M for each head."""
+  """The slope m of each head."""
   power = 2 ** (heads.bit_length() - 1)
   regular = [2 ** (-8 * (n + 1) / power) for n in range(power)]
   return regular if power == heads else regular + slopes(2 * power)[0::2][: heads - power]

@@ -34,10 +34,10 @@ class Cope(causal_cumsum.CausalCumsum):
   def logits(self, params, block):
     scores = super().logits(params, block)
     gates = jnp.where(block.readable, jax.nn.sigmoid(scores), 0.0)
-    place = jnp.minimum(gates + causal_cumsum.reverse_cumsum(gates, block.readable), self.positions - 1.0)
+    distances = jnp.minimum(gates + causal_cumsum.reverse_cumsum(gates, block.readable), self.positions - 1.0)
     codes = params["codes"].astype(scores.dtype)
     table = jnp.einsum("ckgth,ph->ckgtp", block.q.astype(scores.dtype), codes).reshape(*scores.shape[:3], -1)
-    whole = jax.lax.stop_gradient(jnp.floor(place))
+    whole = jax.lax.stop_gradient(jnp.floor(distances))
     near = jnp.take_along_axis(table, whole.astype(jnp.int32), axis=-1)
     far = jnp.take_along_axis(table, jnp.minimum(whole.astype(jnp.int32) + 1, self.positions - 1), axis=-1)
-    return scores + near + (place - whole) * (far - near)
+    return scores + near + (distances - whole) * (far - near)

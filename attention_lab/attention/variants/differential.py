@@ -22,7 +22,7 @@ from attention_lab.attention.engines.chunked import attend_in_blocks, combine, d
 from attention_lab.attention.families import softmax
 from attention_lab.attention.families.qk_transforms import rms_norm
 
-NAMES = ("query1", "key1", "query2", "key2")
+NAMES = ("query1", "key1", "query2", "key2")  # of the vectors of λ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Differential(Attention):
 
   def init(self, key, dims):
     keys = jax.random.split(key, len(NAMES))
-    return {name: 0.1 * jax.random.normal(own, (dims.head // 2,)) for name, own in zip(NAMES, keys, strict=True)}
+    return {name: 0.1 * jax.random.normal(k, (dims.head // 2,)) for name, k in zip(NAMES, keys, strict=True)}
 
   def attend(self, params, q, k, v, call):
     half = q.shape[-1] // 2

@@ -34,7 +34,7 @@ class Disentangled(Scored):
 
   def init(self, key, dims):
     shape = (dims.heads, 2 * self.max_distance, dims.head)
-    keys, queries = (0.02 * jax.random.normal(one, shape) for one in jax.random.split(key))
+    keys, queries = (0.02 * jax.random.normal(k, shape) for k in jax.random.split(key))
     return {"per_head": {"keys": keys, "queries": queries}}
 
   def floats_per_logit(self, q):
@@ -53,4 +53,5 @@ class Disentangled(Scored):
     return (dots(block) + extra) * ((3 * H) ** -0.5 if self.scale is None else self.scale)
 
   def _row(self, off):
+    """The table's row δ(d) of each difference d."""
     return jnp.clip(off + self.max_distance, 0, 2 * self.max_distance - 1)

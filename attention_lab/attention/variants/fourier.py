@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from attention_lab.attention.families.token_mixing import Mixer
 
-LONGEST = 2**16 - 1  # tokens whose squared rank fits into 32 bits
+LONGEST = 2**16 - 1  # the most tokens of a padded row: their squared rank fits into 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +37,8 @@ def _transform(x, valid):
   T = len(x)
   rank, count = jnp.cumsum(valid) - 1, jnp.sum(valid)
   packed = jnp.zeros_like(x).at[jnp.where(valid, rank, T)].set(x, mode="drop")
-  place = jnp.arange(T, dtype=jnp.uint32)
-  square = (place * place) % jnp.maximum(2 * count, 1).astype(jnp.uint32)
+  index = jnp.arange(T, dtype=jnp.uint32)
+  square = (index * index) % jnp.maximum(2 * count, 1).astype(jnp.uint32)
   angle = square.astype(x.real.dtype) * (jnp.pi / jnp.maximum(count, 1).astype(x.real.dtype))
   chirp = jnp.exp(-1j * angle)
   size = 2 * T

@@ -45,11 +45,11 @@ class Fox(causal_cumsum.CausalCumsum):
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
     check_extend(self, mask, lengths)
     rest = {name: state[name] for name in state if name != "gates"}
-    piece = cache.append(rest, k, v, lengths, ring=False)
+    step = cache.append(rest, k, v, lengths, ring=False)
     gates = cache.append(rest | {"k": state["gates"]}, self._gates(params, k, x), v, lengths, ring=False)
-    call = Call(mask & Mask(q_valid=None if lengths is None else piece.real), piece.positions)
-    out = super().attend(params, q, _beside(piece.k, gates.k), piece.v, call).astype(v.dtype)
-    return piece.state | {"gates": gates.state["k"]}, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
+    call = Call(mask & Mask(q_valid=None if lengths is None else step.real), step.positions)
+    out = super().attend(params, q, _beside(step.k, gates.k), step.v, call).astype(v.dtype)
+    return step.state | {"gates": gates.state["k"]}, jnp.where(step.overflow[:, :, None, None], jnp.nan, out)
 
   def _gates(self, params, k, x):
     """The log forget gates `B S K 1`."""

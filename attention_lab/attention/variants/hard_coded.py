@@ -19,7 +19,7 @@ from attention_lab.attention.base import EVERY_MASK, Claims
 from attention_lab.attention.engines.chunked import distance
 from attention_lab.attention.families.scored import Scored
 
-OFFSETS = (-1, 1, 0)
+OFFSETS = (-1, 1, 0)  # o of the heads, in turn: the previous, the next and the own position
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from attention_lab.attention.families import segment_mean, softmax
 
 
 class Level(NamedTuple):
-  """What blocks of queries read at one level: X slots each, of tokens that share a key."""
+  """One level of the hierarchy: the X slots that each block of queries reads, of tokens that share a key."""
 
   logits: Float[Array, "B K G T X"]
   readable: Bool[Array, "#B 1 1 T X"]
@@ -59,11 +59,11 @@ class Hierarchical(Attention):
     weights = softmax.weights(jnp.concatenate([level.logits for level in levels], axis=-1), seen)
     ends = list(itertools.accumulate(level.values.shape[3] for level in levels))
     parts = zip(jnp.split(weights, ends[:-1], axis=-1), levels, strict=True)
-    out = functools.reduce(operator.add, (_combined(own, level.values) for own, level in parts))
+    out = functools.reduce(operator.add, (_combined(part, level.values) for part, level in parts))
     return heads_last(out[:, :, :, :T], call.mask.q_valid)
 
   def _level(self, level: int, q: Array, k: Array, v: Array, valid: Array, causal: bool) -> Level:
-    """Slots lie within one block of the level below, so that all of a slot is read at one level or not at all."""
+    """The slots of one level; each lies within one block of the level below, so that it is read whole or not at all."""
     rows, cell = self.block * 2**level, 2**level
     slot = cell if self.block % 2 == 0 or level == 0 else cell // 2
     (k,), _ = segment_mean.by_runs(cell, valid, k)
@@ -85,12 +85,13 @@ class Hierarchical(Attention):
 
 
 def _combined(weights: Float[Array, "B K G T X"], values: Float[Array, "B K blocks X V"]) -> Float[Array, "B K G T V"]:
-  own = weights.reshape(*weights.shape[:3], values.shape[2], -1, weights.shape[-1])
-  return jnp.einsum("bkgirx,bkixv->bkgirv", own, values).reshape(*weights.shape[:4], -1)
+  """The values of one level by their weights."""
+  blocks = weights.reshape(*weights.shape[:3], values.shape[2], -1, weights.shape[-1])
+  return jnp.einsum("bkgirx,bkixv->bkgirv", blocks, values).reshape(*weights.shape[:4], -1)
 
 
 def _beside(array: Array, size: int, sides: tuple[int, ...]) -> Array:
-  """Cuts `B S …` into blocks of `size`, and joins to each the blocks at its `sides`: `B blocks X …`."""
+  """The blocks of `size` tokens of an array `B S …`, each joined with the blocks at its `sides`: `B blocks X …`."""
   blocks = array.reshape(len(array), -1, size, *array.shape[2:])
   around = jnp.pad(blocks, ((0, 0), (1, 1), *[(0, 0)] * (blocks.ndim - 2)))
   return jnp.concatenate([around[:, 1 + side :][:, : blocks.shape[1]] for side in sides], axis=2)

@@ -38,8 +38,8 @@ class Identity(Attention):
       readable = readable & (mask.q_segments == mask.k_segments)
     readable = readable[:, :, None, None]
     if mask.explicit is not None:
-      own = jnp.diagonal(jnp.broadcast_to(mask.explicit, (*mask.explicit.shape[:2], T, T)), axis1=2, axis2=3)
-      readable = readable & jnp.swapaxes(own, 1, 2)[..., None]
+      diagonal = jnp.diagonal(jnp.broadcast_to(mask.explicit, (*mask.explicit.shape[:2], T, T)), axis1=2, axis2=3)
+      readable = readable & jnp.swapaxes(diagonal, 1, 2)[..., None]
     return jnp.where(readable, v, 0.0)
 
   def init_state(self, batch, dims, dtype):

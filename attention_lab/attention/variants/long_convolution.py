@@ -23,7 +23,7 @@ from attention_lab.attention.base import Call, Claims, Dims, logits_dtype, refus
 from attention_lab.attention.engines.chunked import distance
 from attention_lab.attention.families.scored import Scored
 
-DIRECT = 64  # places whose products are summed without a transform
+DIRECT = 64  # the most places of a block whose products are summed without a transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LongConvolution(Scored):
     return out if call.mask.q_valid is None else jnp.where(call.mask.q_valid[:, :, None, None], out, 0.0)
 
   def logits(self, params, block):
-    """In decoding, which is causal: the filter at each distance."""
+    """The filter at each distance; for decoding, which is causal."""
     kernel, away = self._filter(block.per_head["filter"]), distance(block)
     inside = jnp.clip(away, 0, kernel.shape[-1] - 1)
     taken = jnp.take_along_axis(kernel[:, :, None], jnp.broadcast_to(inside, (len(kernel), 1, *inside.shape[2:])), -1)
@@ -74,8 +74,9 @@ class LongConvolution(Scored):
   def weights(self, logits, readable):
     return jnp.where(readable, logits, 0.0)
 
-  def _filter(self, given):
-    return jnp.sign(given) * jnp.maximum(jnp.abs(given) - self.squash, 0.0)
+  def _filter(self, taps):
+    """The filter whose absolute values have lost `squash`."""
+    return jnp.sign(taps) * jnp.maximum(jnp.abs(taps) - self.squash, 0.0)
 
 
 def _convolved(values, kernel):

@@ -46,15 +46,15 @@ class Mla(Attention):
     return Claims(masks=EVERY_MASK, bias=True, supports_gqa=False, encodes_positions=True)
 
   def init(self, key, dims: Dims):
-    N, inner = dims.heads, self.query_rank or dims.model
-    own = {"down": (dims.model, self.kv_rank), "rope": (dims.model, self.rope), "query": (dims.model, self.query_rank)}
+    N, D, inner = dims.heads, dims.model, self.query_rank or dims.model
+    shared = {"down": (D, self.kv_rank), "rope": (D, self.rope), "query": (D, self.query_rank)}
     heads = {"query": (N, inner, dims.head + self.rope), "keys": (N, self.kv_rank, dims.head)}
     keys = iter(jax.random.split(key, 6))
 
     def drawn(shapes):
       return {n: jax.random.normal(next(keys), shape) * shape[-2] ** -0.5 for n, shape in shapes.items() if shape[-1]}
 
-    return drawn(own) | {"per_head": drawn(heads | {"values": (N, self.kv_rank, dims.value)})}
+    return drawn(shared) | {"per_head": drawn(heads | {"values": (N, self.kv_rank, dims.value)})}
 
   def attend(self, params, q, k, v, call: Call):
     y: Any = call.x if call.y is None else call.y
@@ -70,13 +70,13 @@ class Mla(Attention):
     if x is None:
       raise ValueError("Mla reads the layer's input: pass x, of shape B T D")
     i = state["length"][:, None] + jnp.arange(x.shape[1], dtype=jnp.int32)[None]
-    piece = cache.append(state, *self._latents(params, x, i), lengths, ring=False)
-    call = Call(mask & Mask(q_valid=None if lengths is None else piece.real), piece.positions, x=x)
-    out = self._read(params, piece.k, piece.v, call, folded=True)
-    return piece.state, jnp.where(piece.overflow[:, :, None, None], jnp.nan, out)
+    step = cache.append(state, *self._latents(params, x, i), lengths, ring=False)
+    call = Call(mask & Mask(q_valid=None if lengths is None else step.real), step.positions, x=x)
+    out = self._read(params, step.k, step.v, call, folded=True)
+    return step.state, jnp.where(step.overflow[:, :, None, None], jnp.nan, out)
 
   def _latents(self, params, y, j):
-    """C `B S 1 kv_rank` and kᴿ `B S 1 R`."""
+    """The latents c `B S 1 kv_rank` and the keys kᴿ of positions `B S 1 R`."""
     latent, code = (_mapped(y, params[name])[:, :, None] for name in ("down", "rope"))
     return rms_norm(latent), self._turned(code, j)
 
@@ -84,14 +84,14 @@ class Mla(Attention):
     return qk_transforms.apply_rotary(x, qk_transforms.angles(positions, self.rope // 2, x, self.base))
 
   def _read(self, params, latent, code, call, folded):
-    """Out `B T N V`; folded: the latent is key and value of all heads, else each head has its own."""
-    x, own = call.x, params["per_head"]
+    """The output `B T N V`; folded: the latent is key and value of all heads, else each head has its own."""
+    x, per_head = call.x, params["per_head"]
     u = x if not self.query_rank else rms_norm(_mapped(x, params["query"]))
-    q = jnp.einsum("btd,ndh->btnh", u.astype(logits_dtype(x)), own["query"].astype(logits_dtype(x)))
-    q, turned = jnp.split(q, [own["keys"].shape[-1]], axis=-1)
+    q = jnp.einsum("btd,ndh->btnh", u.astype(logits_dtype(x)), per_head["query"].astype(logits_dtype(x)))
+    q, turned = jnp.split(q, [per_head["keys"].shape[-1]], axis=-1)
     scale = (q.shape[-1] + self.rope) ** -0.5
     turned = self._turned(turned, call.positions.queries(x.shape[1]))
-    to_keys, to_values = own["keys"].astype(q.dtype), own["values"].astype(q.dtype)
+    to_keys, to_values = per_head["keys"].astype(q.dtype), per_head["values"].astype(q.dtype)
     latent, code = latent.astype(q.dtype), code.astype(q.dtype)
     if folded:
       q, k, v = jnp.einsum("btnh,nrh->btnr", q, to_keys), latent, latent
@@ -104,5 +104,5 @@ class Mla(Attention):
 
 
 def _mapped(x, matrix):
-  """X W in float32 or wider."""
+  """The product of x and the matrix in float32 or wider."""
   return jnp.tensordot(x.astype(logits_dtype(x)), matrix.astype(logits_dtype(x)), axes=1)

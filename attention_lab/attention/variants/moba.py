@@ -66,7 +66,7 @@ class Moba(ScaledDotProduct):
     return jnp.repeat(chosen, self.block, axis=-1)[..., : block.k.shape[2]]
 
   def _masked(self, params, q, k, v, call, valid):
-    """All pairs, of which those in the blocks chosen count."""
+    """The output by a masked map of all pairs, of which those in the blocks chosen count."""
     flag = jnp.broadcast_to(valid[:, :, None, None], (*k.shape[:3], 1)).astype(k.dtype)
     q, k = jnp.pad(q, ((0, 0), (0, 0), (0, 0), (0, 1))), jnp.concatenate([k, flag], axis=-1)
     return super().attend(params, q, k, v, call)
@@ -76,9 +76,9 @@ class Moba(ScaledDotProduct):
     (B, T, N, H), K = q.shape, k.shape[2]
     real = jnp.ones((B, T), bool) if q_valid is None else jnp.broadcast_to(q_valid, (B, T))
     I = jnp.where(real, jnp.arange(T)[None] // self.block, -1)
-    own = jnp.broadcast_to(I[:, None, :, None], (B, N, T, 1))
+    own_block = jnp.broadcast_to(I[:, None, :, None], (B, N, T, 1))
     if self.top_k == 1:
-      return own, False
+      return own_block, False
     (means,), occupied = segment_mean.by_runs(self.block, valid, jax.lax.stop_gradient(k))
 
     def best(query):
@@ -91,4 +91,4 @@ class Moba(ScaledDotProduct):
     at_a_time = max(1, tiles.MAX_LOGITS // (B * N * occupied.shape[1]))
     chosen, tied = jax.lax.map(best, (jnp.swapaxes(queries, 0, 1), I.T), batch_size=min(T, at_a_time))
     chosen = jnp.moveaxis(chosen, 0, 3).reshape(B, N, T, -1)
-    return jnp.concatenate([own, chosen], axis=-1), jnp.any(tied)
+    return jnp.concatenate([own_block, chosen], axis=-1), jnp.any(tied)

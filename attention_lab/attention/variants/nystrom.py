@@ -61,13 +61,13 @@ def _inverse(a, iterations):
   """The pseudo-inverse of each matrix, by `iterations` steps of third order; rows and columns of zeros stay so."""
   largest = jnp.max(jnp.sum(a, axis=-2), axis=-1) * jnp.max(jnp.sum(a, axis=-1), axis=-1)
   z = jnp.swapaxes(a, -1, -2) / jnp.where(largest == 0.0, 1.0, largest)[..., None, None]
-  one = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+  identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
 
   def product(x, y):
     return jnp.matmul(x, y, precision="highest")
 
   def step(z, _):
     az = product(a, z)
-    return 0.25 * product(z, 13.0 * one - product(az, 15.0 * one - product(az, 7.0 * one - az))), None
+    return 0.25 * product(z, 13.0 * identity - product(az, 15.0 * identity - product(az, 7.0 * identity - az))), None
 
   return jax.lax.scan(step, z, length=iterations)[0]

@@ -36,7 +36,7 @@ class Performer(LinearAttention):
     return dataclasses.replace(super().claims(), exactness="approximate")
 
   def init(self, key, dims: Dims):
-    """Orthogonal directions `M H`, shared by all heads."""
+    """The orthogonal directions `M H` of the random features, shared by all heads."""
     directions, lengths = jax.random.split(key)
     blocks = -(-self.features // dims.head)
     rows = jax.random.orthogonal(directions, dims.head, (blocks,)).reshape(-1, dims.head)[: self.features]

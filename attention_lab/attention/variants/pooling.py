@@ -24,8 +24,8 @@ class Pooling(LinearAttention):
     return dataclasses.replace(super().claims(), cross=False, supports_gqa=False)
 
   def feature_maps(self, params, q, k, v):
-    one = jnp.ones((*v.shape[:3], 1), logits_dtype(v))
-    return one, one
+    ones = jnp.ones((*v.shape[:3], 1), logits_dtype(v))
+    return ones, ones
 
   def num_features(self, dims: Dims) -> int:
     return 1

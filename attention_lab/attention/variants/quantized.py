@@ -43,7 +43,7 @@ class Quantized(ScaledDotProduct):
     return AttentionOutput(super().attend(params, q, k, v, call), stats={"quantization_error": error})
 
   def _rounded(self, x):
-    """X̂ for x `B T N H`."""
+    """The rounded x̂ of an array x `B T N H`."""
     H = x.shape[-1]
     size = min(self.block, H)
     blocks = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, -H % size))).reshape(*x.shape[:-1], -1, size)

@@ -41,8 +41,8 @@ class Region(Summarised, Gridded):
     return self.mask_mod({}, block.i[:, None, :, None], block.j[:, None, None, :], positions)
 
   def seen(self, block, count, positions):
-    own = self._regions(block.i, positions)[:, None, :, None]
-    return (own >= 0) & (own != jnp.arange(count)[None, None, None])
+    regions = self._regions(block.i, positions)[:, None, :, None]
+    return (regions >= 0) & (regions != jnp.arange(count)[None, None, None])
 
   def means(self, valid, k, v, positions):
     sizes, S = self.grid(positions).sizes, k.shape[1]
@@ -55,6 +55,6 @@ class Region(Summarised, Gridded):
     grid = self.grid(call)
     first, *others = grid.coordinates(positions)
     region = first // self.size
-    for place, axis in zip(others, grid.sizes, strict=True):
-      region = region * -(-axis // self.size) + place // self.size
+    for coordinate, axis in zip(others, grid.sizes, strict=True):
+      region = region * -(-axis // self.size) + coordinate // self.size
     return jnp.where(positions < grid.extra, -1, region)

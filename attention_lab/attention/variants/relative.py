@@ -54,12 +54,12 @@ class Relative(Attention):
 
 
 def _by_distance(q, table, row):
-  """q_i·a_d for the row d of each pair: `C N T S`."""
+  """The products q_i·a_d for the row d of each pair: `C N T S`."""
   products = jnp.einsum("ckgth,rh->ckgtr", q, table.astype(q.dtype), preferred_element_type=logits_dtype(q))
   products = products.reshape(products.shape[0], -1, *products.shape[3:])
   return jnp.take_along_axis(products, jnp.broadcast_to(row, (*products.shape[:3], row.shape[-1])), axis=-1)
 
 
 def _sums(weights, row, rows):
-  """Weights added up over the keys at each distance: `C N T R`."""
+  """The sums of weights over the keys at each distance: `C N T R`."""
   return jnp.stack([jnp.sum(jnp.where(row == r, weights, 0.0), axis=-1) for r in range(rows)], axis=-1)

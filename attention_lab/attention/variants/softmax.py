@@ -39,13 +39,13 @@ class Softmax(Attention):
 
   def init(self, key, dims: Dims):
     learned = {"sink": self.sink, "temperature": self.temperature}
-    own = {name: jnp.zeros(dims.heads) for name, wanted in learned.items() if wanted}
-    return {"per_head": own} if own else {}
+    per_head = {name: jnp.zeros(dims.heads) for name, wanted in learned.items() if wanted}
+    return {"per_head": per_head} if per_head else {}
 
   def attend(self, params, q, k, v, call: Call):
-    own, score_mod = params.get("per_head", {}), None
+    per_head, score_mod = params.get("per_head", {}), None
     if self.temperature:
-      q = q * jnp.exp(own["temperature"])[None, None, :, None].astype(q.dtype)
+      q = q * jnp.exp(per_head["temperature"])[None, None, :, None].astype(q.dtype)
     if self.implementation != "xla":
       return gpu_kernels.attend(self, q, k, v, call, softmax.scale(self.scale, q))
     if self.soft_cap is not None:
@@ -53,7 +53,7 @@ class Softmax(Attention):
     out, lse = forward.attend(q, k, v, call, softmax.scale(self.scale, q), score_mod=score_mod)
     if not self.sink:
       return out
-    share = jax.nn.sigmoid(lse - own["sink"].astype(lse.dtype)[None, :, None])
+    share = jax.nn.sigmoid(lse - per_head["sink"].astype(lse.dtype)[None, :, None])
     return out * jnp.swapaxes(share, 1, 2)[..., None].astype(out.dtype)
 
 

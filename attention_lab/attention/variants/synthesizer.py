@@ -20,7 +20,7 @@ from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, Di
 from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks, dots
 from attention_lab.attention.families import softmax
 
-LAST = {"dense": "bias2", "random": "logits", "factorized": "columns"}  # the table that tells max_len
+LAST = {"dense": "bias2", "random": "logits", "factorized": "columns"}  # of each kind, the table that tells max_len
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Synthesizer(Attention):
 
   def init(self, key, dims: Dims):
     N, L = dims.heads, dims.max_len
-    one, two = jax.random.split(key)
+    first, second = jax.random.split(key)
     if self.kind == "random":
       return {"per_head": {"logits": jax.random.normal(key, (N, L, L))}}
     if self.kind == "factorized":
-      rows, columns = (jax.random.normal(k, (N, L, self.rank)) * self.rank**-0.25 for k in (one, two))
+      rows, columns = (jax.random.normal(k, (N, L, self.rank)) * self.rank**-0.25 for k in (first, second))
       return {"per_head": {"rows": rows, "columns": columns}}
     return {
       "per_head": {
-        "kernel1": jax.random.normal(one, (N, dims.model, self.hidden)) * dims.model**-0.5,
+        "kernel1": jax.random.normal(first, (N, dims.model, self.hidden)) * dims.model**-0.5,
         "bias1": jnp.zeros((N, self.hidden)),
-        "kernel2": jax.random.normal(two, (N, self.hidden, L)) * self.hidden**-0.5,
+        "kernel2": jax.random.normal(second, (N, self.hidden, L)) * self.hidden**-0.5,
         "bias2": jnp.zeros((N, L)),
       }
     }
@@ -81,7 +81,7 @@ class Synthesizer(Attention):
     return attend_in_blocks(equation, q, k, v, call, per_head=jnp.arange(v.shape[2]))
 
   def _dense(self, tables, i, j, x):
-    """The hidden layer and a one as queries; for each key the column of W₂ and the entry of b₂."""
+    """Queries, the hidden layer and a one; and keys, the column of W₂ and the entry of b₂ for each."""
     if x is None:
       raise ValueError("Synthesizer reads the layer's input: pass x, of shape B T D")
     x = x.astype(logits_dtype(x))
@@ -94,12 +94,12 @@ class Synthesizer(Attention):
     return _rows(tables["rows"], i), _rows(tables["columns"], j)
 
   def _random(self, tables, i, j, x):
-    """No factors: zeros that carry the lengths."""
+    """Queries and keys of zeros, which carry the lengths."""
     return tuple(jnp.zeros((1, array.shape[1], len(tables["logits"]), 1)) for array in (i, j))
 
 
 def _rows(table, positions):
-  """Rows of a table `N L R` at positions `B T`: `B T N R`."""
+  """The rows `B T N R` of a table `N L R` at positions `B T`."""
   return jnp.moveaxis(table[:, _clip(positions, table.shape[1])], 0, 2)
 
 

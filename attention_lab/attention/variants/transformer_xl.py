@@ -41,12 +41,12 @@ class TransformerXl(ScaledDotProduct):
     if dims.model % 2:
       raise ValueError(f"TransformerXl pairs sines with cosines: the model's width must be even, not {dims.model}")
     content, position, kernel = jax.random.split(key, 3)
-    own = {
+    queries = {
       name: 0.02 * jax.random.normal(k, (dims.heads, dims.head))
       for name, k in zip(("content", "position"), (content, position), strict=True)
     }
     kernel = dims.model**-0.5 * jax.random.normal(kernel, (dims.heads, dims.model, dims.head))
-    return {"per_head": own | {"kernel": kernel}}
+    return {"per_head": queries | {"kernel": kernel}}
 
   def span(self):
     return self.memory or None
@@ -63,7 +63,7 @@ class TransformerXl(ScaledDotProduct):
       params, block._replace(q=(q + content[:, :, None]).reshape(shape), k=block.k.astype(dtype))
     )
     sines, cosines = jnp.split(jnp.einsum("cnth,cndh->cntd", q + position[:, :, None], kernel), 2, axis=-1)
-    at_i, at_j = (qk_transforms.angles(places, kernel.shape[2] // 2, q) for places in (block.i, block.j))
+    at_i, at_j = (qk_transforms.angles(positions, kernel.shape[2] // 2, q) for positions in (block.i, block.j))
     sin, cos = jnp.sin(at_i)[:, None], jnp.cos(at_i)[:, None]
     turned = jnp.concatenate([cosines * sin - sines * cos, sines * sin + cosines * cos], axis=-1)
     codes = jnp.concatenate([jnp.sin(at_j), jnp.cos(at_j)], axis=-1)

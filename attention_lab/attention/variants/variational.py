@@ -33,8 +33,8 @@ class Variational(ScaledDotProduct):
 
   def __post_init__(self):
     if not (self.sigma > 0 and self.prior_sigma > 0 and self.weight >= 0):
-      given = f"sigma={self.sigma}, prior_sigma={self.prior_sigma} and weight={self.weight}"
-      raise ValueError(f"{given}: the first two must be positive, and weight not negative")
+      values = f"sigma={self.sigma}, prior_sigma={self.prior_sigma} and weight={self.weight}"
+      raise ValueError(f"{values}: the first two must be positive, and weight not negative")
 
   def claims(self):
     return dataclasses.replace(super().claims(), exactness="exact", random=True)
@@ -59,7 +59,7 @@ class Variational(ScaledDotProduct):
     return AttentionOutput(out[..., :-2], {"kl": self.weight * divergence / jnp.maximum(pairs, 1.0)})
 
   def _divergence(self, logits):
-    """Of N(s − σ²/2, σ²) from the prior, for each pair."""
+    """The divergence of N(s − σ²/2, σ²) from the prior, for each pair."""
     off = logits - (self.sigma**2 - self.prior_sigma**2) / 2.0
     spread = math.log(self.prior_sigma / self.sigma) - 0.5
     return (self.sigma**2 + off * off) / (2.0 * self.prior_sigma**2) + spread

@@ -41,9 +41,9 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   table = params["fixed"]["blocks"]
 
   def allows(i: int, j: int) -> bool:
-    own, other = i // variant.block, j // variant.block
-    near = abs(own - other) <= variant.window // 2
-    drawn = [int(block) for block in table[min(own, len(table) - 1)]]
-    return near or min(own, other) < variant.global_blocks or other in drawn
+    i_block, j_block = i // variant.block, j // variant.block
+    near = abs(i_block - j_block) <= variant.window // 2
+    drawn = [int(block) for block in table[min(i_block, len(table) - 1)]]
+    return near or min(i_block, j_block) < variant.global_blocks or j_block in drawn
 
   return pattern_mean(variant, example, allows)

@@ -31,9 +31,9 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
 
   def logit(n: int, t: int, s: int) -> float:
     count = sum(logistic(score(n, t, l)) for l in [s, *later(example, n, t, s)])
-    place = min(count, variant.positions - 1.0)
-    low, high = math.floor(place), math.ceil(place)
-    between = (1.0 - (place - low)) * code(n, t, low) + (place - low) * code(n, t, high)
+    distance = min(count, variant.positions - 1.0)
+    low, high = math.floor(distance), math.ceil(distance)
+    between = (1.0 - (distance - low)) * code(n, t, low) + (distance - low) * code(n, t, high)
     return score(n, t, s) + between + bias(example, n, t, s)
 
   return softmax_mean(example, logit)

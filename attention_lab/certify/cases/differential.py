@@ -26,8 +26,8 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
     q, k = example.q[t, n], example.k[s, kv_head(example, n)]
     return factor * sum(float(q[h] * k[h]) for h in range(first, first + half))
 
-  def product(one: str, other: str) -> float:
-    return sum(float(params[one][h] * params[other][h]) for h in range(half))
+  def product(query: str, key: str) -> float:
+    return sum(float(params[query][h] * params[key][h]) for h in range(half))
 
   weight = math.exp(product("query1", "key1")) - math.exp(product("query2", "key2")) + variant.initial
   signal = softmax_mean(example, lambda n, t, s: logit(n, t, s, 0))

@@ -1,4 +1,4 @@
-"""Space-time attention: the tokens of the own frame, and those at the own grid_cell in all frames.
+"""Space-time attention: the tokens of the own frame, and those at the own place in all frames.
 
 Bertasius et al. 2021 (Is Space-Time Attention All You Need for Video Understanding?, arXiv 2102.05095), §3, divided
 attention; here space and time are read in one softmax, where the paper has two in a row. A frame has `tokens` tokens,
@@ -17,12 +17,10 @@ LIMITS = (("divided_space_time(tokens=0)", "divided_space_time(tokens=-1)"),)
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
-  """Softmax attention over own frame and own grid_cell, by positions, [T, N, V]."""
+  """Softmax attention over the own frame and the own place, by positions, [T, N, V]."""
   del params
 
   def allows(i: int, j: int) -> bool:
-    return any(
-      own == other for own, other in zip(grid_cell(i, variant.tokens), grid_cell(j, variant.tokens), strict=True)
-    )
+    return any(a == b for a, b in zip(grid_cell(i, variant.tokens), grid_cell(j, variant.tokens), strict=True))
 
   return pattern_mean(variant, example, allows)

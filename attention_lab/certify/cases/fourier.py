@@ -37,13 +37,13 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
     raise ValueError("fourier mixes the whole sequence: it takes no mask but q_valid and kv_valid")
   tokens = [int(s) for s in np.flatnonzero(valid)]
   mixed = np.zeros((len(tokens), width), complex)
-  for place, s in enumerate(tokens):
-    mixed[place] = transform(x[s])
+  for index, s in enumerate(tokens):
+    mixed[index] = transform(x[s])
   for d in range(width):
     mixed[:, d] = transform(mixed[:, d])
   out = np.zeros((len(asked), width))
   for t in range(len(asked)):
-    own = key_index(example, t)
-    if asked[t] and own in tokens:
-      out[t] = mixed[tokens.index(own)].real
+    s = key_index(example, t)
+    if asked[t] and s in tokens:
+      out[t] = mixed[tokens.index(s)].real
   return out

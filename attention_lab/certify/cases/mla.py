@@ -42,21 +42,22 @@ def turned(x: np.ndarray, position: int, base: float) -> np.ndarray:
 
 def expanded(variant: Any, params: dict, example: Example) -> Example:
   """The example with q and k `· N H+R` and v `S N V`, as if the layer had projected them."""
-  own, y = params["per_head"], key_input(example)
-  heads, _, width = own["keys"].shape
+  per_head, y = params["per_head"], key_input(example)
+  heads, _, width = per_head["keys"].shape
   q = np.zeros((len(example.i), heads, width + variant.rope))
-  k, v = np.zeros((len(y), heads, width + variant.rope)), np.zeros((len(y), heads, own["values"].shape[2]))
+  k, v = np.zeros((len(y), heads, width + variant.rope)), np.zeros((len(y), heads, per_head["values"].shape[2]))
   for t in range(len(q)):
     u = normalized(example.x[t] @ params["query"]) if variant.query_rank else example.x[t]
     for n in range(heads):
-      both = u @ own["query"][n]
+      both = u @ per_head["query"][n]
       q[t, n, :width] = both[:width]
       q[t, n, width:] = turned(both[width:], int(example.i[t]), variant.base)
   for s in range(len(y)):
     latent = normalized(y[s] @ params["down"])
     shared = turned(y[s] @ params["rope"], int(example.j[s]), variant.base)
     for n in range(heads):
-      k[s, n, :width], k[s, n, width:], v[s, n] = latent @ own["keys"][n], shared, latent @ own["values"][n]
+      k[s, n, :width], k[s, n, width:] = latent @ per_head["keys"][n], shared
+      v[s, n] = latent @ per_head["values"][n]
   return dataclasses.replace(example, q=q, k=k, v=v)
 
 

@@ -23,14 +23,14 @@ LIMITS = (("moba(block=1)", "moba(block=0)"), ("moba(top_k=1)", "moba(top_k=0)")
 
 def chosen(variant: Any, example: Example, n: int, t: int) -> list[int]:
   """The keys of the blocks that query t of head n reads."""
-  own, blocks = int(example.i[t]) // variant.block, groups(example, n, t, lambda j: j // variant.block)
+  own_block, blocks = int(example.i[t]) // variant.block, groups(example, n, t, lambda j: j // variant.block)
   liking = {
     block: inner(example.q[t, n], mean_row(example.k, kv_head(example, n), members))
     for block, members in blocks.items()
-    if block < own
+    if block < own_block
   }
   best = sorted(liking.values(), reverse=True)[: variant.top_k - 1]
-  read = [block for block in blocks if block == own or (best and block < own and liking[block] >= best[-1])]
+  read = [block for block in blocks if block == own_block or (best and block < own_block and liking[block] >= best[-1])]
   return [s for block in read for s in blocks[block]]
 
 

@@ -23,11 +23,11 @@ ALL_ROWS = True
 
 def inverse(matrix: np.ndarray, iterations: int) -> np.ndarray:
   """The iterative pseudo-inverse of [a, b], [b, a]; ‖·‖₁ is the largest column sum, ‖·‖∞ the largest row sum."""
-  one = np.eye(len(matrix))
+  identity = np.eye(len(matrix))
   out = matrix.T / (np.abs(matrix).sum(axis=0).max() * np.abs(matrix).sum(axis=1).max())
   for _ in range(iterations):
     product = matrix @ out
-    out = out @ (13 * one - product @ (15 * one - product @ (7 * one - product))) / 4
+    out = out @ (13 * identity - product @ (15 * identity - product @ (7 * identity - product))) / 4
   return out
 
 

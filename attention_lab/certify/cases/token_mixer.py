@@ -33,10 +33,10 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   out = np.zeros((queries, x.shape[1]))
   for t in range(queries):
     read = [s for s in range(keys) if example.readable[0, t, s]]
-    place = key_index(example, t)
+    column = key_index(example, t)
     for d in range(x.shape[1]):
       for r in range(variant.hidden):
         inner = sum(float(x[s, d] * params["kernel1"][s, r]) for s in read) + float(params["bias1"][r])
-        out[t, d] += gelu(inner) * params["kernel2"][r, place]
-      out[t, d] = out[t, d] + params["bias2"][place] if read else 0.0
+        out[t, d] += gelu(inner) * params["kernel2"][r, column]
+      out[t, d] = out[t, d] + params["bias2"][column] if read else 0.0
   return out

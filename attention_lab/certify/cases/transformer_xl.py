@@ -25,17 +25,17 @@ def sinusoid(distance: int, width: int) -> np.ndarray:
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   """Attention with params {"per_head": {"content": [N, H], "position": [N, H], "kernel": [N, D, H]}}, [T, N, V]."""
-  own = params["per_head"]
+  per_head = params["per_head"]
 
   def near(_: int, t: int, s: int) -> bool:
     return variant.memory == 0 or abs(int(example.i[t]) - int(example.j[s])) < variant.memory
 
   def logit(n: int, t: int, s: int) -> float:
-    kernel, key, total = own["kernel"][n], example.k[s, kv_head(example, n)], 0.0
+    kernel, key, total = per_head["kernel"][n], example.k[s, kv_head(example, n)], 0.0
     r = sinusoid(int(example.i[t]) - int(example.j[s]), len(kernel))
     for h in range(len(key)):
       query, relative = float(example.q[t, n, h]), float(r @ kernel[:, h])
-      total += (query + own["content"][n, h]) * key[h] + (query + own["position"][n, h]) * relative
+      total += (query + per_head["content"][n, h]) * key[h] + (query + per_head["position"][n, h]) * relative
     return scale(variant, example) * total + bias(example, n, t, s)
 
   return softmax_mean(restricted(example, near), logit)
