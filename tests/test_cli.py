@@ -32,8 +32,8 @@ def binary(tmp_path_factory):
   path = tmp_path_factory.mktemp("cli") / "binary.py"
   path.write_text(textwrap.dedent(BINARY))
 
-  def run(*words, stdout=subprocess.PIPE):
-    command = [sys.executable, str(path), *words]
+  def run(*arguments, stdout=subprocess.PIPE):
+    command = [sys.executable, str(path), *arguments]
     return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
 
   return run

@@ -33,9 +33,9 @@ def binary(tmp_path):
   (tmp_path / "binary.py").write_text(PROGRAM)
   inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 
-  def call(*words, module="", **environment):
+  def call(*arguments, module="", **environment):
     env = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment}
-    command = [sys.executable, *(["-m", module] if module else [str(tmp_path / "binary.py")]), *words]
+    command = [sys.executable, *(["-m", module] if module else [str(tmp_path / "binary.py")]), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=inherited | env, cwd=tmp_path)
 
   return call
@@ -54,9 +54,9 @@ def test_the_second_run_reads_what_the_first_compiled(binary, tmp_path):
 
 
 def test_a_run_says_that_its_step_was_read_and_gives_the_numbers_of_the_first(binary):
-  words = [f"--config.data.{split}=8" for split in ("train", "validation", "test")]
-  words += ["--config.steps=2", "--config.batch=8", "--config.model.layers=1"]
-  runs = [binary(*words, module="experiments.recall", **ALL) for _ in range(2)]
+  arguments = [f"--config.data.{split}=8" for split in ("train", "validation", "test")]
+  arguments += ["--config.steps=2", "--config.batch=8", "--config.model.layers=1"]
+  runs = [binary(*arguments, module="experiments.recall", **ALL) for _ in range(2)]
   if "Machine type used for XLA:CPU compilation" in runs[1].stderr:
     pytest.skip("the compiler mistrusts its own programs on this kind of CPU: github.com/jax-ml/jax/issues/38445")
   first, second = (run.stdout.splitlines() for run in runs)

@@ -29,7 +29,7 @@ def test_a_smaller_product_takes_the_first_devices_and_axes_are_automatic():
 
 
 @pytest.mark.parametrize(
-  "sizes, words",
+  "sizes, message",
   [
     ((4, 2, 2), "data=4 × --config.mesh.fsdp=2 × --config.mesh.tensor=2 needs 16 devices and there are 8"),
     ((0, 3, 1), "--config.mesh.fsdp=3 × --config.mesh.tensor=1 needs a multiple of 3 devices and there are 8"),
@@ -38,15 +38,15 @@ def test_a_smaller_product_takes_the_first_devices_and_axes_are_automatic():
     ((1, 0, 1), "--config.mesh.fsdp=0 is less than 1"),
   ],
 )
-def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(sizes, words):
+def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(sizes, message):
   with pytest.raises(ValueError, match=r"^--config\.mesh") as error:
     meshes.make_mesh(MeshConfig(*sizes))
-  assert words in str(error.value)
+  assert message in str(error.value)
   assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-  "config, words",
+  "config, message",
   [
     (Config(model=ModelConfig(heads=3)), "--config.model.heads=3 cannot be split over --config.mesh.tensor=2"),
     (Config(model=ModelConfig(kv_heads=1)), "--config.model.kv_heads=1 cannot be split over --config.mesh.tensor=2"),
@@ -54,10 +54,10 @@ def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(sizes, words):
     (Config(batch=12, optimizer=OptimizerConfig(accumulate=2)), "in 2 micro-batches cannot be split"),
   ],
 )
-def test_heads_and_batches_that_do_not_divide_are_refused_by_name(config, words, cube):
+def test_heads_and_batches_that_do_not_divide_are_refused_by_name(config, message, cube):
   with pytest.raises(ValueError, match="take a multiple") as error:
     meshes.check(config, cube)
-  assert words in str(error.value)
+  assert message in str(error.value)
   meshes.check(Config(), cube)
 
 
@@ -98,8 +98,8 @@ def test_the_rules_find_the_heads_mlp_and_embedding_of_a_real_model(cube):
   params = jax.eval_shape(model.init, jax.random.key(0))
   split = {
     jax.tree_util.keystr(path, simple=True, separator="/")
-    for path, place in jax.tree_util.tree_leaves_with_path(meshes.shardings(params, cube))
-    if "tensor" in place.spec
+    for path, sharding in jax.tree_util.tree_leaves_with_path(meshes.shardings(params, cube))
+    if "tensor" in sharding.spec
   }
   for end in ("query/kernel", "key/kernel", "value/kernel", "out/kernel", "up/kernel", "down/kernel", "embedding"):
     assert any(path.endswith(end) for path in split), f"no {end} is split over tensor"

@@ -15,8 +15,8 @@ def start(tmp_path):
   """`start("recall", "--config.steps=1")`: the process, begun in an empty folder; it does not outlive the test."""
   begun = []
 
-  def call(binary, *words, **environment):
-    command = [sys.executable, "-m", f"experiments.{binary}", *words]
+  def call(binary, *arguments, **environment):
+    command = [sys.executable, "-m", f"experiments.{binary}", *arguments]
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{tmp_path}", **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     begun.append(subprocess.Popen(command, cwd=tmp_path, env=env, **pipes))
@@ -32,8 +32,8 @@ def start(tmp_path):
 def run(start):
   """`run("recall", "--config.steps=1")`: the finished process."""
 
-  def call(binary, *words, **environment):
-    process = start(binary, *words, **environment)
+  def call(binary, *arguments, **environment):
+    process = start(binary, *arguments, **environment)
     stdout, stderr = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

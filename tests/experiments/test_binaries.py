@@ -44,8 +44,8 @@ def test_the_binary_writes_the_table_and_runs_no_cell_twice(run, tmp_path):
 
 
 def test_the_data_are_reported_without_training(run, tmp_path):
-  words = ["--config.data.train=64", "--config.data.validation=8", "--config.data.test=8", "--workdir=w"]
-  done = run("recall", "--data_report", *words)
+  arguments = ["--config.data.train=64", "--config.data.validation=8", "--config.data.test=8", "--workdir=w"]
+  done = run("recall", "--data_report", *arguments)
   assert (done.returncode, done.stderr) == (0, "")
   assert "Lengths" in done.stdout
   assert not (tmp_path / "w").exists()

@@ -87,8 +87,8 @@ def test_a_mistake_is_one_line_and_nothing_is_written(name, run, folder, other):
   (folder / "other").mkdir()
   (folder / "other" / "config.json").write_text(other)
   before = sorted(folder.rglob("*"))
-  binary, words, message = CASES[name]
-  result = run(binary, *words)
+  binary, arguments, message = CASES[name]
+  result = run(binary, *arguments)
   assert result.returncode == 2, result.stderr[-2000:]
   assert message in result.stderr
   assert result.stderr.count("\n") == 1, result.stderr

@@ -18,8 +18,8 @@ def numbers(output, split):
 
 def test_evaluate_restores_and_prints_the_numbers_of_training_on_one_device_or_eight(run, tmp_path):
   (tmp_path / "text.txt").write_text(TEXT)
-  words = [*SMALL, "--config.steps=6", "--config.data.length=16", "--config.data.vocabulary=300", "--workdir=run"]
-  trained = run("language_modeling", "--config.data.path=text.txt", "--attention=local(window=3)|softmax", *words)
+  arguments = [*SMALL, "--config.steps=6", "--config.data.length=16", "--config.data.vocabulary=300", "--workdir=run"]
+  trained = run("language_modeling", "--config.data.path=text.txt", "--attention=local(window=3)|softmax", *arguments)
   assert trained.returncode == 0, trained.stderr
   rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   assert {"step", "split", "loss"} <= set(rows[-1])
@@ -42,8 +42,8 @@ def test_a_class_of_the_users_own_trains_and_is_restored_only_when_trusted(run, 
     "class Mine(Softmax):\n"
     "  k: int = 1\n"
   )
-  words = ["--config.steps=2", "--config.data.train=64", "--config.data.validation=8", "--config.data.test=8"]
-  trained = run("recall", "--attention=mine:Mine(k=3)", "--workdir=run", *SMALL, *words)
+  arguments = ["--config.steps=2", "--config.data.train=64", "--config.data.validation=8", "--config.data.test=8"]
+  trained = run("recall", "--attention=mine:Mine(k=3)", "--workdir=run", *SMALL, *arguments)
   assert trained.returncode == 0, trained.stderr
   refused = run("evaluate", "--workdir=run")
   assert refused.returncode == 2
@@ -53,46 +53,46 @@ def test_a_class_of_the_users_own_trains_and_is_restored_only_when_trusted(run, 
 
 
 def table(folder):
-  """The rows of a comparison by their place, without what no two runs share."""
+  """The rows of a comparison by their cell, without what no two runs share."""
   rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines() if line.endswith("}")]
   timed = ("step_time", "wall_time", "compile_time", "compiled_before")
-  found = {(row["task"], row["attention"], row["seed"]): row for row in rows}
-  assert len(found) == len(rows)
-  return {place: {name: value for name, value in row.items() if name not in timed} for place, row in found.items()}
+  by_cell = {(row["task"], row["attention"], row["seed"]): row for row in rows}
+  assert len(by_cell) == len(rows)
+  return {cell: {name: value for name, value in row.items() if name not in timed} for cell, row in by_cell.items()}
 
 
 def test_a_comparison_that_was_killed_goes_on_to_the_same_numbers_alone_or_by_two_workers(run, start, tmp_path):
-  words = [
+  arguments = [
     "--task=recall,image_classification:digits",
     "--attention=softmax;linformer(rank=4)",
     "--seeds=2",
     "--steps=4",
     *SMALL,
   ]
-  killed = start("compare", *words, "--workdir=out")
+  killed = start("compare", *arguments, "--workdir=out")
   journal = tmp_path / "out" / "journal.jsonl"
   while not journal.exists() and killed.poll() is None:
     time.sleep(0.05)
   killed.kill()
   assert killed.wait() == -signal.SIGKILL
   assert not any(row["status"] == "done" for row in table(tmp_path / "out").values())
-  again = run("compare", *words, "--workdir=out", "--workers=1")
+  again = run("compare", *arguments, "--workdir=out", "--workers=1")
   assert again.returncode == 0, again.stderr
   rows = table(tmp_path / "out")
   assert sorted(row["status"] for row in rows.values()) == ["done"] * 6 + ["refused"] * 2
   assert "not causal" in rows["recall", "linformer(rank=4)", 0]["reason"]
-  shared = run("compare", *words, "--workdir=shared", "--workers=2")
+  shared = run("compare", *arguments, "--workdir=shared", "--workers=2")
   assert shared.returncode == 0, shared.stderr
-  for place, row in table(tmp_path / "shared").items():
-    assert row["status"] == rows[place]["status"]
+  for cell, row in table(tmp_path / "shared").items():
+    assert row["status"] == rows[cell]["status"]
     if row["status"] == "done":
       assert len(row["program"]) == 16
-      assert row["metrics"] == pytest.approx(rows[place]["metrics"], rel=1e-4)
+      assert row["metrics"] == pytest.approx(rows[cell]["metrics"], rel=1e-4)
   page = (tmp_path / "out" / "report.html").read_text()
   assert "linformer" in page
   assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page)
-  words[3] = "--steps=5"
-  other = run("compare", *words, "--workdir=out")
+  arguments[3] = "--steps=5"
+  other = run("compare", *arguments, "--workdir=out")
   assert other.returncode == 2
   assert "config.steps" in other.stderr
 

@@ -36,14 +36,14 @@ class Tiny(Functional):
     }
 
   def apply(self, params, tokens, key=None):
-    own, mlp = params["attention"]["params"]["fixed"], params["mlp"]
-    x = jnp.mean(params["tokens"]["embedding"][tokens], axis=1)[:, own["order"]] * params["norm"]["scale"][None]
+    frozen, mlp = params["attention"]["params"]["fixed"], params["mlp"]
+    x = jnp.mean(params["tokens"]["embedding"][tokens], axis=1)[:, frozen["order"]] * params["norm"]["scale"][None]
     if key is not None:
       x = x * jax.random.bernoulli(key, 0.8, x.shape)
     q = (
       jnp.einsum("BD,DNH->BNH", x, params["attention"]["query"]["kernel"]) + params["attention"]["query"]["bias"][None]
     )
-    heads = jnp.tanh(q * own["per_head"]["slopes"][None, :, None])
+    heads = jnp.tanh(q * frozen["per_head"]["slopes"][None, :, None])
     x = x + jnp.einsum("BNH,NHD->BD", heads, params["attention"]["out"]["kernel"])
     x = x + jax.nn.gelu(x @ mlp["up"]["kernel"] + mlp["up"]["bias"][None]) @ mlp["down"]["kernel"]
     return x @ params["head"]["kernel"]

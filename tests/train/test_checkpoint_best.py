@@ -108,8 +108,8 @@ def test_each_seed_has_a_best_step_of_its_own_and_no_folder_is_needed(straight, 
 
 
 def test_equal_values_stay_nan_is_worst_and_lower_may_be_better(one_device, tmp_path):
-  place = jax.sharding.NamedSharding(one_device, jax.sharding.PartitionSpec())
-  params = lambda *values: {"w": jax.device_put(np.array(values, np.float32)[:, None], place)}
+  sharding = jax.sharding.NamedSharding(one_device, jax.sharding.PartitionSpec())
+  params = lambda *values: {"w": jax.device_put(np.array(values, np.float32)[:, None], sharding)}
   with Checkpoints(tmp_path, CheckpointConfig(), name="best") as saves:
     best = BestParams(False, (0, 1), saves)
     offers = [(math.nan, 3.0), (2.0, math.nan), (1.0, 3.0), (1.0, 2.5), (math.nan, 9.0)]

@@ -6,7 +6,7 @@ from attention_lab.train import checks, loop
 
 
 @pytest.mark.parametrize(
-  "changes, words",
+  "changes, message",
   [
     ({"steps": 0}, "--config.steps=0 is less than 1"),
     ({"batch": 0}, "--config.batch=0 is less than 1"),
@@ -24,10 +24,10 @@ from attention_lab.train import checks, loop
     ({"data__fold": -1}, "--config.data.fold=-1 is less than 0"),
   ],
 )
-def test_numbers_that_cannot_be_trained_with_are_refused_in_one_line(changes, words, config, one_device):
+def test_numbers_that_cannot_be_trained_with_are_refused_in_one_line(changes, message, config, one_device):
   with pytest.raises(ValueError, match="--config") as error:
     checks.check(config(**changes), one_device, (0,))
-  assert words in str(error.value)
+  assert message in str(error.value)
   assert "\n" not in str(error.value)
   checks.check(config(), one_device, (0, 1))
 

@@ -13,8 +13,8 @@ def test_norms_are_by_layer_at_any_depth_and_the_rest_by_top_level_name():
     "decoder": {"layers": {"0": block(1.0), "10": block(2.0)}, "norm": {"scale": jnp.full((1,), 5.0)}},
     "players": {"0": None},
   }
-  found = {name: float(value) for name, value in diagnosis.norms(tree).items()}
-  assert found == pytest.approx({"layer_0": 2.0, "layer_10": 4.0, "tokens": 6.0, "decoder": 5.0})
+  norms = {name: float(value) for name, value in diagnosis.norms(tree).items()}
+  assert norms == pytest.approx({"layer_0": 2.0, "layer_10": 4.0, "tokens": 6.0, "decoder": 5.0})
   two = diagnosis.norms({"encoder": {"layers": {"0": block(1.0)}}, "decoder": {"layers": {"0": block(2.0)}}})
   assert {name: float(value) for name, value in two.items()} == {"encoder/layer_0": 2.0, "decoder/layer_0": 4.0}
 

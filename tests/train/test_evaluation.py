@@ -51,7 +51,7 @@ def test_predictions_are_judged_in_the_order_of_the_split_without_padding(sizes,
 
   task = dataclasses.replace(plain, judge=judge)
   params = jax.jit(task.model.init)(jax.random.key(0))
-  (found,) = Evaluator(task, mesh, batch).judge(params, "validation")
+  (result,) = Evaluator(task, mesh, batch).judge(params, "validation")
   split = task.source.splits["validation"]
   apply = jax.jit(task.model.apply)
   rows = [split[np.array([index])] for index in range(len(split))]
@@ -59,8 +59,8 @@ def test_predictions_are_judged_in_the_order_of_the_split_without_padding(sizes,
   expected = np.concatenate([apply(params, row["tokens"]) for row in rows])
   np.testing.assert_allclose(seen["validation"]["logits"], expected, rtol=1e-5, atol=1e-6)
   right = np.mean(expected.argmax(axis=1) == [row["label"][0] for row in rows])
-  assert found.metrics["accuracy"] == pytest.approx(right)
-  assert found.metrics["share of class 0"] == pytest.approx(np.mean(expected.argmax(axis=1) == 0))
+  assert result.metrics["accuracy"] == pytest.approx(right)
+  assert result.metrics["share of class 0"] == pytest.approx(np.mean(expected.argmax(axis=1) == 0))
 
 
 def test_a_task_says_how_it_predicts_and_how_it_judges_or_neither(tiny):
@@ -74,11 +74,11 @@ def test_errors_and_tables_of_each_seed_and_split_lie_in_the_folder(tiny, config
   single = loop.run(task, asked, tmp_path / "one", mesh=one_device, log=lambda line: None)
   rows = [json.loads(line) for line in (tmp_path / "two" / "errors.jsonl").read_text().splitlines()]
   assert {(row["seed"], row["split"]) for row in rows} <= {(s, n) for s in (4, 0) for n in ("validation", "test")}
-  own = [json.loads(line) for line in (tmp_path / "one" / "errors.jsonl").read_text().splitlines()]
-  assert own == [{name: value for name, value in row.items() if name != "seed"} for row in rows if row["seed"] == 0]
+  alone = [json.loads(line) for line in (tmp_path / "one" / "errors.jsonl").read_text().splitlines()]
+  assert alone == [{name: value for name, value in row.items() if name != "seed"} for row in rows if row["seed"] == 0]
   for split, size in (("validation", 21), ("test", 9)):
     share = single[0]["metrics"][split]["share of class 0"]
-    assert len([row for row in own if row["split"] == split]) == round(size * (1 - share))
+    assert len([row for row in alone if row["split"] == split]) == round(size * (1 - share))
     assert results[1]["metrics"][split] == pytest.approx(single[0]["metrics"][split], rel=1e-5)
   tables = json.loads((tmp_path / "two" / evaluation.TABLES).read_text())
   assert tables[-1] == {"seed": 0, "split": "test", "tables": {"test": 1}}

@@ -43,8 +43,8 @@ def with_split(task, name, split):
 def saved(task, config, folder, mesh):
   """The state in the newest checkpoint, on the host."""
   target = states.abstract_state(task, optimizer.make_optimizer(config.optimizer, config.steps), (config.seed,), mesh)
-  with checkpoint.Checkpoints(folder, config.checkpoint, read_only=True) as kept:
-    step, state, _ = kept.restore(target)
+  with checkpoint.Checkpoints(folder, config.checkpoint, read_only=True) as checkpoints:
+    step, state, _ = checkpoints.restore(target)
   assert step == config.steps
   return jax.device_get(state)
 
@@ -77,15 +77,15 @@ def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not_bit_for_bit(
   again = loop.run(task, config, tmp_path, mesh=one_device, log=lines.append)
   assert lines[0] == f"restored step 6 of 8 from {tmp_path}"
   assert (tmp_path / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
-  jax.tree.map(np.testing.assert_array_equal, *(saved(task, config, place, one_device) for place in (tmp_path, folder)))
+  jax.tree.map(np.testing.assert_array_equal, *(saved(task, config, path, one_device) for path in (tmp_path, folder)))
   for name in ("metrics", "curve", "parameters", "flops_per_token", "skipped", "seed"):
     assert again[0][name] == results[0][name]
 
 
 def test_a_run_says_what_it_is_and_leaves_what_it_found(straight):
   task, _, folder, (result,), lines = straight
-  words = ["1 cpu device", "parameters", "FLOPs per token", "24 tokens per step", "compiled in", "s; one program"]
-  assert all(word in lines[0] for word in words)
+  phrases = ["1 cpu device", "parameters", "FLOPs per token", "24 tokens per step", "compiled in", "s; one program"]
+  assert all(phrase in lines[0] for phrase in phrases)
   assert len(lines) <= 20
   record = json.loads((folder / "config.json").read_text())
   assert (record["experiment"], record["config"]["batch"], "seeds" in record) == ("tiny", 8, False)

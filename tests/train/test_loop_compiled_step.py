@@ -28,10 +28,10 @@ def test_each_shape_of_batch_is_compiled_once_and_said_once(seeds, tiny, config,
   stream = pipeline.train_batches(task.source.splits["train"], 8, 0)
   shapes = list(dict.fromkeys(next(stream)["tokens"].shape for _ in range(8)))
   assert len(shapes) == 2
-  said = [line for line in lines if line.startswith("compiled for tokens")]
+  messages = [line for line in lines if line.startswith("compiled for tokens")]
   shape = [*([2] if len(seeds) > 1 else []), *shapes[1]]
-  assert len(said) == 1
-  assert re.fullmatch(rf"compiled for tokens {re.escape(str(shape))} in [\d.]+ s; 2 programs", said[0])
+  assert len(messages) == 1
+  assert re.fullmatch(rf"compiled for tokens {re.escape(str(shape))} in [\d.]+ s; 2 programs", messages[0])
   assert f"{8 * shapes[0][1] * len(seeds)} tokens per step" in lines[0]
   assert results[0]["compile_time"] > 0
 

@@ -17,11 +17,11 @@ def split(tiny):
 
 
 def test_batches_are_those_of_the_stream_and_positions_go_on_from_there(split, one_device):
-  place = meshes.batch_sharding(one_device)
+  sharding = meshes.batch_sharding(one_device)
   expected = list(itertools.islice(pipeline.train_batches(split, 8, 3), 6))
-  with Prefetcher(split, 8, (3,), place) as feed:
+  with Prefetcher(split, 8, (3,), sharding) as feed:
     got = [next(feed) for _ in range(4)]
-  with Prefetcher(split, 8, (3,), place, got[-1][1]) as feed:
+  with Prefetcher(split, 8, (3,), sharding, got[-1][1]) as feed:
     got += [next(feed) for _ in range(2)]
   for (batch, _), wanted in zip(got, expected, strict=True):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(batch), wanted)

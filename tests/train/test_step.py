@@ -4,7 +4,8 @@ import pytest
 
 from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
-from attention_lab.train import evaluation, optimizer
+from attention_lab.train import evaluation
+from attention_lab.train import optimizer as optimizers
 from attention_lab.train import state as states
 from attention_lab.train import step as steps
 from attention_lab.train.loop import Prefetcher
@@ -13,22 +14,21 @@ STEPS = 20
 
 
 def begin(task, config, mesh, seeds=(0,)):
-  rule = optimizer.make_optimizer(config.optimizer, config.steps)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.steps)
   has_seed_axis = states.has_seed_axis(seeds)
-  state = states.init_state(task, rule, seeds, mesh)
-  feed = Prefetcher(
-    task.source.splits["train"], config.batch, seeds, meshes.batch_sharding(mesh, has_seed_axis=has_seed_axis)
-  )
-  return state, feed, steps.make_step(task, rule, config, mesh, has_seed_axis=has_seed_axis)
+  state = states.init_state(task, optimizer, seeds, mesh)
+  sharding = meshes.batch_sharding(mesh, has_seed_axis=has_seed_axis)
+  batches = Prefetcher(task.source.splits["train"], config.batch, seeds, sharding)
+  return state, batches, steps.make_step(task, optimizer, config, mesh, has_seed_axis=has_seed_axis)
 
 
 def train(task, config, mesh, seeds=(0,)):
   """(losses [steps] or [steps, seeds], last state)."""
-  state, feed, step = begin(task, config, mesh, seeds)
+  state, batches, step = begin(task, config, mesh, seeds)
   losses = []
-  with feed:
+  with batches:
     for _ in range(config.steps):
-      state, metrics = step(state, next(feed)[0])
+      state, metrics = step(state, next(batches)[0])
       losses.append(jax.device_get(metrics["loss"]))
   return np.array(losses), state
 
@@ -41,9 +41,9 @@ def single(tiny, config, one_device):
 @pytest.fixture(scope="module")
 def ready(tiny, config, one_device):
   """(a function that makes the state at step 0, a batch, the step)."""
-  state, feed, step = begin(tiny(), config(), one_device)
-  with feed:
-    batch, _ = next(feed)
+  state, batches, step = begin(tiny(), config(), one_device)
+  with batches:
+    batch, _ = next(batches)
   host = jax.device_get(state)
   return lambda: jax.device_put(host, one_device.devices.flat[0]), batch, step
 
@@ -53,9 +53,9 @@ def test_20_losses_on_8_devices_equal_those_on_1(sizes, tiny, config, single):
   mesh = meshes.make_mesh(MeshConfig(*sizes))
   losses, state = train(tiny(), config(steps=STEPS), mesh)
   np.testing.assert_allclose(losses, single[0], rtol=1e-5)
-  places = meshes.shardings(state, mesh)
-  for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(places), strict=True):
-    assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
+  shardings = meshes.shardings(state, mesh)
+  for leaf, sharding in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True):
+    assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
   assert len(state.params["mlp"]["up"]["kernel"].sharding.device_set) == 8
 
 

@@ -22,7 +22,7 @@ def test_what_decides_which_parameters_are_tested_may_not_differ(config, tmp_pat
 
 
 @pytest.mark.parametrize(
-  "experiment, changes, seeds, words",
+  "experiment, changes, seeds, message",
   [
     ("other", {}, (0,), 'experiment is "tiny" there and "other" here'),
     ("tiny", {"steps": 9}, (0,), "config.steps is 8 there and 9 here"),
@@ -30,11 +30,11 @@ def test_what_decides_which_parameters_are_tested_may_not_differ(config, tmp_pat
     ("tiny", {}, (0, 1), "seeds is absent there and [0, 1] here"),
   ],
 )
-def test_a_folder_of_another_run_is_refused_with_what_differs(experiment, changes, seeds, words, config, tmp_path):
+def test_a_folder_of_another_run_is_refused_with_what_differs(experiment, changes, seeds, message, config, tmp_path):
   workdirs.claim(tmp_path, "tiny", config(), (0,))
   with pytest.raises(ValueError, match="holds another run: ") as error:
     workdirs.check(tmp_path, experiment, config(**changes), seeds)
-  assert words in str(error.value)
+  assert message in str(error.value)
   assert str(error.value).count(" there and ") == 1
 
 
