@@ -40,9 +40,11 @@ def test_a_cropped_image_is_the_image_moved_with_black_behind_it_and_every_move_
   moves = set()
   for step in range(4):
     for index, image in enumerate(drawn(NOISE, step, crop=1)["image"]):
-      found = [(y, x) for y in range(3) for x in range(3) if np.array_equal(plain[index, y : y + 6, x : x + 5], image)]
-      assert len(found) == 1
-      moves.add(found[0])
+      offsets = [
+        (y, x) for y in range(3) for x in range(3) if np.array_equal(plain[index, y : y + 6, x : x + 5], image)
+      ]
+      assert len(offsets) == 1
+      moves.add(offsets[0])
   assert len(moves) == 9
 
 

@@ -19,7 +19,7 @@ def moves(task, stories, questions, seed):
     story = [f"Room {number} is {seed}."]
     for _ in range(questions):
       places = rng.permutation(PLACES)[:2].tolist()
-      story += [f"Ada went to the {place}." for place in places]
+      story += [f"Ada went to the {room}." for room in places]
       rows.append({"answer": places[1], "question": "Where is Ada?", "story": list(story), "task": task})
   return rows
 
@@ -48,11 +48,11 @@ def words_of(source):
   named = {}
   for stories in source.splits.values():
     for index in range(len(stories)):
-      words = re.findall(r"\w+|[.?]", stories.describe(index).lower())
+      text = re.findall(r"\w+|[.?]", stories.describe(index).lower())
       asked = [1, *([None] * 4), 2]  # class, `where is ada ?`, separator
       ids = stories.arrays["tokens"][index, : stories.arrays["length"][index]].tolist()
       assert (ids[0], ids[5]) == (asked[0], asked[5])
-      for word, token in zip(words[-4:] + words[:-4], ids[1:5] + ids[6:], strict=True):
+      for word, token in zip(text[-4:] + text[:-4], ids[1:5] + ids[6:], strict=True):
         assert named.setdefault(token, word) == word
   return named
 
@@ -66,11 +66,11 @@ def test_an_example_is_class_question_separator_and_the_story_in_its_order(table
 
 
 def test_by_sentences_an_example_is_the_question_and_then_each_sentence_with_the_same_words(tables):
-  words, sentences = load(), load(sentences=True)
-  assert sentences.metadata["vocabulary"] == words.metadata["vocabulary"]
+  by_words, sentences = load(), load(sentences=True)
+  assert sentences.metadata["vocabulary"] == by_words.metadata["vocabulary"]
   for split in SPLITS:
-    for index in range(len(words.splits[split])):
-      plain, stacked = (source.splits[split].arrays for source in (words, sentences))
+    for index in range(len(by_words.splits[split])):
+      plain, stacked = (source.splits[split].arrays for source in (by_words, sentences))
       flat = plain["tokens"][index][3 : plain["length"][index]]
       flat = np.concatenate([plain["tokens"][index][1:5], flat[3:]])  # without class and separator
       rows = stacked["tokens"][index]
@@ -79,7 +79,7 @@ def test_by_sentences_an_example_is_the_question_and_then_each_sentence_with_the
       assert (rows[:told, 0] > 0).all()
       assert not rows[told:].any()
       np.testing.assert_array_equal(stacked["types"][index][:told], [0, *range(told - 1, 0, -1)])
-      assert sentences.splits[split].describe(index) == words.splits[split].describe(index)
+      assert sentences.splits[split].describe(index) == by_words.splits[split].describe(index)
 
 
 def test_by_sentences_a_long_story_loses_its_oldest_and_is_counted(tables):

@@ -116,19 +116,19 @@ def test_a_builder_of_tfds_that_reads_files_and_encodes_images_prepares_without_
   features = {"image": tfds.features.Image(shape=(6, 5, 1), encoding_format="png"), "text": tiny_dataset.TEXT}
   with builders.substitute_tensorflow():
     tiny_dataset.prepare(tmp_path, "drawn", features, {"train": rows()})
-  found = prepared.columns("drawn", "train", str(tmp_path), ["image", "text"])
-  assert found["text"] == ["told", "told"]
-  for encoded, array in zip(found["image"], pixels, strict=True):
+  columns = prepared.columns("drawn", "train", str(tmp_path), ["image", "text"])
+  assert columns["text"] == ["told", "told"]
+  for encoded, array in zip(columns["image"], pixels, strict=True):
     np.testing.assert_array_equal(image_files.decode(io.BytesIO(encoded)), array[..., 0])
 
 
 def test_the_published_files_are_all_there_with_their_digests():
-  assert [found.name for found in wikitext2.FILES] == ["train.txt", "valid.txt", "test.txt"]
+  assert [file.name for file in wikitext2.FILES] == ["train.txt", "valid.txt", "test.txt"]
   assert len(babi.FILES) == 40
-  assert sum(found.size for found in babi.FILES) == 5_897_887
+  assert sum(file.size for file in babi.FILES) == 5_897_887
   for files in (babi.FILES, wikitext2.FILES):
-    assert len({found.url for found in files}) == len({found.sha256 for found in files}) == len(files)
-    assert all(len(found.sha256) == 64 and found.url.startswith("https://") for found in files)
+    assert len({file.url for file in files}) == len({file.sha256 for file in files}) == len(files)
+    assert all(len(file.sha256) == 64 and file.url.startswith("https://") for file in files)
 
 
 REFUSED = {
@@ -140,8 +140,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_the_command_refuses_in_one_line_with_exit_code_2(tmp_path, case):
-  words, message = REFUSED[case]
-  command = [sys.executable, "-m", "attention_lab.data.builders", f"--dir={tmp_path}", *words]
+  flags, message = REFUSED[case]
+  command = [sys.executable, "-m", "attention_lab.data.builders", f"--dir={tmp_path}", *flags]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   assert done.returncode == 2
   assert message in done.stderr

@@ -34,10 +34,10 @@ def datasets(monkeypatch):
 
 
 def test_an_article_runs_from_its_title_between_empty_lines_to_the_next():
-  found = articles(PAGES)
-  assert [part.split("\n")[1] for part in found] == [" = Cats = ", " "]
-  assert "".join(found) == "".join(f"{line}\n" for line in PAGES)
-  assert " = Dogs = " in found[1]
+  result = articles(PAGES)
+  assert [part.split("\n")[1] for part in result] == [" = Cats = ", " "]
+  assert "".join(result) == "".join(f"{line}\n" for line in PAGES)
+  assert " = Dogs = " in result[1]
   assert articles(PAGE) == ["".join(f"{line}\n" for line in PAGE)]
 
 
@@ -45,10 +45,10 @@ def test_wikitext_is_one_stream_of_words_and_line_ends_or_its_articles(datasets)
   datasets["wikitext2"] = dict.fromkeys(SPLITS, PAGES)
   data = DataConfig(name="wikitext2", dir="folder", length=4)
   whole, packed = (text.load(data, vocabulary=0, tokenizer="word", packing=packing) for packing in (False, True))
-  words = sum(len(line.split()) + 1 for line in PAGES)
+  counted = sum(len(line.split()) + 1 for line in PAGES)
   for split in SPLITS:
-    assert whole.splits[split].arrays["words"].sum() == packed.splits[split].arrays["words"].sum() == words
-    assert whole.metadata["tokens"][split] == words + 1
+    assert whole.splits[split].arrays["words"].sum() == packed.splits[split].arrays["words"].sum() == counted
+    assert whole.metadata["tokens"][split] == counted + 1
     assert packed.metadata["documents"][split] == 2
     assert packed.metadata["bytes"][split] == whole.metadata["bytes"][split] == sum(len(line) + 1 for line in PAGES)
   kinds = {word for line in PAGES for word in line.split()} | {"end of line"}
@@ -59,22 +59,22 @@ def test_wikitext_is_one_stream_of_words_and_line_ends_or_its_articles(datasets)
 def test_words_of_wikitext_do_not_depend_on_the_tokenizer(datasets):
   datasets["wikitext2"] = dict.fromkeys(SPLITS, PAGES)
   data = DataConfig(name="wikitext2", dir="folder", length=4)
-  found = [
+  result = [
     text.load(data, vocabulary=300, tokenizer=kind).metadata["words"] for kind in ("bpe", "byte", "char", "word")
   ]
-  assert found == found[:1] * 4
+  assert result == result[:1] * 4
 
 
 def test_a_dataset_without_validation_holds_a_tenth_of_train_out_with_equal_texts_together(datasets):
   texts = [f"text number {i // 2} of many" for i in range(200)]
   datasets["reviews"] = {"train": texts, "test": ["one", "two", " "], "unsupervised": ["x"]}
-  found = load_corpus(DataConfig(name="reviews", dir="folder"))
-  contents = {split: list(documents.values()) for split, documents in found.splits.items()}
+  result = load_corpus(DataConfig(name="reviews", dir="folder"))
+  contents = {split: list(documents.values()) for split, documents in result.splits.items()}
   assert contents["test"] == ["one", "two"]
   assert sorted(contents["train"] + contents["validation"]) == sorted(texts)
   assert not set(contents["train"]) & set(contents["validation"])
   assert len(contents["validation"]) == pytest.approx(20, abs=2)
-  assert "validation by content" in found.split
+  assert "validation by content" in result.split
 
 
 def test_published_splits_stay_as_they_are_and_one_of_train_alone_is_cut(datasets):
@@ -83,7 +83,7 @@ def test_published_splits_stay_as_they_are_and_one_of_train_alone_is_cut(dataset
     split: {f"{split} 0": f"{split} text"} for split in SPLITS
   }
   datasets["letters"] = {"train": [f"letter {i:03}" for i in range(100)]}
-  sizes = {split: len(found) for split, found in load_corpus(DataConfig(name="letters", dir="folder")).splits.items()}
+  sizes = {split: len(result) for split, result in load_corpus(DataConfig(name="letters", dir="folder")).splits.items()}
   assert sizes == {"train": 80, "validation": 10, "test": 10}
 
 
@@ -115,20 +115,20 @@ def test_one_file_is_cut_at_line_ends_near_80_and_90_percent_and_nothing_is_lost
   file = tmp_path / "book.md"
   file.write_text(text, encoding="utf-8")
   corpus = user_text(str(file))
-  pieces = [corpus.splits[split]["book.md"] for split in ("train", "validation", "test")]
+  parts = [corpus.splits[split]["book.md"] for split in ("train", "validation", "test")]
   assert (corpus.name, corpus.split) == ("book.md", "contiguous")
-  assert "".join(pieces) == text
-  assert all(piece.endswith("\n") for piece in pieces)
-  shares = [len(piece.encode()) / len(text.encode()) for piece in pieces]
+  assert "".join(parts) == text
+  assert all(part.endswith("\n") for part in parts)
+  shares = [len(part.encode()) / len(text.encode()) for part in parts]
   assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.003)
 
 
 @pytest.mark.parametrize("text", ["word " * 4000, "é" * 10_000, "日本" * 5000])
 def test_a_text_without_lines_is_cut_between_words_or_characters(tmp_path, text):
   corpus = user_text(write(tmp_path, only=text))
-  pieces = [corpus.splits[split]["only.txt"] for split in ("train", "validation", "test")]
-  assert "".join(pieces) == text
-  assert [len(piece) / len(text) for piece in pieces] == pytest.approx([0.8, 0.1, 0.1], abs=0.003)
+  parts = [corpus.splits[split]["only.txt"] for split in ("train", "validation", "test")]
+  assert "".join(parts) == text
+  assert [len(part) / len(text) for part in parts] == pytest.approx([0.8, 0.1, 0.1], abs=0.003)
 
 
 def test_few_files_are_read_recursively_in_order_and_cut_as_one(tmp_path):
@@ -145,10 +145,10 @@ def test_ten_files_or_more_are_split_by_document_and_equal_ones_stay_together(tm
   texts = {f"doc{i:02}": f"text number {i // 2:02}\n" * 20 for i in range(60)}
   corpus = user_text(write(tmp_path, **texts))
   assert corpus.split == "by document"
-  names = {split: set(found) for split, found in corpus.splits.items()}
-  assert {split: len(found) for split, found in names.items()} == {"train": 48, "validation": 6, "test": 6}
+  names = {split: set(result) for split, result in corpus.splits.items()}
+  assert {split: len(result) for split, result in names.items()} == {"train": 48, "validation": 6, "test": 6}
   assert set.union(*names.values()) == {f"{name}.txt" for name in texts}
-  contents = {split: set(found.values()) for split, found in corpus.splits.items()}
+  contents = {split: set(result.values()) for split, result in corpus.splits.items()}
   assert not contents["train"] & (contents["test"] | contents["validation"])
 
 
@@ -190,7 +190,7 @@ def corpus():
 
 def test_no_long_paragraph_of_the_documentation_is_in_two_splits(corpus):
   seen = {split: set().union(*map(paragraphs, texts.values())) for split, texts in corpus.splits.items()}
-  assert all(len(found) > 20 for found in seen.values())
+  assert all(len(result) > 20 for result in seen.values())
   assert not seen["train"] & seen["test"]
   assert not seen["train"] & seen["validation"]
   assert not seen["validation"] & seen["test"]
@@ -198,8 +198,8 @@ def test_no_long_paragraph_of_the_documentation_is_in_two_splits(corpus):
 
 def test_held_out_text_shares_hardly_any_eight_words_in_a_row_with_training_text(corpus):
   def shingles(split):
-    words = [text.split() for text in corpus.splits[split].values()]
-    return {tuple(text[i : i + 8]) for text in words for i in range(len(text) - 7)}
+    counted = [text.split() for text in corpus.splits[split].values()]
+    return {tuple(text[i : i + 8]) for text in counted for i in range(len(text) - 7)}
 
   train = shingles("train")
   for split in ("validation", "test"):
@@ -218,10 +218,10 @@ def test_each_held_out_split_is_about_a_tenth_of_the_bytes_and_of_several_topics
 def test_every_topic_is_kept_whole_or_contained_in_what_was_kept(corpus):
   from pydoc_data.topics import topics
 
-  kept = {name: text for texts in corpus.splits.values() for name, text in texts.items()}
-  assert sorted([*kept, *corpus.dropped]) == sorted(topics)
-  everything = set().union(*map(paragraphs, kept.values()))
-  assert all(kept[name] == topics[name] for name in kept)
+  remaining = {name: text for texts in corpus.splits.values() for name, text in texts.items()}
+  assert sorted([*remaining, *corpus.dropped]) == sorted(topics)
+  everything = set().union(*map(paragraphs, remaining.values()))
+  assert all(remaining[name] == topics[name] for name in remaining)
   assert all(paragraphs(topics[name]) <= everything for name in corpus.dropped)
 
 

@@ -90,19 +90,19 @@ def test_the_parts_do_not_depend_on_the_order_of_the_examples():
 def test_digests_sizes_and_facts_are_those_of_the_fold_and_test_is_untouched():
   source = source_of()
   folded = [fold(source, 3, which) for which in range(3)]
-  for which, one in enumerate(folded):
-    assert one.splits["test"] is source.splits["test"]
-    assert one.digests["test"] == source.digests["test"]
-    assert one.metadata["fold"] == {"folds": 3, "fold": which}
-    assert one.metadata["sizes"] == {name: len(split) for name, split in one.splits.items()}
+  for which, dataset in enumerate(folded):
+    assert dataset.splits["test"] is source.splits["test"]
+    assert dataset.digests["test"] == source.digests["test"]
+    assert dataset.metadata["fold"] == {"folds": 3, "fold": which}
+    assert dataset.metadata["sizes"] == {name: len(split) for name, split in dataset.splits.items()}
     for split in ("train", "validation"):
-      label = one.splits[split][np.arange(len(one.splits[split]))]["label"]
-      assert one.metadata["counts"][split] == np.bincount(label, minlength=CLASSES).tolist()
-    assert one.metadata["counts"]["test"] == source.metadata["counts"]["test"]
-    assert one.metadata["truncated"] == {folding.JOINED: 7, "test": 1}
-    assert one.metadata["held_out"] == {"test": ["b"]}
-    assert one.digests == fold(source, 3, which).digests
-  assert len({one.digests[split] for one in folded for split in ("train", "validation")}) == 6
+      label = dataset.splits[split][np.arange(len(dataset.splits[split]))]["label"]
+      assert dataset.metadata["counts"][split] == np.bincount(label, minlength=CLASSES).tolist()
+    assert dataset.metadata["counts"]["test"] == source.metadata["counts"]["test"]
+    assert dataset.metadata["truncated"] == {folding.JOINED: 7, "test": 1}
+    assert dataset.metadata["held_out"] == {"test": ["b"]}
+    assert dataset.digests == fold(source, 3, which).digests
+  assert len({dataset.digests[split] for dataset in folded for split in ("train", "validation")}) == 6
   assert source.metadata["truncated"]["train"] == 5
 
 
@@ -115,8 +115,8 @@ def test_a_folded_split_gathers_any_indices_and_describes_its_examples():
     rows[index] for index in indices
   ]
   for index in (0, len(split) - 1):
-    name, place = split.describe(index).split()
-    assert rows_of(source.splits[name])[int(place)] == rows[index]
+    name, row = split.describe(index).split()
+    assert rows_of(source.splits[name])[int(row)] == rows[index]
   assert sum(batch["weight"].sum() for batch in evaluation_batches(split, 8)) == len(split)
   assert split[np.arange(0)]["tokens"].shape == (0, 3)
 

@@ -43,9 +43,9 @@ def test_digits_hold_every_scan_once_and_every_class_in_proportion(digits):
   bundle = load_digits()
   pixels = np.concatenate([digits.splits[s].arrays["image"][..., 0] for s in SPLITS])
   labels = np.concatenate([digits.splits[s].arrays["label"] for s in SPLITS])
-  found = sorted((image.tobytes(), int(label)) for image, label in zip(pixels, labels, strict=True))
-  given = zip(bundle.images.astype(np.uint8), bundle.target, strict=True)
-  assert found == sorted((image.tobytes(), int(label)) for image, label in given)
+  pairs = sorted((image.tobytes(), int(label)) for image, label in zip(pixels, labels, strict=True))
+  published = zip(bundle.images.astype(np.uint8), bundle.target, strict=True)
+  assert pairs == sorted((image.tobytes(), int(label)) for image, label in published)
   for split, share in zip(SPLITS, (0.6, 0.2, 0.2), strict=True):
     counts = np.bincount(digits.splits[split].arrays["label"], minlength=10)
     np.testing.assert_allclose(counts / np.bincount(bundle.target), share, atol=0.01)
@@ -71,7 +71,7 @@ def test_equal_images_stay_in_one_split_even_under_two_labels():
   parts = images.split_by_content(image, label)
   assert sorted(np.concatenate(list(parts.values()))) == list(range(180))
   contents = {split: {pixels.tobytes() for pixels in image[rows]} for split, rows in parts.items()}
-  assert {split: len(found) for split, found in contents.items()} == {"train": 36, "validation": 12, "test": 12}
+  assert {split: len(pairs) for split, pairs in contents.items()} == {"train": 36, "validation": 12, "test": 12}
   assert len(set.union(*contents.values())) == 60
 
 
@@ -81,12 +81,12 @@ def test_a_folder_of_class_folders_is_read_and_split(tmp_path):
   source = images.load(DataConfig(path=str(tmp_path)))
   assert source.metadata["names"] == ["cat", "dog"]
   assert source.metadata["sizes"] == {"train": 12, "validation": 4, "test": 4}
-  found = {
+  pairs = {
     (image.tobytes(), int(label))
     for split in SPLITS
     for image, label in zip(*source.splits[split].arrays.values(), strict=True)
   }
-  assert found == {(array.tobytes(), int(name == "dog")) for (name, _), array in pixels.items()}
+  assert pairs == {(array.tobytes(), int(name == "dog")) for (name, _), array in pixels.items()}
   assert source.digests == images.load(DataConfig(path=str(tmp_path))).digests
 
 

@@ -63,13 +63,13 @@ def file(tmp_path):
 
 
 def test_batches_have_the_promised_arrays(sst2):
-  found = labelled.load(sst2, "", READING)
-  batch = found.splits["test"][np.arange(3)]
+  dataset = labelled.load(sst2, "", READING)
+  batch = dataset.splits["test"][np.arange(3)]
   shapes = {name: (array.shape, array.dtype.name) for name, array in batch.items()}
   assert shapes == {"tokens": ((3, 6), "int32"), "length": ((3,), "int32"), "label": ((3,), "int32")}
   for split in SPLITS:
-    arrays = found.splits[split].arrays
-    assert (arrays["tokens"][:, 0] == found.metadata["special"]["class"]).all()
+    arrays = dataset.splits[split].arrays
+    assert (arrays["tokens"][:, 0] == dataset.metadata["special"]["class"]).all()
     assert arrays["length"].min() >= 1
     real = np.arange(6) < arrays["length"][:, None]
     assert (arrays["tokens"][real] != 0).all()
@@ -77,23 +77,23 @@ def test_batches_have_the_promised_arrays(sst2):
 
 
 def test_where_test_has_no_labels_validation_is_test_and_a_tenth_of_train_validation(sst2):
-  found = labelled.load(sst2, "", READING)
-  assert found.name == "glue/sst2"
-  assert found.metadata["sizes"] == {"train": 180, "validation": 20, "test": 40}
-  assert found.splits["test"].texts == sentences(40, seed=1)[0]
-  assert "has no labels" in found.metadata["origin"]["test"]
-  assert not set(found.splits["train"].texts) & set(found.splits["validation"].texts)
-  assert len(set(found.digests.values())) == 3
-  assert list(found.metadata["counts"]["test"].values()) == np.bincount(sentences(40, seed=1)[1]).tolist()
-  assert (found.metadata["names"], found.metadata["chance"]) == (["negative", "positive"], 0.5)
+  dataset = labelled.load(sst2, "", READING)
+  assert dataset.name == "glue/sst2"
+  assert dataset.metadata["sizes"] == {"train": 180, "validation": 20, "test": 40}
+  assert dataset.splits["test"].texts == sentences(40, seed=1)[0]
+  assert "has no labels" in dataset.metadata["origin"]["test"]
+  assert not set(dataset.splits["train"].texts) & set(dataset.splits["validation"].texts)
+  assert len(set(dataset.digests.values())) == 3
+  assert list(dataset.metadata["counts"]["test"].values()) == np.bincount(sentences(40, seed=1)[1]).tolist()
+  assert (dataset.metadata["names"], dataset.metadata["chance"]) == (["negative", "positive"], 0.5)
 
 
 def test_equal_texts_stay_in_one_split_and_each_class_gives_a_tenth(datasets):
   texts, labels = sentences(100)
   datasets["reviews"] = {"train": ([t for t in texts for _ in range(2)], np.repeat(labels, 2)), "test": (texts, labels)}
-  found = labelled.load(DataConfig(name="reviews"), "", READING)
-  assert not set(found.splits["train"].texts) & set(found.splits["validation"].texts)
-  counts = found.metadata["counts"]
+  dataset = labelled.load(DataConfig(name="reviews"), "", READING)
+  assert not set(dataset.splits["train"].texts) & set(dataset.splits["validation"].texts)
+  counts = dataset.metadata["counts"]
   for name, expected in zip(("negative", "positive"), np.bincount(labels), strict=True):
     assert counts["validation"][name] == 2 * round(expected / 10)
     assert counts["train"][name] + counts["validation"][name] == 2 * expected
@@ -105,12 +105,12 @@ def test_long_texts_are_cut_counted_and_told_in_one_line_and_empty_ones_kept(tmp
   rows = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
   (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
   lines = []
-  found = labelled.load(DataConfig(path=str(tmp_path / "rows.csv")), "", READING, log=lines.append)
-  assert sum(found.metadata["truncated"].values()) == 1
-  assert sum(found.metadata["empty"].values()) == 1
+  dataset = labelled.load(DataConfig(path=str(tmp_path / "rows.csv")), "", READING, log=lines.append)
+  assert sum(dataset.metadata["truncated"].values()) == 1
+  assert sum(dataset.metadata["empty"].values()) == 1
   assert len(lines) == 1
   assert "1 of " in lines[0]
-  lengths = np.concatenate([found.splits[split].arrays["length"] for split in SPLITS])
+  lengths = np.concatenate([dataset.splits[split].arrays["length"] for split in SPLITS])
   assert sorted(lengths)[0] == 1
   assert lengths.max() == 6
 
@@ -135,21 +135,21 @@ def test_a_second_load_restores_the_tokenizer_and_finds_the_same_data(tmp_path, 
 def test_a_pretrained_tokenizer_is_used_and_copied(tmp_path, file):
   train("word", ["zz good n1 n2"], 0, ("class",)).save(tmp_path / "old" / "tokenizer.json")
   reading = Reading(tokenizer="word", vocabulary=7, length=6)
-  found = labelled.load(file, tmp_path / "new", reading, tokenizer_from=tmp_path / "old")
+  dataset = labelled.load(file, tmp_path / "new", reading, tokenizer_from=tmp_path / "old")
   assert (tmp_path / "new" / "tokenizer.json").read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
-  assert found.metadata["vocabulary"] == 7
-  assert labelled.load(file, tmp_path / "new", reading).digests == found.digests
+  assert dataset.metadata["vocabulary"] == 7
+  assert labelled.load(file, tmp_path / "new", reading).digests == dataset.digests
   for other in (Reading(tokenizer="word", vocabulary=6, length=6), Reading(tokenizer="bpe", length=6)):
     with pytest.raises(ValueError, match=r"give --config\.data\.tokenizer=word --config\.data\.vocabulary=7"):
       labelled.load(file, tmp_path / "third", other, tokenizer_from=tmp_path / "old")
 
 
 def test_the_reference_lines_are_of_the_labels_and_of_the_words(sst2):
-  found = labelled.load(sst2, "", READING)
-  assert list(found.controls) == ["largest class", "tf-idf + logistic regression"]
-  assert found.controls["tf-idf + logistic regression"] == 1.0
-  train, test = (found.splits[split].arrays["label"] for split in ("train", "test"))
-  assert found.controls["largest class"] == np.mean(test == np.bincount(train).argmax())
+  dataset = labelled.load(sst2, "", READING)
+  assert list(dataset.controls) == ["largest class", "tf-idf + logistic regression"]
+  assert dataset.controls["tf-idf + logistic regression"] == 1.0
+  train, test = (dataset.splits[split].arrays["label"] for split in ("train", "test"))
+  assert dataset.controls["largest class"] == np.mean(test == np.bincount(train).argmax())
 
 
 def test_an_example_is_described_by_its_text(sst2):

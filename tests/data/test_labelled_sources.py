@@ -39,12 +39,16 @@ def test_columns_are_taken_by_name(tmp_path):
 
 def test_one_file_is_cut_by_content_and_numbers_are_ordered_as_numbers(tmp_path):
   rows = "".join(f"text {i} of all,{[10, 9, -1][i % 3]}\n" for i in range(90))
-  found = read_labelled(DataConfig(path=write(tmp_path, "a.csv", f"text,label\n{rows}")))
-  assert found.classes == ["-1", "9", "10"]
-  assert {split: len(part.texts) for split, part in found.splits.items()} == {"train": 72, "validation": 9, "test": 9}
+  labelled = read_labelled(DataConfig(path=write(tmp_path, "a.csv", f"text,label\n{rows}")))
+  assert labelled.classes == ["-1", "9", "10"]
+  assert {split: len(part.texts) for split, part in labelled.splits.items()} == {
+    "train": 72,
+    "validation": 9,
+    "test": 9,
+  }
   again = "".join(reversed(rows.splitlines(keepends=True)))
   other = read_labelled(DataConfig(path=write(tmp_path, "b.csv", f"text,label\n{again}")))
-  for split, part in found.splits.items():
+  for split, part in labelled.splits.items():
     assert set(part.texts) == set(other.splits[split].texts)
 
 
@@ -52,10 +56,14 @@ def test_a_folder_gives_its_splits_and_train_what_is_missing(tmp_path):
   write(tmp_path, "train.csv", f"text,label\n{ROWS}")
   write(tmp_path, "test.tsv", "text\tlabel\nnew\tno\n")
   write(tmp_path, "notes.csv", "anything")
-  found = read_labelled(DataConfig(path=str(tmp_path)))
-  assert found.splits["test"].texts == ["new"]
-  assert {split: len(part.texts) for split, part in found.splits.items()} == {"train": 36, "validation": 4, "test": 1}
-  assert found.origin["validation"] == "a tenth of train, by content"
+  labelled = read_labelled(DataConfig(path=str(tmp_path)))
+  assert labelled.splits["test"].texts == ["new"]
+  assert {split: len(part.texts) for split, part in labelled.splits.items()} == {
+    "train": 36,
+    "validation": 4,
+    "test": 1,
+  }
+  assert labelled.origin["validation"] == "a tenth of train, by content"
 
 
 def test_labels_that_train_does_not_have_are_refused(tmp_path):
@@ -114,7 +122,7 @@ def test_a_phrase_belongs_to_the_longest_text_that_has_its_words_in_a_row():
 
 def test_a_sentence_and_its_phrases_stay_in_one_split():
   sentences = [f"w{i} x{i} y{i} z{i}" for i in range(60)]
-  texts = [piece for s in sentences for piece in (s, s[: s.rindex(" ")], s.split()[0])]
+  texts = [phrase for s in sentences for phrase in (s, s[: s.rindex(" ")], s.split()[0])]
   part = labelled_sources.Part(texts, np.arange(len(texts), dtype=np.int32) // 3 % 2)
   apart = labelled_sources.stratified(part, ["validation"])
   together = labelled_sources.stratified(part, ["validation"], phrased=True)

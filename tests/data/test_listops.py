@@ -18,16 +18,16 @@ def cell(request):
   return parameters, listops.generate(**SMALL | request.param)
 
 
-def parse(words):
+def parse(symbols):
   """The tree of a list of words, consumed from its front: (levels, arguments of each operator, value)."""
-  word = words.pop(0)
+  word = symbols.pop(0)
   if word.isdigit():
     return 1, [], int(word)
   levels, widths, values = [], [], []
-  while words[0] != "]":
-    below, more, value = parse(words)
+  while symbols[0] != "]":
+    below, more, value = parse(symbols)
     levels, widths, values = [*levels, below], widths + more, [*values, value]
-  words.pop(0)
+  symbols.pop(0)
   rules = {"[MIN": min, "[MAX": max, "[SM": lambda v: sum(v) % 10, "[MED": lambda v: int(statistics.median(v))}
   return 1 + max(levels), [*widths, len(values)], rules[word](values)
 
@@ -38,10 +38,10 @@ def test_labels_equal_a_recursive_evaluation_and_trees_keep_their_bounds(cell):
     expressions = source.splits[split]
     arrays = expressions.arrays
     for index in range(len(expressions)):
-      words = expressions.describe(index).split()
-      assert len(words) == arrays["length"][index] == np.count_nonzero(arrays["tokens"][index])
-      levels, widths, value = parse(words)
-      assert not words
+      symbols = expressions.describe(index).split()
+      assert len(symbols) == arrays["length"][index] == np.count_nonzero(arrays["tokens"][index])
+      levels, widths, value = parse(symbols)
+      assert not symbols
       assert value == arrays["label"][index] == listops.evaluate(arrays["tokens"][index])
       assert 2 <= levels <= parameters["depth"]
       assert min(widths) >= 2
@@ -116,12 +116,12 @@ def test_batches_are_int32_and_the_same_call_makes_the_same_data():
 
 
 @pytest.mark.parametrize(
-  "words", ["[MAX 1 2", "[MAX ]", "1 2", "]", "[MAX 1 ] ]", ""], ids=lambda words: words or "nothing"
+  "symbols", ["[MAX 1 2", "[MAX ]", "1 2", "]", "[MAX 1 ] ]", ""], ids=lambda symbols: symbols or "nothing"
 )
-def test_the_solver_refuses_what_is_no_expression(words):
+def test_the_solver_refuses_what_is_no_expression(symbols):
   ids = {"[MAX": 12, "]": 15, "1": 2, "2": 3}
   with pytest.raises(ValueError, match="expression"):
-    listops.evaluate(np.array([ids[word] for word in words.split()], np.int32))
+    listops.evaluate(np.array([ids[word] for word in symbols.split()], np.int32))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ FRAME = (1, 2)  # class, separator
 
 def text(document):
   sentences = [[f"d{document:02}s{s}w{word}" for word in range(2 + (document + s) % 4)] for s in range(SENTENCES)]
-  return " ".join(f"{' '.join(words)}." for words in sentences)
+  return " ".join(f"{' '.join(sentence)}." for sentence in sentences)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,8 @@ def test_held_out_splits_carry_their_masks_and_training_does_not(source):
 
 def test_hidden_tokens_are_masked_in_8_of_10_cases_random_in_1_and_themselves_in_1():
   tokens = np.random.default_rng(0).integers(5, 25, (3000, 20)).astype(np.int32)
-  found, chosen = masked.hidden(np.random.default_rng(1), tokens, np.full(3000, 20), [0, 1, 2, 4], 25, 3)
-  shown, true = found[chosen], tokens[chosen]
+  tokens_shown, chosen = masked.hidden(np.random.default_rng(1), tokens, np.full(3000, 20), [0, 1, 2, 4], 25, 3)
+  shown, true = tokens_shown[chosen], tokens[chosen]
   random = collections.Counter(shown[(shown != 3) & (shown != true)].tolist())
   assert set(random) == set(range(5, 25))
   for share, hits in ((0.8, shown == 3), (0.1 + 0.1 / 20, shown == true)):

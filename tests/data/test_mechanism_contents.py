@@ -17,9 +17,9 @@ def rows(name, knobs=None):
 
 def test_induction_asks_for_the_follower_of_its_mark_and_frequency_for_the_one_commonest_token():
   for tokens, targets in rows("induction"):
-    place = tokens.index(base.ASK)
+    position = tokens.index(base.ASK)
     assert tokens.count(base.ASK) == 2
-    assert targets == [-1] * (len(tokens) - 1) + [tokens[place + 1]]
+    assert targets == [-1] * (len(tokens) - 1) + [tokens[position + 1]]
   for tokens, targets in rows("frequency"):
     (first, most), (_, second) = collections.Counter(tokens[:-1]).most_common(2)
     assert most > second
@@ -28,19 +28,19 @@ def test_induction_asks_for_the_follower_of_its_mark_and_frequency_for_the_one_c
 
 def test_parity_is_asked_at_every_bit():
   for tokens, targets in rows("parity"):
-    assert targets == [1 + sum(token == 2 for token in tokens[: place + 1]) % 2 for place in range(len(tokens))]
+    assert targets == [1 + sum(token == 2 for token in tokens[: position + 1]) % 2 for position in range(len(tokens))]
 
 
 def test_memorized_values_are_one_map_in_all_splits_and_seeds_and_stand_in_no_example():
-  found = set()
+  matches = set()
   for seed in (0, 7):
     source = generation.generate("memorization", sizes=(400, 50, 50), seed=seed)
     for split in SPLITS:
       arrays = source.splits[split].arrays
       keys, values = arrays["tokens"][:, 0::2], arrays["targets"][:, 1::2]
       assert not np.isin(values, arrays["tokens"]).any()
-      found |= set(zip(keys.reshape(-1).tolist(), values.reshape(-1).tolist(), strict=True))
-  assert len(found) == len({key for key, _ in found}) == len({value for _, value in found}) == 128
+      matches |= set(zip(keys.reshape(-1).tolist(), values.reshape(-1).tolist(), strict=True))
+  assert len(matches) == len({key for key, _ in matches}) == len({value for _, value in matches}) == 128
 
 
 def test_an_exact_share_of_the_pairs_is_noise_and_noise_is_never_asked():
@@ -59,13 +59,13 @@ def test_compression_asks_for_every_place_once_in_random_order():
     size = tokens.index(base.ASK)
     asked = [token - base.FIRST for token in tokens[size + 1 : -1]]
     assert sorted(asked) == list(range(size)) == list(range(15))
-    assert targets == [-1] * (size + 1) + [tokens[place] for place in asked] + [-1]
+    assert targets == [-1] * (size + 1) + [tokens[position] for position in asked] + [-1]
     orders.add(tuple(asked))
   assert len(orders) > 350
 
 
 def occurrences(word, tokens):
-  return [place for place in range(len(tokens)) if tokens[place : place + len(word)] == word]
+  return [position for position in range(len(tokens)) if tokens[position : position + len(word)] == word]
 
 
 @pytest.mark.parametrize("name, questions", [("needle", 1), ("multi_key", 1), ("multi_query", 4)])
@@ -76,10 +76,10 @@ def test_each_asked_key_stands_once_in_the_haystack_with_its_value_behind_it(nam
     assert len(tokens) == room + 1 + 3 * questions
     expected = [-1] * len(tokens)
     for start in range(room + 1, len(tokens), 3):  # a key of two tokens and the first of its value
-      (place,) = occurrences(tokens[start : start + 2], tokens[:room])
-      chosen[place] += 1
-      expected[start + 1 : start + 3] = tokens[place + 2 : place + 4]
-      assert tokens[start + 2] == tokens[place + 2]
+      (position,) = occurrences(tokens[start : start + 2], tokens[:room])
+      chosen[position] += 1
+      expected[start + 1 : start + 3] = tokens[position + 2 : position + 4]
+      assert tokens[start + 2] == tokens[position + 2]
     assert targets == expected
   assert len(chosen) > 20
 
@@ -87,22 +87,22 @@ def test_each_asked_key_stands_once_in_the_haystack_with_its_value_behind_it(nam
 def test_all_values_of_the_one_key_are_asked_in_the_order_in_which_they_stand():
   for tokens, targets in rows("multi_value"):
     room = tokens.index(base.ASK)
-    found = occurrences(tokens[room + 1 : room + 2], tokens[:room])
-    assert targets == [-1] * (room + 1) + [tokens[place + 1] for place in found]
-    assert len(found) == 3
+    matches = occurrences(tokens[room + 1 : room + 2], tokens[:room])
+    assert targets == [-1] * (room + 1) + [tokens[position + 1] for position in matches]
+    assert len(matches) == 3
 
 
 @pytest.mark.parametrize("hops", [1, 3])
 def test_every_variable_of_chains_as_long_as_said_is_asked_and_their_assignments_stand_in_order(hops):
   for tokens, targets in rows("variable_tracking", {"items": 2, "hops": hops, "vocabulary": 30, "length": 40}):
     room = tokens.index(base.ASK)
-    given = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in occurrences([base.FIRST], tokens)}
-    assert sorted(tokens[room + 1 :]) == sorted(given)
+    assigned = {tokens[mark - 1]: (mark, tokens[mark + 1]) for mark in occurrences([base.FIRST], tokens)}
+    assert sorted(tokens[room + 1 :]) == sorted(assigned)
     answers, depths = [], []
     for asked in tokens[room + 1 :]:
       name, last, looked_up = asked, room, 0
-      while name in given:
-        mark, name = given[name]
+      while name in assigned:
+        mark, name = assigned[name]
         assert mark < last
         last, looked_up = mark, looked_up + 1
       depths.append(looked_up)
@@ -118,6 +118,6 @@ def test_words_of_fuzzy_recall_have_all_lengths_and_their_first_occurrence_is_no
     runs = "".join("v" if token >= 18 else "e" if token >= 10 else "k" for token in tokens if token)
     for pair in runs.replace("ve", "v e").replace("vk", "v k").split():
       widths[pair] += 1
-    first = next(place for place, target in enumerate(targets) if target >= 0)
+    first = next(position for position, target in enumerate(targets) if target >= 0)
     assert "v" in runs[:first]
   assert set(widths) == {"k" * inside + "e" + "v" * value for inside in range(3) for value in range(1, 4)}

@@ -114,7 +114,7 @@ def test_the_same_call_makes_the_same_data_and_held_out_splits_do_not_depend_on_
   assert first.digests["validation"] == longer.digests["validation"]
 
 
-@pytest.mark.parametrize("name", [name for name, one in generation.MECHANISMS.items() if not one.fixed])
+@pytest.mark.parametrize("name", [name for name, mechanism in generation.MECHANISMS.items() if not mechanism.fixed])
 def test_the_test_split_has_as_many_examples_of_each_longer_length_padded_to_the_longest(name):
   shape = generation.resolve_shape(name, {})
   source = generation.generate(name, longest=4 * shape.length, sizes=(10, 20, 30))
@@ -127,8 +127,8 @@ def test_the_test_split_has_as_many_examples_of_each_longer_length_padded_to_the
     assert rows.sum() == len(np.unique(tokens, axis=0)) == 30
     assert not tokens[:, length:].any()
     assert (targets[:, length:] == -1).all()
-    own = dataclasses.replace(shape, length=length)
-    np.testing.assert_array_equal(generation.oracle(name, tokens[:, :length], own), targets[:, :length])
+    resized = dataclasses.replace(shape, length=length)
+    np.testing.assert_array_equal(generation.oracle(name, tokens[:, :length], resized), targets[:, :length])
   alone = generation.generate(name, sizes=(10, 20, 30))
   np.testing.assert_array_equal(alone.splits["test"].arrays["tokens"], arrays["tokens"][:30, : shape.length])
   assert alone.digests["train"] == source.digests["train"]

@@ -85,12 +85,12 @@ def test_the_batches_of_all_seeds_have_one_shape_at_each_step_but_not_one_order(
 
 def test_after_as_many_steps_as_examples_each_has_been_visited_batch_times_and_before_about_as_often():
   counts = np.zeros(10, int)
-  own = np.zeros(10)
+  sizes = np.zeros(10)
   for bucket in BUCKETED.buckets:
-    own[bucket] = len(bucket)
+    sizes[bucket] = len(bucket)
   for step, batch in enumerate(take(train_batches(BUCKETED, 3, seed=0), 30), 1):
     counts += np.bincount(batch["x"], minlength=10)
-    bound = (0.5 + 0.5 * len(BUCKETED.buckets) * own / 10) * 3 / own + 1
+    bound = (0.5 + 0.5 * len(BUCKETED.buckets) * sizes / 10) * 3 / sizes + 1
     assert (abs(counts - step * 3 / 10) <= bound).all()
     if step % 10 == 0:
       np.testing.assert_array_equal(counts, 3 * step // 10)
@@ -106,9 +106,9 @@ def test_every_epoch_of_a_bucket_holds_each_of_its_examples_once():
 
 
 def test_one_bucket_has_the_stream_of_the_split_itself():
-  one = Bucketed(SPLIT, LENGTHS, (4,), ())
+  bucketed = Bucketed(SPLIT, LENGTHS, (4,), ())
   np.testing.assert_array_equal(
-    numbers(take(train_batches(one, 4, 5), 8)), numbers(take(train_batches(SPLIT, 4, 5), 8))
+    numbers(take(train_batches(bucketed, 4, 5), 8)), numbers(take(train_batches(SPLIT, 4, 5), 8))
   )
 
 
@@ -131,16 +131,16 @@ def test_evaluation_visits_every_example_once_in_order_and_pads_the_last_batch_w
 
 
 def test_predictions_of_a_bucketed_split_can_be_put_back_in_order():
-  found = np.full(10, -1.0, np.float32)
+  gathered = np.full(10, -1.0, np.float32)
   weights = np.zeros(10, int)
   for batch in evaluation_batches(BUCKETED, 4):
     assert batch["x"].shape == (4,)
     assert batch["index"].dtype == np.int32
     np.testing.assert_array_equal(batch["tokens"], TOKENS[batch["index"], : batch["tokens"].shape[1]])
     real = batch["weight"] > 0
-    found[batch["index"][real]] = batch["x"][real]
+    gathered[batch["index"][real]] = batch["x"][real]
     weights += np.bincount(batch["index"], batch["weight"], minlength=10).astype(int)
-  np.testing.assert_array_equal(found, np.arange(10))
+  np.testing.assert_array_equal(gathered, np.arange(10))
   np.testing.assert_array_equal(weights, 1)
 
 

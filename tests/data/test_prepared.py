@@ -33,11 +33,11 @@ def folder(tmp_path_factory):
 
 
 def test_columns_give_back_what_was_written_in_order(folder):
-  found = prepared.columns("mixed", "train", folder, ["text", "label", "number", "parts"])
+  columns = prepared.columns("mixed", "train", folder, ["text", "label", "number", "parts"])
   for name in ("text", "label", "number", "parts"):
-    assert list(found[name]) == [row[name] for row in ROWS[:6]]
-  assert isinstance(found["label"], np.ndarray)
-  assert isinstance(found["text"][0], str)
+    assert list(columns[name]) == [row[name] for row in ROWS[:6]]
+  assert isinstance(columns["label"], np.ndarray)
+  assert isinstance(columns["text"][0], str)
 
 
 def test_images_come_as_the_bytes_that_were_kept(folder):

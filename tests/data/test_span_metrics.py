@@ -70,9 +70,9 @@ def test_best_span_equals_the_search_over_all_spans(longest):
       for j in range(i, min(i + longest, 9))
       if valid[row, i] and valid[row, j]
     }
-    found = max(spans, key=spans.get, default=(0, 0))
-    assert (starts[row], ends[row]) == found
-    assert scores[row] == spans.get(found, -np.inf)
+    best = max(spans, key=spans.get, default=(0, 0))
+    assert (starts[row], ends[row]) == best
+    assert scores[row] == spans.get(best, -np.inf)
 
 
 def test_among_equal_spans_the_shortest_then_the_first_wins():

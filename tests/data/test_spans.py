@@ -57,9 +57,9 @@ def test_spans_give_back_the_answers_as_they_stand_in_the_context(one_split, kin
   length *= 4 if kind == "byte" else 2 if kind == "wordpiece" else 1
   source = load(kind=kind, vocabulary=vocabulary, length=length)
   for split in source.splits.values():
-    found = split.arrays["start"] > 0
-    assert {*split.arrays["example"][found]} == set(range(len(split.questions)))
-    for row in np.flatnonzero(found).tolist():
+    answered = split.arrays["start"] > 0
+    assert {*split.arrays["example"][answered]} == set(range(len(split.questions)))
+    for row in np.flatnonzero(answered).tolist():
       start, end = int(split.arrays["start"][row]), int(split.arrays["end"][row])
       assert split.text(row, start, end) == "the old house"
     predictions = split.predictions(*perfect(split), longest=length)

@@ -44,9 +44,9 @@ def test_every_token_of_a_stream_but_the_first_is_a_target_exactly_once():
 
 def test_windows_have_the_promised_shapes_and_dtypes(docs):
   batch = docs.splits["test"][np.arange(3)]
-  found = {name: (array.shape, array.dtype.name) for name, array in batch.items()}
+  forms = {name: (array.shape, array.dtype.name) for name, array in batch.items()}
   counts = dict.fromkeys(("bytes", "words"), ((3,), "int32"))
-  assert found == {"tokens": ((3, 65), "int32"), "mask": ((3, 64), "float32"), **counts}
+  assert forms == {"tokens": ((3, 65), "int32"), "mask": ((3, 64), "float32"), **counts}
   assert all(docs.splits[split].arrays["tokens"].max() < docs.metadata["vocabulary"] for split in SPLITS)
 
 
@@ -110,13 +110,13 @@ def test_bytes_and_words_of_a_split_are_those_of_its_text_whatever_the_tokenizer
   for number in range(12):
     (tmp_path / f"{number:02}.txt").write_text(f"{PROSE * (1 + number % 3)} and {number} end ", encoding="utf-8")
   data = DataConfig(path=str(tmp_path), length=16)
-  found = text.load(data, vocabulary=300, tokenizer=kind, packing=packing)
+  dataset = text.load(data, vocabulary=300, tokenizer=kind, packing=packing)
   for split, documents in user_text(str(tmp_path)).splits.items():
-    arrays = found.splits[split].arrays
-    assert arrays["bytes"].sum() == found.metadata["bytes"][split] == sum(len(t.encode()) for t in documents.values())
-    assert arrays["words"].sum() == found.metadata["words"][split] == sum(len(t.split()) for t in documents.values())
+    arrays = dataset.splits[split].arrays
+    assert arrays["bytes"].sum() == dataset.metadata["bytes"][split] == sum(len(t.encode()) for t in documents.values())
+    assert arrays["words"].sum() == dataset.metadata["words"][split] == sum(len(t.split()) for t in documents.values())
   if kind != "char":
-    assert found.metadata["lossless"] == (kind in ("bpe", "byte"))
+    assert dataset.metadata["lossless"] == (kind in ("bpe", "byte"))
 
 
 def test_characters_are_lossless_until_one_is_unknown(file):
@@ -156,13 +156,13 @@ def test_the_reference_lines_of_the_documentation_order_as_they_must(docs):
 
 
 def test_what_is_given_in_a_prefix_is_no_target_and_counts_no_bytes():
-  found = text.Stream(np.arange(20, dtype=np.int32), np.full(20, 2), np.ones(20, np.int32), np.zeros(1, np.int32))
-  plain, given = (text.windows(found, 8, prefix=prefix).arrays for prefix in (0, 3))
-  np.testing.assert_array_equal(given["tokens"], plain["tokens"])
-  np.testing.assert_array_equal(given["mask"][0], [0, 0, 1, 1, 1, 1, 1, 1])
+  stream = text.Stream(np.arange(20, dtype=np.int32), np.full(20, 2), np.ones(20, np.int32), np.zeros(1, np.int32))
+  plain, prefixed = (text.windows(stream, 8, prefix=prefix).arrays for prefix in (0, 3))
+  np.testing.assert_array_equal(prefixed["tokens"], plain["tokens"])
+  np.testing.assert_array_equal(prefixed["mask"][0], [0, 0, 1, 1, 1, 1, 1, 1])
   assert plain["bytes"].tolist() == [16, 16, 6]
-  assert given["bytes"].tolist() == [12, 12, 2]
-  assert given["words"].tolist() == [6, 6, 1]
+  assert prefixed["bytes"].tolist() == [12, 12, 2]
+  assert prefixed["words"].tolist() == [6, 6, 1]
 
 
 @pytest.mark.parametrize("prefix, packing", [(8, False), (-1, False), (2, True)])

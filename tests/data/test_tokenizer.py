@@ -110,8 +110,8 @@ def test_training_word_pieces_is_the_same_in_every_process():
   code = "from attention_lab.data.tokenizer import train; from pydoc_data.topics import topics; "
   code += "print(hash(train('wordpiece', list(topics.values())[:8], 400).to_json()))"
   runs = [[sys.executable, "-c", code]] * 2
-  found = {subprocess.run(run, capture_output=True, check=True, env={"PYTHONHASHSEED": "0"}).stdout for run in runs}
-  assert len(found) == 1
+  outputs = {subprocess.run(run, capture_output=True, check=True, env={"PYTHONHASHSEED": "0"}).stdout for run in runs}
+  assert len(outputs) == 1
 
 
 @pytest.mark.parametrize(
@@ -148,17 +148,17 @@ def test_a_restored_tokenizer_of_another_kind_or_vocabulary_is_refused(tmp_path)
 
 def test_the_tokenizer_of_another_workdir_is_taken_whole_or_refused(tmp_path):
   train("word", ["a b c"], 0).save(tmp_path / "old" / "tokenizer.json")
-  own = tmp_path / "new" / "tokenizer.json"
-  adopt(tmp_path / "old", own, "word", 5).save(own)
-  assert own.read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
-  assert adopt(tmp_path / "gone", own, "word", 5).vocabulary == 5
+  target = tmp_path / "new" / "tokenizer.json"
+  adopt(tmp_path / "old", target, "word", 5).save(target)
+  assert target.read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
+  assert adopt(tmp_path / "gone", target, "word", 5).vocabulary == 5
   with pytest.raises(ValueError, match=r"another tokenizer than word with 4 ids; give .*vocabulary=5"):
     adopt(tmp_path / "old", None, "word", 4)
   with pytest.raises(ValueError, match=r"gone has no tokenizer\.json"):
     adopt(tmp_path / "gone", None, "word", 5)
-  train("word", ["a b x"], 0).save(own)
+  train("word", ["a b x"], 0).save(target)
   with pytest.raises(ValueError, match="is not the tokenizer of"):
-    adopt(tmp_path / "old", own, "word", 5)
+    adopt(tmp_path / "old", target, "word", 5)
 
 
 @pytest.mark.parametrize("content", ["{}", "[", json.dumps({"model": {"type": "Unigram", "vocab": [["a", 0.0]]}})])

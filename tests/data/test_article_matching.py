@@ -14,8 +14,8 @@ PASSAGES = 9
 
 def passage(split, article, number):
   """At least 100 characters: the first words tell split, article and passage, the rest is the article's own."""
-  own = " ".join(f"word{split[:2]}{article}x{i}" for i in range(8))
-  return f"{split} {article} {number} {own} " + "and so on until it is long enough " * 2
+  body = " ".join(f"word{split[:2]}{article}x{i}" for i in range(8))
+  return f"{split} {article} {number} {body} " + "and so on until it is long enough " * 2
 
 
 def lines_of(split):
