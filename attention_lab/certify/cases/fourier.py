@@ -32,7 +32,7 @@ def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
   del variant, params
   refuse_bias(example, "fourier")
   x, width = key_input(example), example.x.shape[1]
-  asked, valid = example.readable.any(axis=(0, 2)), example.readable.any(axis=(0, 1))
+  asked, valid = (np.asarray(example.readable.any(axis=axes)) for axes in ((0, 2), (0, 1)))
   if (example.readable != np.outer(asked, valid)).any():
     raise ValueError("fourier mixes the whole sequence: it takes no mask but q_valid and kv_valid")
   tokens = [int(s) for s in np.flatnonzero(valid)]
