@@ -62,7 +62,8 @@ def append_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
 def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], object]) -> Records:
   """Every line of a file that is JSON and for which `accept` raises no ValueError; the others are damaged.
 
-  A row's `attention` comes in its present spelling, whatever the file holds: rows are matched by it.
+  What a row says of its variant, as `attention` or `variant`, comes in its present spelling, whatever the file holds:
+  rows are matched by it.
   """
   rows, damaged = [], []
   content = pathlib.Path(path).read_bytes() if pathlib.Path(path).exists() else b""
@@ -71,7 +72,7 @@ def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], object]) ->
       row = json.loads(line) if line.strip() else None
       if row is not None:
         accept(row)
-        rows.append(row | {"attention": spec.respelled(row["attention"])} if "attention" in row else row)
+        rows.append(row | {name: spec.respelled(row[name]) for name in ("attention", "variant") if name in row})
     except ValueError:
       damaged.append(number)
   return Records(rows, damaged)
