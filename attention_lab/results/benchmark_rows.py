@@ -30,13 +30,9 @@ def read(path: str | os.PathLike[str]) -> records.Records:
   return records.read_lines(path, check)
 
 
-def check(row: Any, required: Sequence[str] = REQUIRED, statuses: Sequence[str] = STATUSES) -> None:
+def check(row: Any) -> None:
   """Raises ValueError for an object that lacks a required field or has an unknown status."""
-  lacking = [name for name in required if not isinstance(row, Mapping) or name not in row]
-  if lacking:
-    raise ValueError(f"a row needs {', '.join(required)}; it lacks {', '.join(lacking)}")
-  if row["status"] not in statuses:
-    raise ValueError(f"status {row['status']!r} is not one of {', '.join(statuses)}")
+  records.require(row, REQUIRED, STATUSES)
 
 
 def key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attention_lab.attention import spec
@@ -126,17 +126,22 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
 
 def check(row: Any) -> None:
-  """Raises ValueError, which names what is missing or wrong, for a row that could not stand in a table."""
+  """Raises ValueError, which names what is missing or wrong, for a row that could not stand in a comparison's table."""
+  done = isinstance(row, Mapping) and row.get("status") == "done"
+  require(row, _REQUIRED + (_REQUIRED_WHEN_DONE if done else ()), STATUSES)
+  if done and row["primary"] not in row["metrics"]:
+    raise ValueError(f"metrics lack the primary metric {row['primary']!r}; they have {', '.join(row['metrics'])}")
+
+
+def require(row: Any, fields: Sequence[str], statuses: Sequence[str]) -> None:
+  """Raises ValueError for an object that lacks one of the fields, or whose status is not one of these."""
   if not isinstance(row, Mapping):
     raise ValueError(f"a row is a JSON object, got {type(row).__name__}")
-  needed = _REQUIRED + (_REQUIRED_WHEN_DONE if row.get("status") == "done" else ())
-  missing = [name for name in needed if name not in row]
+  missing = [name for name in fields if name not in row]
   if missing:
-    raise ValueError(f"a row needs {', '.join(needed)}; it lacks {', '.join(missing)}")
-  if row["status"] not in STATUSES:
-    raise ValueError(f"status {row['status']!r} is not one of {', '.join(STATUSES)}")
-  if row["status"] == "done" and row["primary"] not in row["metrics"]:
-    raise ValueError(f"metrics lack the primary metric {row['primary']!r}; they have {', '.join(row['metrics'])}")
+    raise ValueError(f"a row needs {', '.join(fields)}; it lacks {', '.join(missing)}")
+  if row["status"] not in statuses:
+    raise ValueError(f"status {row['status']!r} is not one of {', '.join(statuses)}")
 
 
 def _digests(row: Mapping[str, Any]) -> str:

@@ -53,12 +53,12 @@ COSTS = (
 
 
 def make_rows(seeds=SEEDS, commit="3f1c2ab9d0e1"):
-  """Rows of every task, variant and seed, as the ledger holds them."""
+  """Rows of every task, variant and seed, as the file of results holds them."""
   return [row for task in TASKS for index in range(len(SPECS)) for row in _variant_rows(task, index, seeds, commit)]
 
 
 def write_workdir(folder, seeds=SEEDS):
-  """A workdir with grid and ledger, without reports."""
+  """A workdir with grid and results, without reports."""
   grid.register(folder, grid.plan(SETTINGS, SPECS, seeds))
   for row in make_rows(seeds):
     records.append(folder / "results.jsonl", row)
@@ -91,11 +91,11 @@ def table_of():
 
 def make_table(rows, higher=True, chance=0.1, **shared):
   """A table of one task without noise of its own; `shared` are fields of every row."""
-  facts = {"task": "recall", "status": "done", "reason": "", "primary": "accuracy", "controls": {}, "command": "run"}
-  facts |= {"higher_is_better": higher, "chance": chance, "curve": [], **shared}
+  fields = {"task": "recall", "status": "done", "reason": "", "primary": "accuracy", "controls": {}, "command": "run"}
+  fields |= {"higher_is_better": higher, "chance": chance, "curve": [], **shared}
   (table,) = tables.build(
-    facts | {"attention": name, "seed": seed, "metrics": {"accuracy": score}} | fields
-    for name, (scores, fields) in rows.items()
+    fields | {"attention": name, "seed": seed, "metrics": {"accuracy": score}} | row
+    for name, (scores, row) in rows.items()
     for seed, score in enumerate(scores)
   )
   return table

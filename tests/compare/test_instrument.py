@@ -23,8 +23,8 @@ def _table(scores):
   return table
 
 
-def _words(scores):
-  """variant -> its standing as a report prints it."""
+def _standings(scores):
+  """The standing of each variant as a report prints it."""
   table = _table(scores)
   return {entry.attention: verdict.standing(entry, table) for entry in table.entries}
 
@@ -47,9 +47,9 @@ def test_words_of_a_report_are_those_of_the_comparison(rows, seeds):
   gaps = np.linspace(0.0, 0.06, rows)[:, None]
   seen = set()
   for scores in _equal(np.random.default_rng(rows * seeds), 40, rows, seeds) - gaps:
-    words = _words(scores)
-    assert {name for name, word in words.items() if word == "behind"} == _behind(scores)
-    seen |= set(words.values())
+    standings = _standings(scores)
+    assert {name for name, standing in standings.items() if standing == "behind"} == _behind(scores)
+    seen |= set(standings.values())
   assert {"behind"} < seen <= {"best", "tied best", "behind"}
 
 
@@ -80,9 +80,9 @@ def test_difference_of_one_point_is_found_with_the_promised_power():
   deviation = OWN * np.sqrt(2)
   seeds = power.seeds_needed(deviation, 0.01)
   planted = _equal(np.random.default_rng(21), COMPARISONS, 2, seeds) - np.array([[0.0], [0.01]])
-  found = sum("softmax 1" in _behind(scores) for scores in planted) / COMPARISONS
+  share = sum("softmax 1" in _behind(scores) for scores in planted) / COMPARISONS
   error = np.sqrt(0.8 * 0.2 / COMPARISONS)
-  assert 0.8 - 2 * error <= found <= power.probability(deviation, 0.01, seeds) + 3 * error
+  assert 0.8 - 2 * error <= share <= power.probability(deviation, 0.01, seeds) + 3 * error
 
 
 def test_one_point_is_found_with_the_promised_power_among_other_rows():
@@ -90,16 +90,16 @@ def test_one_point_is_found_with_the_promised_power_among_other_rows():
   seeds = power.seeds_needed(OWN * np.sqrt(2), 0.01, tests=rows * (rows - 1) // 2)
   lower = np.array([0.0, 0.1, 0.2, 0.01])[:, None]
   planted = _equal(np.random.default_rng(22), count, rows, seeds) - lower
-  found = sum("softmax 3" in _behind(scores) for scores in planted) / count
-  assert found >= 0.8 - 2 * np.sqrt(0.8 * 0.2 / count)
+  share = sum("softmax 3" in _behind(scores) for scores in planted) / count
+  assert share >= 0.8 - 2 * np.sqrt(0.8 * 0.2 / count)
 
 
 def test_fewer_seeds_than_promised_miss_the_planted_point_more_often():
   planted = _equal(np.random.default_rng(23), COMPARISONS // 2, 2, 5) - np.array([[0.0], [0.01]])
-  found = sum("softmax 1" in _behind(scores) for scores in planted) / len(planted)
+  share = sum("softmax 1" in _behind(scores) for scores in planted) / len(planted)
   expected = power.probability(OWN * np.sqrt(2), 0.01, 5)
-  assert abs(found - expected) < 0.06
-  assert found < 0.5
+  assert abs(share - expected) < 0.06
+  assert share < 0.5
 
 
 @pytest.mark.parametrize(

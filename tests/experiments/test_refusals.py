@@ -44,7 +44,7 @@ CASES = {
   "unknown suite": ("compare", ["--suite=visio"], "did you mean 'vision'"),
   "a size of no suite": ("compare", ["--size=gpu"], "give --suite"),
   "a positive control that is no row": ("compare", ["--positive=alibi"], "--positive=alibi is no row"),
-  "a row that no ledger has": (
+  "a row that no workdir has": (
     "compare",
     ["--verify=recall softmax 0"],
     "--verify=recall softmax 0 is no finished row",

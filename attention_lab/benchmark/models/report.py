@@ -7,7 +7,7 @@ from typing import Any
 
 from attention_lab.benchmark import load
 from attention_lab.benchmark.tables import between, duration
-from attention_lab.results import benchmark_rows, document, formatting, records
+from attention_lab.results import document, formatting, records
 from attention_lab.results.document import Block, Grid, Heading, Listing, Text
 
 FILE = "rows.jsonl"
@@ -51,7 +51,7 @@ def append(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
 
 def check(row: Any) -> None:
   """Raises ValueError for what cannot be a row."""
-  benchmark_rows.check(row, REQUIRED, STATUSES)
+  records.require(row, REQUIRED, STATUSES)
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:

@@ -24,7 +24,7 @@ def test_rows_come_back_as_they_were_written(tmp_path):
   assert records.read(path) == records.Records(rows, [])
 
 
-def test_ledger_that_does_not_exist_is_empty(tmp_path):
+def test_a_file_that_does_not_exist_has_no_rows(tmp_path):
   assert records.read(tmp_path / "none.jsonl") == records.Records([], [])
 
 
