@@ -25,8 +25,8 @@ from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
 from attention_lab.data.labelled import Reading
 from attention_lab.data.tokenizer import Tokenizer, restore_or_train, tokenizer_file
 
-SHORTEST = 100  # characters of a passage
-ROUNDS = 8  # pairings of the passages of train
+SHORTEST = 100  # characters, the least of a passage
+ROUNDS = 8  # times that the passages of train are paired anew
 NAMES = ("two articles", "one article")
 SPECIALS = ("class", "separator")
 _HEADING = re.compile(r" ?=.*= ?")
@@ -49,11 +49,19 @@ class Pairs(Arrays):
 
 
 def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Dataset:
-  """Pairs of T = `reading.length` tokens from `data.name` ("" = wikitext2) or `data.path`.
+  """Pairs of passages from the articles of a corpus.
 
-  The tokenizer is restored from `workdir/tokenizer.json` or trained on train and saved there (nowhere if `workdir` is
-  ""). Controls, in accuracy on test: the largest class, and a logistic regression on the words that both passages
-  share. Raises ValueError for what `corpora.load_corpus` refuses, a split without pairs, and a short length.
+  Args:
+    data: `data.name` ("" = wikitext2) in `data.dir`, or `data.path` for the user's own documents.
+    workdir: the tokenizer is restored from `workdir/tokenizer.json` or trained on train and saved there; "" = nowhere.
+    reading: the tokenizer, its vocabulary in ids, and T in tokens.
+
+  Returns:
+    A dataset of the arrays that the module describes. Controls, in accuracy on test: the largest class, and a logistic
+    regression on the words that both passages share.
+
+  Raises:
+    ValueError: a corpus that `corpora.load_corpus` refuses, a split without pairs, a short length.
   """
   if reading.length < 8:
     raise ValueError(f"--config.data.length={reading.length} has no room for two passages; give 8 or more")
@@ -86,7 +94,7 @@ def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Data
 
 
 def passages(articles: Iterable[str], lines: bool) -> list[list[str]]:
-  """The passages of each article: lines, or else what stands between empty lines. A text comes once in all of them."""
+  """The passages of each article: lines, or else the paragraphs between empty lines; equal passages count once."""
   seen: set[str] = set()
   result = []
   for article in articles:
@@ -155,7 +163,7 @@ def _rows(
 
 
 def _first(text: str, tokenizer: Tokenizer, count: int) -> str:
-  """What the first `count` tokens of a text stand for."""
+  """The beginning of a text that its first `count` tokens stand for."""
   end = tokenizer.spans(text)[1][count - 1]
   return text.encode()[:end].decode(errors="ignore")
 

@@ -40,11 +40,11 @@ TASKS = (
 COLUMNS = ("answer", "question", "story", "task")
 SPECIAL = {"class": 1, "separator": 2, "unknown": 3}
 TYPES = 64  # the question and 63 sentences: those of nearly all stories
-HELD_OUT = 0.1  # of each task's training questions
+HELD_OUT = 0.1  # fraction of each task's training questions
 
 
 class Stories(Arrays):
-  """Arrays with the texts that they were made of."""
+  """A split of questions over stories that still knows their texts."""
 
   def __init__(self, arrays: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:
     super().__init__(arrays)
@@ -56,13 +56,19 @@ class Stories(Arrays):
 
 
 def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Dataset:
-  """Task 1 … 20, or all of them jointly (0), from the TFDS dataset `babi` in `data.dir`; T = `data.length`.
+  """The bAbI tasks, from the TFDS dataset `babi`; the test split is the published one.
 
-  sentences: an example is of sentences in place of words.
+  Args:
+    data: `data.dir` holds the dataset; `data.length` is T in tokens or sentences; `data.folds` and `data.fold`.
+    task: 1 … 20, or 0 for all of them jointly.
+    sentences: True makes an example of sentences in place of words.
 
-  The test split is the published one. Answers of any split are classes, so that an answer that train lacks
-  (`metadata["unseen"]`) counts as wrong. Control, in accuracy: the most frequent answer of train to each task. Raises
-  ValueError for a bad name, a path, no such task or fold, and a length that a question does not fit.
+  Returns:
+    A dataset of the arrays that the module describes. Answers of any split are classes, so that an answer that train
+    lacks (`metadata["unseen"]`) counts as wrong. Control, in accuracy: the most frequent answer of train to each task.
+
+  Raises:
+    ValueError: a bad name, a path, no such task or fold, a length that a question does not fit.
   """
   if not 0 <= task <= len(TASKS):
     raise ValueError(f"--config.data.task={task} is no task of bAbI; give 1 to {len(TASKS)}, or 0 for all")
@@ -92,7 +98,7 @@ def load(data: DataConfig, task: int = 0, sentences: bool = False) -> Dataset:
 
 
 def _rows(columns: Mapping[str, Any], task: int, sentences: bool) -> list[dict[str, Any]]:
-  """The questions of a task, in words, and what they take of T: `front` the question, `sizes` each sentence."""
+  """The questions of a task, in words; `front` is what the question takes of T, `sizes` what each sentence takes."""
   rows = []
   for answer, question, story, number in zip(*(columns[name] for name in COLUMNS), strict=True):
     if task in (0, int(number)):
@@ -109,7 +115,7 @@ def _split_words(text: str) -> list[str]:
 
 
 def _held_out(rows: Sequence[Mapping[str, Any]], folds: int, fold: int) -> np.ndarray:
-  """Which rows are validation. Questions that follow each other on one growing story have one key: its last state."""
+  """The mask of validation rows; questions on one growing story share a key, the hash of its last state."""
   if (folds or fold) and not (folds >= 2 and 0 <= fold < folds):
     flags = f"--config.data.folds={folds} with --config.data.fold={fold}"
     raise ValueError(f"{flags}: give 2 or more folds, and a fold from 0 to folds-1; or 0 and 0")
@@ -172,7 +178,7 @@ def _split(
 
 
 def _dropped(row: Mapping[str, Any], length: int) -> int:
-  """How many of the oldest sentences do not fit beside the question."""
+  """The number of the oldest sentences that do not fit beside the question."""
   room = length - row["front"]
   if room < 0:
     asked = f"the question {row['question']!r} takes {row['front']}"

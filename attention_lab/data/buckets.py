@@ -2,7 +2,7 @@
 
 `Bucketed` groups the examples of a split by the smallest of a few widths that holds their length. `pipeline` takes
 every batch of such a split from one group, so that a program is compiled once for each width and for no batch again.
-Cross-validation comes first: `fold` the source, then bucket the splits it returns.
+Cross-validation comes first: `fold` the dataset, then bucket the splits it returns.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +20,22 @@ class Bucketed:
   bucket is as wide as that bucket, a mixed one as the widest bucket it touches.
   """
 
-  split: Split  # what is grouped
+  split: Split  # the split that is grouped
   widths: tuple[int, ...]  # ascending, of the buckets that hold examples
-  buckets: tuple[np.ndarray, ...]  # of each width, the indices of its examples, ascending
-  describe: Callable[[int], str]  # an example as a reader would want it, where the grouped split has it
+  buckets: tuple[np.ndarray, ...]  # the indices of the examples of each width, ascending
+  describe: Callable[[int], str]  # an example as readable text, where the grouped split has it
 
   def __init__(self, split: Split, lengths: Int[np.ndarray, "N"], widths: Sequence[int], cut: Sequence[str]) -> None:
-    """`lengths` are the places of each example that a batch must keep.
+    """Groups a split.
 
-    Raises ValueError for as many lengths as there are not examples, a length that no width holds, and a name in `cut`
-    that the split lacks.
+    Args:
+      split: the examples.
+      lengths: the positions of each example that a batch must keep.
+      widths: the widths of batches, in any order.
+      cut: names of the arrays that are cut to the width.
+
+    Raises:
+      ValueError: lengths not as many as examples, a length that no width holds, a name in `cut` that the split lacks.
     """
     allowed = np.unique(np.asarray(widths, np.int64))
     if len(lengths) != len(split):

@@ -1,4 +1,4 @@
-"""What every dataset is: named splits that answer a batch of indices, their digests, metadata and reference lines.
+"""Datasets: named splits that answer a batch of indices, with their digests, metadata and reference lines.
 
   text.load(data, workdir, vocabulary=512) -> Dataset          TEXTS, or the user's own text in `data.path`
   images.load(data) -> Dataset                                 IMAGES, or the user's own folder in `data.path`
@@ -78,11 +78,11 @@ class Lazy(Mapping[str, float]):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """A dataset."""
+  """Named splits of examples, with what a task and a report must know of them."""
 
   name: str
   splits: Mapping[str, Split]  # by SPLITS
-  digests: Mapping[str, str]  # split -> `digest` of its content
+  digests: Mapping[str, str]  # split -> `digest` of its content, 16 hex digits
   metadata: Mapping[str, Any]  # JSON-able: vocabulary, length, classes, image, sizes, chance, …
   controls: Mapping[str, float]  # reference lines on the test split in the task's primary metric; may be Lazy
 
@@ -104,7 +104,7 @@ def digests(splits: Mapping[str, Arrays]) -> dict[str, str]:
 
 
 def validate_name(data: DataConfig, names: Sequence[str], *, allow_other: bool = False) -> str:
-  """The dataset that `data` means: one of `names`, or "" for the user's own in `data.path`.
+  """The name of the dataset that `data` asks for: one of `names`, or "" for the user's own in `data.path`.
 
   `names[0]` is the default where neither name nor path is given. Raises ValueError for both at once and for an
   unknown name (the nearest one is offered), unless `allow_other` name may be one that TFDS has prepared: then it is

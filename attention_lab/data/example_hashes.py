@@ -1,4 +1,4 @@
-"""What every example of a split holds, as a hash: which are equal, in one split or in two.
+"""Hashes of the contents of every example, from which equal examples are found, in one split or in two.
 
 The inputs of an example are all arrays of its batch but those of ASIDE, as the model reads them: truncated, padded.
 A hash has 64 bits of BLAKE2b, so that among a million examples two different ones agree with probability 3e-8.
@@ -19,17 +19,17 @@ _ROWS = 1024  # examples gathered at a time
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-  """Of N examples."""
+  """The hashes, labels and lengths of N examples."""
 
   inputs: UInt64[np.ndarray, "N"]  # hashes of the inputs
   whole: UInt64[np.ndarray, "N"]  # hashes of all arrays
-  label: Int[np.ndarray, "N"] | None  # where an example has one
+  label: Int[np.ndarray, "N"] | None  # None where examples have no single label
   length: Int[np.ndarray, "N"] | None  # tokens; None for images
-  shapes: dict[str, tuple[int, ...]]  # of each array of one example
+  shapes: dict[str, tuple[int, ...]]  # array -> its shape in one example
 
 
 def read(split: Split) -> Contents:
-  """Goes through a split once; what wraps another (`Bucketed`, `Augmented`) is read as the split inside."""
+  """The contents of a split, read once; of one that wraps another (`Bucketed`, `Augmented`) the inner contents."""
   while hasattr(split, "split"):
     split = split.split
   starts = range(0, len(split), _ROWS)

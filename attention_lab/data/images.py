@@ -24,7 +24,7 @@ from attention_lab.data import controls
 from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests, validate_name
 from attention_lab.data.image_files import read_folder, read_prepared
 
-IMAGES = ("digits", "fashion_mnist", "cifar10", "mnist", "imagenet2012")  # others of TFDS are read by their features
+IMAGES = ("digits", "fashion_mnist", "cifar10", "mnist", "imagenet2012")  # names offered; others of TFDS are read too
 HELD_OUT = 0.2  # fraction of each class, for validation and for test
 TENTH = 0.1  # the same fraction for a dataset of TFDS
 FITTED = 20_000  # images of train that the logistic regression sees
@@ -32,7 +32,7 @@ FITTED_SIZE = 100 * 4096  # classes times values of an image, beyond which it wo
 
 
 class Images(Arrays):
-  """Images kept as bytes and divided by `white` when a batch is gathered."""
+  """A split of images, stored as bytes and divided by `white` when a batch is gathered."""
 
   def __init__(
     self,
@@ -49,7 +49,7 @@ class Images(Arrays):
     return batch | {"image": batch["image"].astype(np.float32) / self._white}
 
   def describe(self, index: int) -> str:
-    """Where the image is to be found: its file, or its number in the dataset as published."""
+    """The origin of an image: its file, or its number in the dataset as published."""
     return self._name(index)
 
 

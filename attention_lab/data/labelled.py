@@ -28,7 +28,7 @@ __all__ = ["SETS", "Reading", "Texts", "encoded", "load"]
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """How texts are read; each field is a flag `--config.data.*` of its name."""
+  """Settings of how texts are read; each field is a flag `--config.data.*` of its name."""
 
   tokenizer: str = "bpe"
   vocabulary: int = 8000  # ids, at most
@@ -56,12 +56,22 @@ def load(
   tokenizer_from: str | os.PathLike = "",
   log: Callable[[str], None] | None = None,
 ) -> Dataset:
-  """The labelled texts that `data.name` or `data.path` means; nothing named is SETS[0].
+  """The labelled texts that a data configuration names.
 
-  The tokenizer is restored from `workdir/tokenizer.json` where there is one, else that of the workdir `tokenizer_from`,
-  else trained on the texts of train with SPECIALS, and kept in `workdir` (nowhere if ""). `log` is given a line on
-  texts that are cut (default: standard error). Controls, in accuracy on the test split: the largest class of train, and
-  a bag of words. Raises ValueError, naming flag, file and line, for what does not fit.
+  Args:
+    data: `data.name` in `data.dir` (nothing named = SETS[0]), or `data.path` for the user's own tables.
+    workdir: the tokenizer is restored from `workdir/tokenizer.json` where there is one, else taken from
+      `tokenizer_from`, else trained on the texts of train with SPECIALS, and saved there; "" = nowhere.
+    reading: the tokenizer, its vocabulary in ids, T in tokens, and the columns of text and label.
+    tokenizer_from: another workdir whose tokenizer is taken over; "" = none.
+    log: a function that is given a line on texts that are cut (default: standard error).
+
+  Returns:
+    A dataset of the arrays that the module describes. Controls, in accuracy on the test split: the largest class of
+    train, and tf-idf with a logistic regression.
+
+  Raises:
+    ValueError: data, columns, length or tokenizer that do not fit; flag, file and line are named.
   """
   if reading.length < 2:
     raise ValueError(f"--config.data.length={reading.length} is less than 2; give the tokens per text")

@@ -55,12 +55,25 @@ def generate(
   shortest: int = 0,
   seed: int = 0,
 ) -> Dataset:
-  """Different trees of `shortest` (0 = length/4, as published) to T=`length` tokens; the counts are examples.
+  """Different expressions, each once within and across splits.
 
-  A split depends on `seed` and on the held-out sizes, not on the size of train. Controls, in accuracy on the test
-  split: the oracle, which evaluates each expression, that on shuffled answers, the largest class, and the most frequent
-  answer of train to each operator at the root, which needs no more than the first token. Raises ValueError for what
-  does not fit, by flag.
+  Args:
+    length: T, the most tokens of an expression.
+    train: examples of that split.
+    validation: examples of that split.
+    test: examples of that split.
+    depth: levels of a tree, at most.
+    arguments: arguments of an operator, at most.
+    shortest: the fewest tokens of an expression; 0 = length/4, as published.
+    seed: a split depends on it and on the held-out sizes, not on the size of train.
+
+  Returns:
+    A dataset of the arrays that the module describes. Controls, in accuracy on the test split: the oracle, which
+    evaluates each expression, that on shuffled answers, the largest class, and the most frequent answer of train to
+    each operator at the root, which needs no more than the first token.
+
+  Raises:
+    ValueError: sizes that do not fit, by flag.
   """
   shape = _Shape(length, shortest or -(-length // 4), depth, arguments)
   sizes = dict(zip(SPLITS, (train, validation, test), strict=True))
@@ -101,13 +114,13 @@ def evaluate(tokens: Integer[np.ndarray, "T"]) -> int:
 
 
 def oracle(split: Arrays) -> float:
-  """The accuracy of `evaluate`."""
+  """The accuracy of `evaluate` on a split."""
   solved = np.array([evaluate(tokens) for tokens in split.arrays["tokens"]])
   return float((solved == split.arrays["label"]).mean())
 
 
 def shuffled(split: Arrays, seed: int = 0) -> Arrays:
-  """The control: the same expressions, all answers of the split mixed; nothing beyond chance can be learnt."""
+  """The control split: the same expressions, all answers mixed; nothing beyond chance can be learnt."""
   return Arrays(split.arrays | {"label": np.random.default_rng(seed).permutation(split.arrays["label"])})
 
 
@@ -172,17 +185,17 @@ def _split(
 class _Level:
   """The nodes of one depth in all trees: those of one parent together, parents in order."""
 
-  root: Any  # tree of each node
+  root: Any  # the tree of each node
   kind: Any  # token id: a digit or an operator
   nested: Any  # indices of the operators
-  arguments: Any  # of each operator
+  arguments: Any  # the number of arguments of each operator
   size: Any = None  # tokens of the subtree
-  value: Any = None  # of the subtree
+  value: Any = None  # value of the subtree
   offset: Any = None  # index of its first token in its tree
 
   @property
   def starts(self) -> np.ndarray:
-    """Where each operator's arguments begin in the next level."""
+    """The index in the next level at which each operator's arguments begin."""
     return np.cumsum(self.arguments) - self.arguments
 
 

@@ -13,7 +13,7 @@ in place of others. A batch is
   length int32 [B]       tokens before the padding
   next int32 [B]         1 if the second text follows the first, 0 if it is another document's
   masked int32 [B, T]    validation and test: the tokens with some hidden, the same in every run
-  chosen bool [B, T]     validation and test: the tokens to be told
+  chosen bool [B, T]     validation and test: the tokens to be predicted
 """
 
 import functools
@@ -34,12 +34,12 @@ from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
 from attention_lab.data.labelled import Reading
 from attention_lab.data.tokenizer import SPECIALS, Tokenizer, restore_or_train, tokenizer_file
 
-RATE = 0.15  # of the tokens, to be told
-MASKED, RANDOM = 0.8, 0.1  # of those; the others stay as they are
+RATE = 0.15  # fraction of the tokens that are to be predicted
+MASKED, RANDOM = 0.8, 0.1  # fractions of those that become the mask or a random token; the others stay as they are
 
 
 class Pairs(Arrays):
-  """The pairs of a split."""
+  """A split of pairs of texts."""
 
   def __init__(self, arrays: Mapping[str, np.ndarray], tokenizer: Tokenizer) -> None:
     super().__init__(arrays)
@@ -53,13 +53,22 @@ class Pairs(Arrays):
 
 
 def load(data: DataConfig, workdir: str | os.PathLike, reading: Reading) -> Dataset:
-  """Pairs from the text that `data` means: any that language modelling takes, reviews and articles being documents.
+  """Pairs of texts from any corpus of language modelling, reviews and articles being documents.
 
-  reading: its tokenizer, vocabulary and length (T). Where a split has a single document, the paragraphs between empty
-  lines are the documents. The tokenizer is restored from `workdir/tokenizer.json` where there is one, else trained with
-  special tokens and saved there (nowhere if `workdir` is ""). metadata: vocabulary, length, special, documents,
-  examples, tokens and the share of `next`. Control, in nats per hidden token of test: the frequencies of tokens in
-  train. Raises ValueError for a bad name, path or text, and for a tokenizer without the special tokens.
+  Where a split has a single document, the paragraphs between empty lines are the documents.
+
+  Args:
+    data: `data.name` in `data.dir`, or `data.path` for the user's own text.
+    workdir: the tokenizer is restored from `workdir/tokenizer.json` where there is one, else trained with special
+      tokens and saved there; "" = nowhere.
+    reading: the tokenizer, its vocabulary in ids, and T in tokens.
+
+  Returns:
+    A dataset of the arrays that the module describes; metadata: vocabulary, length, special, documents, examples,
+    tokens and the share of `next`. Control, in nats per hidden token of test: the frequencies of tokens in train.
+
+  Raises:
+    ValueError: a bad name, path or text, or a tokenizer without the special tokens.
   """
   if reading.length < sentence_pairs.SHORTEST:
     why = f"two texts with class and separators take {sentence_pairs.SHORTEST} tokens"
@@ -94,7 +103,10 @@ def hidden(
   vocabulary: int,
   mask: int,
 ) -> tuple[Int[np.ndarray, "N T"], Bool[np.ndarray, "N T"]]:
-  """As `models.masking.draw`, on the host: ⌈RATE · n⌉ of each row's n tokens are chosen and most of them hidden."""
+  """The tokens with some hidden, and which were chosen, drawn as by `models.masking.draw` but on the host.
+
+  Of each row's n tokens ⌈RATE · n⌉ are chosen, and most of them hidden.
+  """
   N, T = tokens.shape
   special = np.unique([*specials, mask])
   eligible = (np.arange(T) < length[:, None]) & ~np.isin(tokens, special)

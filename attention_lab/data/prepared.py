@@ -24,14 +24,14 @@ from attention_lab.config import nearest_hint
 NAME, DIR = "--config.data.name", "--config.data.dir"
 UNREADABLE = (OSError, RuntimeError, IndexError, ValueError)  # raised by array_record and by the decoders of TFDS
 BATCH = 1024  # examples read at once
-PATIENCE = 3.0  # seconds of silence while a column is read
+PATIENCE = 3.0  # seconds between lines of progress
 _KINDS = {"Image": "image", "ClassLabel": "label", "Text": "text"}
 _NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 T = TypeVar("T")
 
 
 class _Absent(ValueError):
-  """A dataset is not prepared."""
+  """The error of a dataset that is not prepared."""
 
 
 class Records:
@@ -68,7 +68,7 @@ class Records:
 
 
 def _check_shard(name: str, shard: Any) -> None:
-  """A file that was cut short may still be read as so many empty examples; its own count tells."""
+  """Raises ValueError for a file that is unreadable or cut short, told by its own count of examples."""
   from array_record.python import array_record_module
 
   try:
@@ -186,7 +186,7 @@ def columns(
 def with_progress(
   items: Iterator[T] | Sequence[T], what: str, total: int, log: Callable[[str], None] | None
 ) -> Iterator[T]:
-  """The items, with a line `what 40 %` every PATIENCE seconds."""
+  """The items, with a line such as `read 40 %` every PATIENCE seconds."""
   reported = time.monotonic()
   for number, item in enumerate(items):
     if time.monotonic() - reported > PATIENCE:
@@ -200,7 +200,7 @@ def _say(line: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-  """Bytes become text, wherever they lie."""
+  """A value with bytes turned into text, in nested containers too."""
   if isinstance(value, bytes):
     return value.decode("utf-8")
   if isinstance(value, Mapping):
@@ -242,7 +242,7 @@ def _is_worth_reading(record: logging.LogRecord) -> bool:
 
 
 def _absence(name: str, directory: str, others: Sequence[str]) -> str:
-  """What to do where a dataset is not prepared."""
+  """The message, with its fix, for a dataset that is not prepared."""
   from tensorflow_datasets.core import constants
 
   root = Path(directory or constants.DATA_DIR).expanduser()

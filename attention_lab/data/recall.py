@@ -22,9 +22,9 @@ from jaxtyping import Int
 from attention_lab.data.dataset import SPLITS, Arrays, Dataset, Lazy, digests
 from attention_lab.data.generated import accuracy, check, distinct, fill
 
-RECALLS = ("recall",)
-FIELDS = ("tokens", "targets")
-FILLERS = ("random", "blank")
+RECALLS = ("recall",)  # names of datasets
+FIELDS = ("tokens", "targets")  # arrays of a split
+FILLERS = ("random", "blank")  # tokens of the slots between queries
 _ROWS = 1 << 15  # examples made at a time
 _IDLE = 20  # rounds without a new example, before a split is given up
 
@@ -39,11 +39,23 @@ def generate(
   sizes: tuple[int, int, int] = (100_000, 1_000, 3_000),
   seed: int = 0,
 ) -> Dataset:
-  """A recall dataset of V=vocabulary, T=length; `sizes` are the examples of train, validation and test.
+  """A recall dataset, each example once within and across splits.
 
-  A split depends on `seed` and on the held-out sizes, not on the size of train. `metadata["chance"]` is that of a value
-  drawn from all values, `metadata["context_chance"]` that of one drawn from the example's own. Raises ValueError for
-  what does not fit, naming `--config.data.FIELD`.
+  Args:
+    vocabulary: V, in ids.
+    length: T, in tokens.
+    pairs: keys with values in the context of an example.
+    power: a of the distribution of gaps, above 0; 1 makes all gaps alike.
+    filler: one of FILLERS.
+    sizes: the examples of train, validation and test.
+    seed: a split depends on it and on the held-out sizes, not on the size of train.
+
+  Returns:
+    A dataset of the arrays that the module describes. `metadata["chance"]` is that of a value drawn from all values,
+    `metadata["context_chance"]` that of one drawn from the example's own.
+
+  Raises:
+    ValueError: sizes that do not fit, naming `--config.data.FIELD`.
   """
   _check(vocabulary, length, pairs, power=power, filler=filler, sizes=sizes)
   make = functools.partial(_examples, vocabulary=vocabulary, length=length, pairs=pairs, power=power, filler=filler)
@@ -76,7 +88,7 @@ def oracle(tokens: Int[np.ndarray, "B T"], pairs: int) -> Int[np.ndarray, "B T"]
 
 
 def shuffled(split: Arrays, seed: int = 0) -> Arrays:
-  """The control: the same tokens, the answers of one example handed to another; nothing beyond chance can be learnt."""
+  """The control split: each example with the answers of another; nothing beyond chance can be learnt."""
   tokens, targets = split.arrays["tokens"], split.arrays["targets"].copy()
   asked = targets >= 0
   answers = targets[asked].reshape(len(targets), -1)

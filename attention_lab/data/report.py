@@ -1,4 +1,4 @@
-"""What a dataset holds, as a page of Markdown: sizes, repeats, overlap of splits, lengths, labels, digests."""
+"""A page of Markdown on a dataset: sizes, repeats, overlap of splits, lengths, labels, digests."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from attention_lab.data.dataset import SPLITS, Dataset
 from attention_lab.data.example_hashes import Contents
 from attention_lab.data.folds import JOINED
 
-MOST_CLASSES = 20  # in the table of labels; of more, the largest, and the others in one row
+MOST_CLASSES = 20  # rows of the table of labels; of more classes, the largest, and the others in one row
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd: keys of one input under two labels differ
 
 
 def report(source: Dataset) -> str:
-  """The page; reads every example once (60,000 images or 50,000 rows of text in seconds).
+  """The page on a dataset; reads every example once (60,000 images or 50,000 rows of text in seconds).
 
   Inputs are equal where all that the model reads is, labels aside. Controls are not computed.
   """
@@ -49,7 +49,7 @@ def _metadata(metadata: Mapping[str, Any]) -> str:
 
 
 def _findings(read: Mapping[str, Contents], overlaps: Mapping[tuple[str, str], tuple[int, int]]) -> str:
-  """What a reader should not miss, in sentences."""
+  """The findings that a reader should not miss, in sentences."""
   sentences = []
   for (split, earlier), (count, differing) in overlaps.items():
     if count and list(read).index(split) > list(read).index(earlier):

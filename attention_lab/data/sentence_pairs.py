@@ -11,22 +11,22 @@ from jaxtyping import Int
 
 from attention_lab.data.tokenizer import Tokenizer
 
-FRAME = 3  # class and two separators
-SHORTEST = FRAME + 2  # a row with a token of each text
-SHORT = 0.1  # of the documents aim at a random length
-ENDS = (".", "!", "?")
+FRAME = 3  # special tokens of a row: class and two separators
+SHORTEST = FRAME + 2  # tokens of the shortest row, with one of each text
+SHORT = 0.1  # fraction of the documents that aim at a random length
+ENDS = (".", "!", "?")  # last characters of a token that ends a sentence
 
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-  """At least one token, and where sentences begin and the last one ends."""
+  """A text of at least one token, with the bounds of its sentences."""
 
   tokens: Int[np.ndarray, "N"]
   bounds: list[int]  # 0, …, N
 
 
 class Run(NamedTuple):
-  """Tokens start … stop − 1 of a document."""
+  """A stretch of a document, its tokens start … stop − 1."""
 
   document: int
   start: int
@@ -82,7 +82,7 @@ def _rows(documents: Sequence[Document], number: int, room: int, random: Random)
 
 
 def _filled(bounds: list[int], first: int, size: int) -> int:
-  """Where the fewest sentences from `first` on end that have `size` tokens, at least one; or the last one."""
+  """The bound at which the fewest sentences from `first` on, at least one, have `size` tokens; or the last bound."""
   return min(bisect.bisect_left(bounds, bounds[first] + size, first + 1), len(bounds) - 1)
 
 
@@ -96,7 +96,7 @@ def _other(documents: Sequence[Document], number: int, size: int, random: Random
 
 
 def _cut(first: Run, second: Run, room: int, random: Random) -> tuple[Run, Run]:
-  """Token by token from the longer, at a random end of it, until both fit; all at once."""
+  """Both texts shortened until they fit, as if token by token from the longer, at a random end of it."""
   a, b = first.stop - first.start, second.stop - second.start
   if a + b <= room:
     return first, second
@@ -110,5 +110,5 @@ def _shortened(run: Run, size: int, random: Random) -> Run:
 
 
 def _between(low: int, high: int, random: Random) -> int:
-  """One of low … high; from `random()` alone, which every version of Python draws alike."""
+  """A random integer in low … high, drawn by `random()` alone, which is alike in every version of Python."""
   return low + int(random.random() * (high - low + 1))

@@ -84,12 +84,22 @@ class Spans(Arrays):
 def load(
   data: DataConfig, workdir: str | os.PathLike, reading: Reading, tokenizer_from: str | os.PathLike = ""
 ) -> Dataset:
-  """The questions of `data.name` ("" = squad) in windows of T = `reading.length` tokens.
+  """The questions of a dataset of TFDS, in windows of their contexts.
 
-  The tokenizer is restored from `workdir/tokenizer.json`, else that of the workdir `tokenizer_from`, else trained on
-  train, and saved there (nowhere if `workdir` is ""). Control, in F1 on test: the sentence of the context that shares
-  most words with the question. Raises ValueError, naming the flag, for a dataset without FEATURES or with answers that
-  are not in their contexts, and a short length.
+  Args:
+    data: `data.name` ("" = squad) in `data.dir`; `data.folds` and `data.fold`.
+    workdir: the tokenizer is restored from `workdir/tokenizer.json`, else taken from `tokenizer_from`, else trained on
+      train, and saved there; "" = nowhere.
+    reading: the tokenizer, its vocabulary in ids, and T in tokens.
+    tokenizer_from: another workdir whose tokenizer is taken over; "" = none.
+
+  Returns:
+    A dataset of the arrays that the module describes. Control, in F1 on test: the sentence of the context that shares
+    most words with the question.
+
+  Raises:
+    ValueError: a dataset without the features of `questions` or with answers that are not in their contexts, a path, a
+      short length; the flag is named.
   """
   name = data.name or "squad"
   if data.path:

@@ -39,7 +39,7 @@ _SPACES = np.array([chr(point).isspace() for point in range(0x3002)])  # no whit
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """The tokens of a split [N], and how many bytes and words of the text each stands for [N]."""
+  """The tokens of a split [N], and the numbers of bytes and words of the text that each stands for [N]."""
 
   tokens: np.ndarray
   byte_counts: np.ndarray
@@ -159,7 +159,7 @@ def word_ends(text: str, lines: bool = False) -> Int[np.ndarray, "W"]:
 
 
 def _digest(arrays: Arrays) -> str:
-  """Of all that training reads; words, which only a metric divides by, follow from the text."""
+  """The digest of the arrays that training reads; words, which only a metric divides by, follow from the text."""
   return digest({name: array for name, array in arrays.arrays.items() if name != "words"})
 
 

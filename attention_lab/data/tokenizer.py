@@ -141,7 +141,7 @@ def train(
 
 
 def tokenizer_file(workdir: str | os.PathLike) -> Path | None:
-  """Where a workdir has its tokenizer; None for the workdir "", in which nothing is saved."""
+  """The path of a workdir's tokenizer; None for the workdir "", in which nothing is saved."""
   return Path(workdir) / TOKENIZER_FILE if str(workdir) else None
 
 

@@ -1,4 +1,4 @@
-"""How each kind of tokenizer is trained, as a `tokenizers.Tokenizer` whose id 0 no text encodes to.
+"""The kinds of tokenizers, each trained as a `tokenizers.Tokenizer` whose id 0 no text encodes to.
 
   byte       id 1 + b for every byte b; lossless
   bpe        byte-level BPE (Sennrich et al. 2016 over bytes, as GPT-2); lossless

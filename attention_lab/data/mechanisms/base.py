@@ -1,4 +1,4 @@
-"""What all mechanisms share: their sizes, alphabets, and draws for many examples at once.
+"""Shared parts of all mechanisms: their sizes, alphabets, and draws for many examples at once.
 
 Token PAD is 0 and never asked; ASK is 1, the mark before questions; a mechanism's own alphabets begin at FIRST.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Int, Shaped
 
 from attention_lab.data.generated import distinct
 
-PAD, ASK, FIRST = 0, 1, 2
+PAD, ASK, FIRST = 0, 1, 2  # token ids
 Examples = tuple[np.ndarray, np.ndarray]  # tokens and targets, int `B T`; targets are −1 where nothing is asked
 
 
@@ -29,14 +29,14 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
-  """One dataset."""
+  """One kind of generated example: how it is made, solved and checked."""
 
-  usual: Shape  # its own sizes
+  usual: Shape  # the default sizes
   reads: frozenset[str]  # the fields of Shape that may be given
   make: Callable[[np.random.Generator, int, Shape], Examples]  # (rng, count, shape); it may give fewer than `count`
   solve: Callable[[np.ndarray, Shape], np.ndarray]  # the targets, from the tokens alone
   answers: Callable[[Shape], range]  # the tokens that may be asked, all equally likely
-  rules: Callable[[Shape], dict[str, bool]]  # what must hold, by the message for where it does not
+  rules: Callable[[Shape], dict[str, bool]]  # message for a shape that does not fit -> True where it fits
   fixed: str = ""  # why examples cannot be longer than those of training; "" = they can
 
 
@@ -64,22 +64,22 @@ def spell(codes: Int[np.ndarray, "*B"], alphabet: range, span: int) -> Int[np.nd
 
 
 def drawn(rng: np.random.Generator, alphabet: range, shape: tuple[int, ...]) -> Int[np.ndarray, "..."]:
-  """Tokens of an alphabet, each alike likely."""
+  """Random tokens of an alphabet, each alike likely."""
   return rng.integers(alphabet.start, alphabet.stop, shape)
 
 
 def places(rng: np.random.Generator, count: int, room: int, size: int, width: int = 1) -> Int[np.ndarray, "B K"]:
-  """Where `size` pieces of `width` tokens begin in `room` tokens, in order, without overlap, all ways alike likely."""
+  """The starts of `size` stretches of `width` tokens in `room` tokens, in order, without overlap, all alike likely."""
   order = np.sort(distinct(rng, count, room - size * (width - 1), size), axis=1)
   return order + np.arange(size) * (width - 1)
 
 
 def put(tokens: Int[np.ndarray, "B T"], starts: Int[np.ndarray, "B K"], pieces: Int[np.ndarray, "B K S"]) -> None:
-  """Writes the pieces into the tokens, each from its start on."""
+  """Writes stretches of tokens into rows in place, each from its start on."""
   index = starts[:, :, None] + np.arange(pieces.shape[2])
   np.put_along_axis(tokens, index.reshape(len(tokens), -1), pieces.reshape(len(tokens), -1), axis=1)
 
 
 def unasked(tokens: Shaped[np.ndarray, "B T"]) -> Int[np.ndarray, "B T"]:
-  """Targets that ask nothing yet."""
+  """Targets of −1 everywhere, which ask nothing yet."""
   return np.full(tokens.shape, -1, np.int64)

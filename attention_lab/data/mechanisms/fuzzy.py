@@ -25,7 +25,7 @@ from attention_lab.data.mechanisms.recalls import again
 
 
 def _letters(shape: Shape) -> tuple[range, range, range]:
-  """Those inside keys, those that end keys, and those of values."""
+  """The alphabets of letters inside keys, letters that end keys, and letters of values."""
   inside, ends, *values = parts(shape.vocabulary, 4)
   return inside, ends, range(values[0].start, values[-1].stop)
 

@@ -1,4 +1,4 @@
-"""Sources of generated mechanisms, their oracle and their shuffled control.
+"""Generated datasets of mechanisms, their oracle and their shuffled control.
 
 A batch is tokens int32 [B, T] and targets int32 [B, T], at a question's own position, −1 where nothing is asked. With
 `longest` the test split has examples of T, 2T, 4T, … tokens too, padded to the longest with token 0 (targets −1), and
@@ -34,12 +34,12 @@ MECHANISMS: dict[str, Mechanism] = {
   "variable_tracking": needles.VARIABLE_TRACKING,
   "frequency": sequences.FREQUENCY,
 }
-_ROWS = 1 << 14  # examples made at a time
+_ROWS = 1 << 14  # examples made at a time, at most
 _IDLE = 20  # rounds without a new example, before a split is given up
 
 
 def resolve_shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
-  """Those given, by field of Shape, and the mechanism's own for 0; raises ValueError for what does not fit."""
+  """The shape with the sizes asked for, by field, and the mechanism's defaults for 0; ValueError for a misfit."""
   mechanism = MECHANISMS[name]
   for field, value in sizes.items():
     if value and field not in mechanism.reads:
@@ -52,7 +52,7 @@ def resolve_shape(name: str, sizes: Mapping[str, int | float]) -> Shape:
 
 
 def tested_lengths(name: str, length: int, longest: int) -> tuple[int, ...]:
-  """T, 2T, 4T, … `longest`; T alone for 0. Raises ValueError for another number, or where none can be longer."""
+  """The lengths tested: T, 2T, 4T, … `longest`, or T alone for 0; ValueError for another number or a fixed length."""
   if longest in (0, length):
     return (length,)
   fixed = MECHANISMS[name].fixed
@@ -75,13 +75,23 @@ def generate(
   sizes: tuple[int, int, int] = (100_000, 1_000, 2_000),
   seed: int = 0,
 ) -> Dataset:
-  """The dataset `name`; `sizes` are the examples of train, validation and test, the last for each length.
+  """A generated dataset, each example once within and across splits.
 
-  fields: sizes by field of Shape, 0 or absent for the mechanism's own. Examples are unique, within and across splits. A
-  split depends on `seed` and on the held-out sizes, not on the size of train, and the test examples of the trained
-  length do not depend on `longest`. metadata["chance"] is that of a token drawn from all that may be asked. Controls,
-  on the trained length: the oracle, the oracle on shuffled answers, and a token drawn from those of the example so far
-  that may be asked. Raises ValueError for what does not fit, naming `--config.data.FIELD`.
+  Args:
+    name: one of MECHANISMS.
+    fields: sizes by field of Shape; 0 or absent = the mechanism's default.
+    longest: the longest test examples in tokens, T doubled again and again; 0 = T alone.
+    sizes: the examples of train, validation and test, the last for each length.
+    seed: a split depends on it and on the held-out sizes, not on the size of train; the test examples of the trained
+      length do not depend on `longest`.
+
+  Returns:
+    A dataset of the arrays that the module describes. metadata["chance"] is that of a token drawn from all that may be
+    asked. Controls, on the trained length: the oracle, the oracle on shuffled answers, and a token drawn from those of
+    the example so far that may be asked.
+
+  Raises:
+    ValueError: sizes that do not fit, naming `--config.data.FIELD`.
   """
   shape, mechanism = resolve_shape(name, fields or {}), MECHANISMS[name]
   lengths = tested_lengths(name, shape.length, longest)
@@ -111,7 +121,7 @@ def oracle(name: str, tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.nd
 
 
 def shuffled(split: Arrays, seed: int = 0) -> Arrays:
-  """The control: the same tokens and questions, all answers of the split mixed; nothing beyond chance can be learnt."""
+  """The control split: the same tokens and questions, all answers mixed; nothing beyond chance can be learnt."""
   targets = split.arrays["targets"].copy()
   asked = targets >= 0
   targets[asked] = np.random.default_rng(seed).permutation(targets[asked])
@@ -143,7 +153,7 @@ def _controls(name: str, shape: Shape, test: Arrays) -> Lazy:
 
 
 def _lengthened(mechanism: Mechanism, shape: Shape, lengths: tuple[int, ...], test: Arrays, seed: int) -> Arrays:
-  """`test` and as many examples of each longer length."""
+  """The test split with as many examples of each longer length."""
   parts = [test]
   for number, length in enumerate(lengths[1:], start=1):
     rng = np.random.default_rng((seed, SPLITS.index("test"), number))

@@ -44,7 +44,7 @@ _EQUALS = FIRST
 
 
 def _alphabets(shape: Shape) -> tuple[range, range, range]:
-  """Of keys, values and the haystack."""
+  """The alphabets of keys, values and the haystack."""
   keys, values, hay = parts(shape.vocabulary, 3)
   return keys, values, hay
 
@@ -74,7 +74,7 @@ def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> E
 
 
 def _count(shape: Shape) -> int:
-  """Needles."""
+  """The number of needles."""
   return shape.items or 1
 
 
@@ -83,7 +83,7 @@ def _questions(kind: str, needles: int) -> int:
 
 
 def _solve_needles(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
-  """Every key behind ASK is answered with all values that stood behind it in the haystack."""
+  """The targets: each key behind ASK is answered with all values that stood behind it in the haystack."""
   keys, S = _alphabets(shape)[0], shape.span
   targets, room = unasked(tokens), int((tokens[0] == ASK).argmax())
   for row, answers in zip(tokens.tolist(), targets, strict=True):
@@ -135,13 +135,13 @@ def _chains(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _roles(shape: Shape) -> tuple[range, range, range]:
-  """Variables, values and the haystack."""
+  """The alphabets of variables, values and the haystack."""
   variables, values, hay = parts(shape.vocabulary, 3, first=_EQUALS + 1)
   return variables, values, hay
 
 
 def _solve_chains(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
-  """Whatever stands behind ASK is looked up until no assignment is left."""
+  """The targets: each variable behind ASK is looked up until no assignment is left."""
   targets, room = unasked(tokens), int((tokens[0] == ASK).argmax())
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     assigned = {row[i - 1]: row[i + 1] for i, token in enumerate(row) if token == _EQUALS}

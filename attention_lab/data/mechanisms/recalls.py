@@ -30,7 +30,7 @@ _MAP = 12345  # seed of the map of `memorization`, the same for all splits and r
 
 
 def _alphabets(shape: Shape) -> tuple[range, ...]:
-  """Keys, values, and for a noisy shape the noise."""
+  """The alphabets of keys, values, and for a noisy shape the noise."""
   return parts(shape.vocabulary, 3 if shape.noise else 2)
 
 
@@ -53,7 +53,7 @@ def _pairs(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def again(which: Int[np.ndarray, "B P"], real: Bool[np.ndarray, "B P"], items: int) -> Bool[np.ndarray, "B P"]:
-  """Whether the item of each real place, one of `items`, stood in a real place before."""
+  """True where the item at a real position, one of `items`, stood at a real position before."""
   rows, seen = np.arange(len(which)), np.zeros((len(which), items), bool)
   repeated = np.zeros_like(real)
   for position in range(which.shape[1]):
@@ -63,7 +63,7 @@ def again(which: Int[np.ndarray, "B P"], real: Bool[np.ndarray, "B P"], items: i
 
 
 def _recalled(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
-  """Each key is answered with what followed it before."""
+  """The targets: each key is answered with the token that followed it before."""
   keys, rows = _alphabets(shape)[0], np.arange(len(tokens))
   memory, targets = np.full((len(tokens), shape.vocabulary), -1, np.int64), unasked(tokens)
   for position in range(tokens.shape[1] - 1):
@@ -100,7 +100,7 @@ def _lookups(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _looked_up(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
-  """Each key's value by the map, which is no part of the example: the one solver that knows more than the tokens."""
+  """The targets by the map, which is no part of the example: the only solver that knows more than the tokens."""
   keys, values = parts(shape.vocabulary, 2)
   value = np.random.default_rng(_MAP).permutation(len(values))[: len(keys)] + values.start
   targets = unasked(tokens)

@@ -51,7 +51,7 @@ def _scattered(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _copied(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
-  """Whatever is not PAD before ASK, in order."""
+  """The targets: the tokens before ASK that are not PAD, in order."""
   room, targets = int((tokens[0] == ASK).argmax()), unasked(tokens)
   targets[:, room + 1 :] = tokens[:, :room][tokens[:, :room] != PAD].reshape(len(tokens), -1)
   return targets
@@ -67,7 +67,7 @@ def _copy_rules(shape: Shape) -> dict[str, bool]:
 
 
 def _named(shape: Shape) -> tuple[range, range]:
-  """The tokens that name places, and the content."""
+  """The alphabets of tokens that name positions, and of the content."""
   names = range(FIRST, FIRST + (shape.length - 1) // 2)
   return names, range(names.stop, shape.vocabulary)
 
@@ -85,7 +85,7 @@ def _compressed(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _opened(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
-  """For each name of a place, what stands there."""
+  """The targets: for each name of a position, the token that stands there."""
   names, targets = _named(shape)[0], unasked(tokens)
   asked = slice(len(names) + 1, 2 * len(names) + 1)
   targets[:, asked] = np.take_along_axis(tokens, tokens[:, asked] - names.start, axis=1)
@@ -107,7 +107,7 @@ def _marked(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _followed(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
-  """At the end, the token behind the first ASK."""
+  """The targets: at the end, the token behind the first ASK."""
   targets = unasked(tokens)
   targets[:, -1] = tokens[np.arange(len(tokens)), (tokens == ASK).argmax(axis=1) + 1]
   return targets
@@ -119,7 +119,7 @@ def _bits(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _parity(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
-  """The parity of the bits so far."""
+  """The targets: the parity of the bits so far."""
   return _ZERO + np.cumsum(tokens == _ONE, axis=1) % 2
 
 
@@ -133,7 +133,7 @@ def _counted(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 
 def _commonest(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
-  """At the end, the token that stands most often before it."""
+  """The targets: at the end, the token that stands most often before it."""
   content, targets = _content(shape), unasked(tokens)
   targets[:, -1] = content.start + _counts(tokens, content).argmax(axis=1)
   return targets
