@@ -52,8 +52,8 @@ def test_any_choice_of_blocks_gives_the_outputs_and_gradients_of_a_masked_map(ca
     lambda *qkv: block_sparse.attend(*qkv, jnp.asarray(CHOSEN), jnp.asarray(VALID), form), *inputs()
   )
   theirs = with_gradients(lambda *qkv: dense(*qkv, causal), *inputs())
-  for one, other in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-5)
+  for actual, wanted in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
   assert not ours[0][:, 5, 1].any()
 
 
@@ -64,8 +64,8 @@ def test_gathered_blocks_equal_the_masked_map(name, mask):
   variant, masked = spec.parse(name), Call(MASKS[mask], PLACES)
   ours = with_gradients(lambda *qkv: variant({}, *qkv, mask=MASKS[mask]), *inputs())
   theirs = with_gradients(lambda *qkv: variant.attend({}, *qkv, masked), *inputs())
-  for one, other in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-5)
+  for actual, wanted in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 def test_blocks_that_tie_are_all_read():
@@ -95,6 +95,6 @@ def test_work_and_memory_grow_with_the_blocks_read_and_hold_no_map():
   work = {length: compiled.flops(*program(length)) for length in (2048, 8192)}
   assert work[8192] <= 4.2 * work[2048]
   run, *arguments = program(4096)
-  whole = jax.jit(run).lower(*arguments).compile()
-  assert "4096,4096" not in whole.as_text()
-  assert compiled.memory(whole)["temporaries"] < 4096**2
+  executable = jax.jit(run).lower(*arguments).compile()
+  assert "4096,4096" not in executable.as_text()
+  assert compiled.memory(executable)["temporaries"] < 4096**2

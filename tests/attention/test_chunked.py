@@ -67,11 +67,11 @@ REST = [pytest.param(name, mask, marks=pytest.mark.long) for name in OTHERS for 
 
 @pytest.mark.parametrize(("name", "mask"), EVERYDAY + REST)
 def test_any_cut_gives_the_same_output_and_gradients(name, mask, shrink):
-  variant, arrays, whole = spec.parse(name), inputs(), MASKS[mask]
-  expected = run(variant, arrays, mask=whole)
+  variant, arrays, caller_mask = spec.parse(name), inputs(), MASKS[mask]
+  expected = run(variant, arrays, mask=caller_mask)
   shrink()
-  for one, other in zip(run(variant, arrays, mask=whole), expected, strict=True):
-    np.testing.assert_allclose(one, other, atol=2e-5)
+  for actual, wanted in zip(run(variant, arrays, mask=caller_mask), expected, strict=True):
+    np.testing.assert_allclose(actual, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(B, N, T, T), (1, N, 1, T), (B, 1, T, 1)])
@@ -92,8 +92,8 @@ def test_queries_and_keys_may_differ_in_number(S, mask, shrink):
   softmax, arrays = spec.parse("softmax"), inputs(T, S)
   expected = run(softmax, arrays, mask=mask)
   shrink()
-  for one, other in zip(run(softmax, arrays, mask=mask), expected, strict=True):
-    np.testing.assert_allclose(one, other, atol=2e-5)
+  for actual, wanted in zip(run(softmax, arrays, mask=mask), expected, strict=True):
+    np.testing.assert_allclose(actual, wanted, atol=2e-5)
 
 
 def test_given_positions_decide_and_not_the_order_of_the_array(shrink):
@@ -177,5 +177,5 @@ def test_gradients_equal_those_of_the_naive_form():
   for mask in (FULL, CAUSAL):
     ours = gradients(lambda *arrays, mask=mask: softmax({}, *arrays, mask=mask))
     theirs = gradients(lambda *arrays, mask=mask: naive(*arrays, mask))
-    for one, other in zip(ours, theirs, strict=True):
-      np.testing.assert_allclose(one, other, atol=1e-5)
+    for actual, wanted in zip(ours, theirs, strict=True):
+      np.testing.assert_allclose(actual, wanted, atol=1e-5)

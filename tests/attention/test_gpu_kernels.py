@@ -92,10 +92,10 @@ def inputs(T=6, S=6, width=H, value=H, dtype=jnp.float16):
 
 def same_as_xla(text, call):
   """Both kernels against our own engine in float32, within the rounding of their float16 outputs."""
-  variant, given = spec.parse(text), inputs()
-  want = variant.attend({}, *(array.astype(jnp.float32) for array in given), call)
+  variant, arrays = spec.parse(text), inputs()
+  want = variant.attend({}, *(array.astype(jnp.float32) for array in arrays), call)
   for name in KERNELS:
-    out = dataclasses.replace(variant, implementation=name).attend({}, *given, call)
+    out = dataclasses.replace(variant, implementation=name).attend({}, *arrays, call)
     assert out.dtype == jnp.float16
     np.testing.assert_allclose(np.asarray(out, np.float32), want, atol=2e-3, err_msg=name)
 
@@ -146,13 +146,13 @@ def test_given_positions_become_a_mask():
 def test_decoding_in_pieces_equals_our_engine():
   outs = {}
   for name in ("xla", *KERNELS):
-    variant, given = spec.parse(f"local(window=3, implementation='{name}')"), inputs(5, 5)
+    variant, arrays = spec.parse(f"local(window=3, implementation='{name}')"), inputs(5, 5)
     state, outs[name] = variant.init_state(B, Dims(N * H, N, K, H, H, 16), jnp.float16), []
     for start, end in ((0, 4), (4, 5)):
-      state, out = jax.jit(variant.extend)({}, state, *(array[:, start:end] for array in given))
+      state, out = jax.jit(variant.extend)({}, state, *(array[:, start:end] for array in arrays))
       outs[name].append(out)
   for name in KERNELS:
-    np.testing.assert_allclose(*(np.concatenate(outs[one], axis=1) for one in ("xla", name)), atol=4e-3)
+    np.testing.assert_allclose(*(np.concatenate(outs[kernel], axis=1) for kernel in ("xla", name)), atol=4e-3)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -161,14 +161,14 @@ def test_gradients_are_those_of_our_engine_where_rows_read_nothing():
 
   @functools.partial(jax.jit, static_argnums=0)
   @functools.partial(jax.grad, argnums=(1, 2))
-  def gradient(name, given, bias):
+  def gradient(name, arrays, bias):
     variant = spec.parse(f"softmax(implementation='{name}')")
-    return jnp.sum(variant.attend({}, *given, call._replace(bias=bias)).astype(jnp.float32) ** 2)
+    return jnp.sum(variant.attend({}, *arrays, call._replace(bias=bias)).astype(jnp.float32) ** 2)
 
-  found = {name: gradient(name, inputs(5, 7), call.bias) for name in ("xla", *KERNELS)}
+  gradients = {name: gradient(name, inputs(5, 7), call.bias) for name in ("xla", *KERNELS)}
   for name in KERNELS:
-    for one, two in zip(*(jax.tree.leaves(found[key]) for key in ("xla", name)), strict=True):
-      np.testing.assert_allclose(one, two, atol=2e-2)
+    for expected, actual in zip(*(jax.tree.leaves(gradients[key]) for key in ("xla", name)), strict=True):
+      np.testing.assert_allclose(actual, expected, atol=2e-2)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_a_spec_names_an_implementation(text):
 @pytest.mark.skipif(ON_GPU, reason="says what a machine without a GPU says")
 @pytest.mark.parametrize("text", ["softmax", "local"])
 def test_without_a_gpu_every_kernel_says_so(text):
-  said = explanation.implementations(spec.parse(text), Case("forward", 16, 1, 2, 2, 8, "float32", True))
+  states = explanation.implementations(spec.parse(text), Case("forward", 16, 1, 2, 2, 8, "float32", True))
   needs = "not used: {}(implementation='{}') needs a GPU, and this is a cpu: leave implementation out"
-  assert said == {"xla": "ran", **{name: needs.format(text, name) for name in KERNELS}}
+  assert states == {"xla": "ran", **{name: needs.format(text, name) for name in KERNELS}}
 
 
 @pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
@@ -241,10 +241,14 @@ def test_a_kernel_on_its_device_equals_our_engine_forward_and_backward(text, nam
     out = variant.attend({}, *arrays, call)
     return jnp.sum(jnp.sin(out.astype(jnp.float32))), out
 
-  def found(implementation, dtype):
+  def loss_and_gradients(implementation, dtype):
     variant = dataclasses.replace(spec.parse(text), implementation=implementation)
     arrays = tuple(array.astype(dtype) for array in (q, k, v))
     return jax.tree.leaves(jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)(arrays, variant))[1:]
 
-  for one, two in zip(found("xla", jnp.float32), found(kernel, jnp.bfloat16), strict=True):
-    np.testing.assert_allclose(np.asarray(two, np.float32), one, atol=0.03 * max(1.0, float(jnp.max(jnp.abs(one)))))
+  for expected, actual in zip(
+    loss_and_gradients("xla", jnp.float32), loss_and_gradients(kernel, jnp.bfloat16), strict=True
+  ):
+    np.testing.assert_allclose(
+      np.asarray(actual, np.float32), expected, atol=0.03 * max(1.0, float(jnp.max(jnp.abs(expected))))
+    )

@@ -44,9 +44,9 @@ def reads(text, positions, length):
 @pytest.mark.parametrize("text", EVERY)
 def test_the_grid_of_the_positions_equals_columns_given(text):
   mask = Mask(kv_valid=jnp.asarray(np.arange(T)[None] != 5))
-  given = attended(columns(text, GRID[1]), inputs(T), mask=mask)
+  expected = attended(columns(text, GRID[1]), inputs(T), mask=mask)
   read = attended(spec.parse(text), inputs(T), mask=mask, positions=Positions(grid=GRID))
-  np.testing.assert_allclose(read, given, atol=1e-6)
+  np.testing.assert_allclose(read, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("text", MAPS)

@@ -90,12 +90,12 @@ def with_gradients(function, *arrays):
 @pytest.mark.parametrize(("name", "mask"), EVERYDAY + REST)
 @pytest.mark.usefixtures("shrunk")
 def test_skipping_changes_neither_outputs_nor_gradients(name, mask):
-  variant, whole = spec.parse(name), MASKS[mask]
+  variant, caller_mask = spec.parse(name), MASKS[mask]
   params, arrays = parameters(variant), (*inputs(), BIAS)
-  ours = with_gradients(lambda q, k, v, bias: variant(params, q, k, v, mask=whole, bias=bias), *arrays)
-  theirs = with_gradients(lambda q, k, v, bias: dense(variant, params, q, k, v, whole, bias), *arrays)
-  for one, other in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(one, other, atol=2e-5)
+  ours = with_gradients(lambda q, k, v, bias: variant(params, q, k, v, mask=caller_mask, bias=bias), *arrays)
+  theirs = with_gradients(lambda q, k, v, bias: dense(variant, params, q, k, v, caller_mask, bias), *arrays)
+  for actual, wanted in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(actual, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -119,9 +119,9 @@ def test_drawn_blocks_beyond_the_last_key_are_not_read():
 @pytest.mark.usefixtures("shrunk")
 def test_positions_that_are_not_known_are_a_masked_map_of_the_same_numbers(name):
   variant, arrays = spec.parse(name), inputs()
-  params, given = parameters(variant), Positions(q=jnp.arange(T)[None], k=jnp.arange(T)[None])
+  params, positions = parameters(variant), Positions(q=jnp.arange(T)[None], k=jnp.arange(T)[None])
   known = lambda *arrays: variant(params, *arrays, mask=CAUSAL)
-  masked = lambda *arrays: variant(params, *arrays, mask=CAUSAL, positions=given)
+  masked = lambda *arrays: variant(params, *arrays, mask=CAUSAL, positions=positions)
   assert compiled.flops(known, *arrays) < 0.8 * compiled.flops(masked, *arrays)
   np.testing.assert_allclose(jax.jit(known)(*arrays), jax.jit(masked)(*arrays), atol=2e-5)
 
