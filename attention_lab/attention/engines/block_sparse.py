@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attention_lab.attention.base import logits_dtype
 from attention_lab.attention.engines.flash import tiles as flash_tiles
+from attention_lab.attention.engines.flash.common import finite_max
 
 TILE_QUERIES = 64  # queries of a tile, at most: the fastest of 16 to 256 on two CPU cores, for blocks of 64 and of 256
 
@@ -124,14 +125,14 @@ def _forward(config: BlockSparseConfig, args: _DiffArgs, tiles: _Tiles) -> tuple
     q, k, v = args.q[tiles.row], args.k[tiles.block], args.v[tiles.block]
     logits = _logits(config, q, k, tiles)
     row_max = jnp.max(logits, axis=-1)
-    weights = jnp.exp(logits - _finite(row_max)[..., None])
+    weights = jnp.exp(logits - finite_max(row_max)[..., None])
     out = jnp.einsum("zrb,zbv->zrv", weights.astype(v.dtype), v, preferred_element_type=dtype)
     return carry, (row_max, jnp.sum(weights, axis=-1), out)
 
   row_max, row_sum, out = _over_tiles(step, (), tiles)[1]
   row_max = row_max.at[tiles.slot].get(mode="fill", fill_value=-jnp.inf)
   largest = jnp.max(row_max, axis=1)
-  share = jnp.exp(row_max - _finite(largest)[:, None])
+  share = jnp.exp(row_max - finite_max(largest)[:, None])
   row_sum, out = (array.at[tiles.slot].get(mode="fill", fill_value=0) for array in (row_sum, out))
   total = jnp.sum(share * row_sum, axis=1)
   out = jnp.sum(share[..., None] * out, axis=1) / jnp.where(total == 0.0, 1.0, total)[:, None]
@@ -187,8 +188,3 @@ def _over_tiles(step: Any, carry: Any, tiles: _Tiles) -> tuple[Any, Any]:
   parts = (split(tiles.block, 0), split(tiles.row, 0), split(tiles.i, -1), split(tiles.j, 0))
   carry, results = jax.lax.scan(lambda carry, part: step(carry, _Tiles(*part, tiles.valid, tiles.slot)), carry, parts)
   return carry, jax.tree.map(lambda array: array.reshape(-1, *array.shape[3:])[: count * rows], results)
-
-
-def _finite(row_max: Array) -> Array:
-  """Row maxima, 0 for a row without keys, whose maximum is −∞."""
-  return jnp.where(jnp.isfinite(row_max), row_max, 0.0)

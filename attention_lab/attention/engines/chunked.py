@@ -67,7 +67,7 @@ def add_bias(logits: Float[Array, "C N T S"], block: Block) -> Float[Array, "C N
 
 
 def distance(block: Block) -> Int[Array, "C 1 T S"]:
-  """I − j: how many positions each key lies behind the query."""
+  """How many positions each key lies behind the query: i − j."""
   return block.i[:, None, :, None] - block.j[:, None, None, :]
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from attention_lab.attention.base import Attention, Call, Claims, Dims, Params, Unsupported, check_extend, wide
 from attention_lab.attention.engines import linear_scan
 from attention_lab.attention.engines.linear_scan import Features
+from attention_lab.attention.families.segment_mean import valid_keys
 from attention_lab.attention.mask import CAUSAL, Mask
 
 
@@ -59,9 +60,8 @@ class LinearAttention(Attention):
       raise Unsupported(
         f"{type(self).__name__} orders tokens by their place in the array: causal with given positions needs T = S"
       )
-    valid = call.positions.keys(S) >= 0 if mask.kv_valid is None else mask.kv_valid & (call.positions.keys(S) >= 0)
     q_valid = jnp.ones((1, T), bool) if mask.q_valid is None else mask.q_valid
-    features = _masked(Features(q, k, v), q_valid, valid)
+    features = _masked(Features(q, k, v), q_valid, valid_keys(call, S))
     if mask.q_segments is not None:
       shared = jnp.all(mask.q_segments == mask.k_segments, axis=1)[:, None, None, None]
       features = features._replace(q=jnp.where(shared, features.q, jnp.nan))

@@ -147,3 +147,8 @@ def make_logits_fn(
 def apply_mask(logits: Array, mask: Array | None) -> Array:
   """Logits with −∞ where the mask is False."""
   return logits if mask is None else jnp.where(mask, logits, -jnp.inf)
+
+
+def finite_max(row_max: Array) -> Array:
+  """Row maxima of logits, 0 for a row without keys, whose maximum is −∞."""
+  return jnp.where(jnp.isfinite(row_max), row_max, 0.0)

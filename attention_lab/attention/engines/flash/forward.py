@@ -30,6 +30,7 @@ from attention_lab.attention.engines.flash.common import (
   Group,
   NonDiffArgs,
   apply_mask,
+  finite_max,
   make_logits_fn,
   over_groups,
   over_tiles,
@@ -147,7 +148,7 @@ def _attend_tile(
   logits_fn, mask = make_logits_fn(config, group, non_diff, tile, tiles)
   logits = apply_mask(logits_fn(dots, None if bias is None else slice_block(bias, *tile), group.per_head), mask)
   row_max = jnp.max(logits, axis=-1)
-  weights = jnp.exp(logits - _finite(row_max)[..., None])
+  weights = jnp.exp(logits - finite_max(row_max)[..., None])
   grouped = weights.reshape(C, K, N // K, rows, columns).astype(v.dtype)
   out = jnp.einsum("ckgts,cksv->ckgtv", grouped, v, preferred_element_type=dtype)
   return row_max, jnp.sum(weights, axis=-1), out.reshape(C, N, rows, -1)
@@ -156,18 +157,13 @@ def _attend_tile(
 def _merge(before: tuple, now: tuple) -> tuple:
   """The online softmax: (row maximum, row sum, out) of two parts of a row as those of one."""
   row_max = jnp.maximum(before[0], now[0])
-  a, b = (jnp.exp(part[0] - _finite(row_max)) for part in (before, now))
+  a, b = (jnp.exp(part[0] - finite_max(row_max)) for part in (before, now))
   return row_max, a * before[1] + b * now[1], a[..., None] * before[2] + b[..., None] * now[2]
 
 
 def _normalised(row_max: Array, row_sum: Array, out: Array) -> tuple[Array, Array]:
   """Out `C N T V` and lse; a row without keys is zeros and −∞."""
   return out / jnp.where(row_sum == 0.0, 1.0, row_sum)[..., None], row_max + jnp.log(row_sum)
-
-
-def _finite(row_max: Array) -> Array:
-  """Row maxima, 0 for a row without keys, whose maximum is −∞."""
-  return jnp.where(jnp.isfinite(row_max), row_max, 0.0)
 
 
 def _backward(config: FlashConfig, residuals: tuple, gradients: tuple[Array, Array]) -> tuple[DiffArgs, None]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from attention_lab.attention.base import Call
 from attention_lab.attention.engines.flash import forward, tiles
 from attention_lab.attention.engines.flash.block_mask import MaskPattern, pad_axes
+from attention_lab.attention.engines.flash.common import finite_max
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 
@@ -45,8 +46,7 @@ def attend(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPatter
 
 def merge(near: Partial, far: Partial) -> Float[Array, "B T N V"]:
   """The values of both parts under one softmax; zeros for a query that reads nothing in either."""
-  largest = jax.lax.stop_gradient(jnp.maximum(near[1], far[1]))
-  largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+  largest = finite_max(jax.lax.stop_gradient(jnp.maximum(near[1], far[1])))
   weights = [jnp.swapaxes(jnp.exp(lse - largest), 1, 2)[..., None] for _, lse in (near, far)]
   total = weights[0] + weights[1]
   out = weights[0] * near[0] + weights[1] * far[0]
