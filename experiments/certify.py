@@ -68,13 +68,15 @@ def _certify() -> int:
   tables = [table for wanted, table in ((_MARKDOWN, report.markdown), (_DEMANDS, report.demands)) if wanted.value]
   variants = [variant for variant, _ in _wanted(_ATTENTION.value)]
   certificates = list(battery.without_case()) if _ATTENTION.value == "all" else []
-  for certificate, kept in _certificates(variants, from_file=bool(tables or _RECORD.value)):
+  for certificate, unchanged in _certificates(variants, from_file=bool(tables or _RECORD.value)):
     certificates.append(certificate)
-    summary = f"{certificate.spec}: {report.summary(certificate)}" + (", kept: nothing has changed" if kept else "")
+    summary = f"{certificate.spec}: {report.summary(certificate)}" + (
+      ", kept: nothing has changed" if unchanged else ""
+    )
     if tables:
       print(f"{len(certificates)} of {len(variants)}: {summary}", file=sys.stderr, flush=True)
     else:
-      print(summary if kept else report.text(certificate), end="\n\n", flush=True)
+      print(summary if unchanged else report.text(certificate), end="\n\n", flush=True)
   failed = [certificate.spec for certificate in certificates if certificate.failures]
   print("\n\n".join(table(certificates) for table in tables) or _verdict(len(certificates), failed))
   if _JSON.value:
@@ -88,14 +90,14 @@ def _certificates(variants: list[Attention], from_file: bool) -> Iterator[tuple[
   """(certificate, whether it is one that was kept) of each variant, those that are proved now recorded if wanted."""
   recorder = certified.Recorder(variants) if _RECORD.value else None
   from_file = from_file and not (_JSON.value or _QUICK.value)
-  unchanged = [certified.current(variant) if from_file else None for variant in variants]
-  changed = [spec.to_string(variant) for variant, kept in zip(variants, unchanged, strict=True) if kept is None]
+  recorded = [certified.current(variant) if from_file else None for variant in variants]
+  changed = [spec.to_string(variant) for variant, record in zip(variants, recorded, strict=True) if record is None]
   proved = battery.certificates(changed, _QUICK.value, _WORKERS.value)
-  for kept in unchanged:
-    certificate = kept or next(proved)
-    if recorder and not kept:
+  for record in recorded:
+    certificate = record or next(proved)
+    if recorder and record is None:
       recorder.add(certificate)
-    yield certificate, kept is not None
+    yield certificate, record is not None
 
 
 def _verdict(count: int, failed: list[str]) -> str:

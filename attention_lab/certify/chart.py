@@ -17,9 +17,9 @@ from attention_lab.attention import attention_maps, spec
 from attention_lab.attention.base import Attention, Call, Dims, Unsupported
 from attention_lab.attention.mask import CAUSAL, FULL
 
-TOKENS, PERIOD = 24, 8
-HEADS, WIDTH = 4, 16
-CELL, GAP, TITLE, COLUMNS = 5, 16, 34, 8
+TOKENS, PERIOD = 24, 8  # of the sequence
+HEADS, WIDTH = 4, 16  # of the variant; WIDTH is also a head's
+CELL, GAP, TITLE, COLUMNS = 5, 16, 34, 8  # pixels of a map's cell, between panels and of a heading; panels in a row
 INK, PAPER = (28, 32, 40), (255, 255, 255)
 POSITIVE, NEGATIVE = np.array([12, 60, 120]), np.array([178, 76, 12])  # told apart by colour-blind readers too
 FAMILIES = (
@@ -49,28 +49,28 @@ def panel(variant: Attention) -> Panel:
   except Unsupported:
     maps, note = jax.jit(attention_maps.sensitivity, static_argnums=0)(variant, params, q, k, v, call), "sensitivity"
   note += ", causal" if call.mask.causal else ""
-  places = jnp.arange(TOKENS)
-  declared = np.asarray(variant.pattern(params, places[:, None], places[None]))
+  positions = jnp.arange(TOKENS)
+  declared = np.asarray(variant.pattern(params, positions[:, None], positions[None]))
   family = 2 if not declared.all() else 0 if claims.exactness == "exact" else 3 if claims.time_exponent == 1 else 1
   return Panel(spec.to_string(variant), note, family, np.asarray(maps[0, 0]))
 
 
 def draw(panels: Iterable[Panel]) -> Image.Image:
   """All panels, in families, as one picture."""
-  panels = sorted(panels, key=lambda one: (one.family, one.title))
+  panels = sorted(panels, key=lambda panel: (panel.family, panel.title))
   rows, y = [], GAP
   for family, heading in enumerate(FAMILIES):
-    own = [one for one in panels if one.family == family]
-    if own:
-      rows.append((heading, y, own))
-      y += TITLE + -(-len(own) // COLUMNS) * _height()
+    members = [panel for panel in panels if panel.family == family]
+    if members:
+      rows.append((heading, y, members))
+      y += TITLE + -(-len(members) // COLUMNS) * _height()
   chart = Image.new("RGB", (GAP + COLUMNS * _pitch(), y + GAP), PAPER)
   pen = ImageDraw.Draw(chart)
-  for heading, top, own in rows:
+  for heading, top, members in rows:
     pen.text((GAP, top), heading, INK, font=ImageFont.load_default(18))
-    for index, one in enumerate(own):
-      place = (GAP + index % COLUMNS * _pitch(), top + TITLE + index // COLUMNS * _height())
-      _draw_panel(chart, pen, one, place)
+    for index, member in enumerate(members):
+      corner = (GAP + index % COLUMNS * _pitch(), top + TITLE + index // COLUMNS * _height())
+      _draw_panel(chart, pen, member, corner)
   return chart
 
 
@@ -86,23 +86,20 @@ def _inputs(variant: Attention) -> tuple:
   rng = np.random.default_rng(0)
   kinds = rng.normal(size=(PERIOD, HEADS, WIDTH))
   tokens = kinds[np.arange(TOKENS) % PERIOD] + 0.2 * rng.normal(size=(TOKENS, HEADS, WIDTH))
-  v = rng.normal(size=tokens.shape)
-  arrays = {"q": tokens, "k": tokens, "v": v}
-  q, k, v = (
-    jnp.asarray(arrays[letter][None], jnp.float32) if letter in variant.projections else None for letter in "qkv"
-  )
+  arrays = {"q": tokens, "k": tokens, "v": rng.normal(size=tokens.shape)}
+  q, k, v = (jnp.asarray(arrays[name][None], jnp.float32) if name in variant.projections else None for name in "qkv")
   x = jnp.asarray(tokens[None, :, 0], jnp.float32)
   return q, k, v, Call(CAUSAL if variant.claims().requires_causal else FULL, x=x)
 
 
-def _draw_panel(chart: Image.Image, pen: ImageDraw.ImageDraw, one: Panel, place: tuple[int, int]) -> None:
-  x, y = place
+def _draw_panel(chart: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, corner: tuple[int, int]) -> None:
+  x, y = corner
   side = TOKENS * CELL
-  name, _, arguments = one.title.partition("(")
+  name, _, arguments = panel.title.partition("(")
   pen.text((x, y), name, INK, font=ImageFont.load_default(12))
-  note = _short(arguments.rstrip(")") or one.note)
+  note = _short(arguments.rstrip(")") or panel.note)
   pen.text((x, y + 15), note, (96, 102, 112), font=ImageFont.load_default(9))
-  image = Image.fromarray(shades(one.weights)).resize((side, side), Image.Resampling.NEAREST)
+  image = Image.fromarray(shades(panel.weights)).resize((side, side), Image.Resampling.NEAREST)
   chart.paste(image, (x, y + 30))
   pen.rectangle((x - 1, y + 29, x + side, y + 30 + side), outline=(190, 195, 203))
 

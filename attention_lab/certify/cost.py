@@ -11,10 +11,10 @@ from attention_lab.attention.base import Call, Dims
 from attention_lab.certify.finding import NOT_RUN, Refuted, Undecided, require
 from attention_lab.certify.under_test import WIDTH, Inputs, Shape, VariantUnderTest
 
-SLACK = 0.3  # of an exponent: T·log T counts as T, and constants fade slowly
-TIMES = (4096, 8192)
-MEMORIES = (1024, 4096)
-STATES = (256, 1024)
+SLACK = 0.3  # largest difference of two exponents: T·log T counts as T, and constants fade slowly
+TIMES = (4096, 8192)  # lengths T at which FLOPs are counted
+MEMORIES = (1024, 4096)  # lengths T at which temporaries are measured
+STATES = (256, 1024)  # longest sequences for which a decoding state is made
 
 
 def time(subject: VariantUnderTest) -> str:
@@ -73,8 +73,8 @@ def _program(subject: VariantUnderTest, length: int) -> tuple:
   shape: Shape = subject.shape(B=1, T=length, S=length, N=2, K=2, H=8, V=8)
   abstract = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
   arrays = {"q": abstract((1, length, 2, 8)), "k": abstract((1, length, 2, 8)), "v": abstract((1, length, 2, 8))}
-  given = {name: array if name in subject.variant.projections else None for name, array in arrays.items()}
-  inputs = Inputs(**given, x=abstract((1, length, WIDTH)))
+  projected = {name: array if name in subject.variant.projections else None for name, array in arrays.items()}
+  inputs = Inputs(**projected, x=abstract((1, length, WIDTH)))
   params = jax.eval_shape(lambda: subject.variant.init(jax.random.key(0), shape.dims()))
   call = Call(subject.mask())
   return lambda params, inputs: subject.eager(params, inputs, call), params, inputs

@@ -11,16 +11,16 @@ from attention_lab.attention.mask import Mask
 from attention_lab.certify.finding import Refuted, require, same
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest, rows
 
-LENGTH = 9
-SPLITS = ((1,) * 9, (4, 1, 4), (1, 4, 4))
-MORE = ((9,), (4, 4, 1), (1, 1, 7), (7, 1, 1))
-RAGGED = (4, 4, 1, 1, 4)  # room for each piece; how much of it is real differs from row to row
+LENGTH = 9  # tokens of a sequence
+SPLITS = ((1,) * 9, (4, 1, 4), (1, 4, 4))  # tokens in each chunk
+MORE_SPLITS = ((9,), (4, 4, 1), (1, 1, 7), (7, 1, 1))  # of the full battery
+RAGGED = (4, 4, 1, 1, 4)  # room in each chunk; how much of it is real differs from row to row
 
 
-def splits(subject: VariantUnderTest) -> str:
+def any_split(subject: VariantUnderTest) -> str:
   """Token by token, in pieces, all at once: equal to one causal call."""
   require(subject.claims.decode, "cannot decode step by step")
-  return _law(subject, Mask(causal=True), SPLITS if subject.quick else SPLITS + MORE)
+  return _law(subject, Mask(causal=True), SPLITS if subject.quick else SPLITS + MORE_SPLITS)
 
 
 def masked(subject: VariantUnderTest) -> str:
@@ -31,25 +31,25 @@ def masked(subject: VariantUnderTest) -> str:
   for name in names:
     prefix = jnp.asarray(np.array([3, 1, 4], np.int32))
     mask = Mask(causal=True, window=2) if name == "window" else Mask(causal=True, prefix=prefix)
-    pieces = ((1,) * 9, (4, 1, 4)) if name == "window" else ((4, 1, 4), (4, 4, 1))
-    _law(subject, mask, pieces)
+    splits = ((1,) * 9, (4, 1, 4)) if name == "window" else ((4, 1, 4), (4, 4, 1))
+    _law(subject, mask, splits)
   return f"under {', '.join(names)}"
 
 
-def _law(subject: VariantUnderTest, mask: Mask, pieces: tuple[tuple[int, ...], ...]) -> str:
+def _law(subject: VariantUnderTest, mask: Mask, splits: tuple[tuple[int, ...], ...]) -> str:
   shape = _shape(subject)
   params = subject.params(shape.dims())
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)
     whole = np.asarray(subject.forward(params, inputs, Call(mask)))
-    for split in pieces:
+    for split in splits:
       state, start = subject.variant.init_state(shape.B, shape.dims(), jnp.float32), 0
       for size in split:
         state, out = _extend(subject, params, state, rows(inputs, start, start + size), None, mask)
         what = f"split {'+'.join(map(str, split))}, piece from {start}"
         same(out, whole[:, start : start + size], what, shape=shape, seed=seed)
         start += size
-  return f"{len(pieces)} splits of {LENGTH}, {subject.draws} draws at {shape}"
+  return f"{len(splits)} splits of {LENGTH}, {subject.draws} draws at {shape}"
 
 
 def ragged(subject: VariantUnderTest) -> str:
@@ -64,8 +64,8 @@ def ragged(subject: VariantUnderTest) -> str:
     state, done = subject.variant.init_state(shape.B, shape.dims(), jnp.float32), np.zeros(shape.B, int)
     for size in RAGGED:
       lengths = np.minimum(rng.integers(0, size + 1, shape.B), LENGTH - done)
-      piece = _piece(inputs, done, size, lengths, rng)
-      state, out = _extend(subject, params, state, piece, jnp.asarray(lengths.astype(np.int32)), mask)
+      chunk = _chunk(inputs, done, size, lengths, rng)
+      state, out = _extend(subject, params, state, chunk, jnp.asarray(lengths.astype(np.int32)), mask)
       for b, real in enumerate(lengths):
         what = f"row {b} of lengths {lengths.tolist()} after {done.tolist()} tokens"
         same(
@@ -75,7 +75,7 @@ def ragged(subject: VariantUnderTest) -> str:
   return f"pieces of {', '.join(map(str, RAGGED))}, {subject.draws} draws at {shape}"
 
 
-def _piece(inputs: Inputs, done: np.ndarray, size: int, lengths: np.ndarray, rng: np.random.Generator) -> Inputs:
+def _chunk(inputs: Inputs, done: np.ndarray, size: int, lengths: np.ndarray, rng: np.random.Generator) -> Inputs:
   """The next `lengths` tokens of each row, padded on the right with garbage to `size`."""
 
   def cut(array: Any) -> Any:
@@ -128,13 +128,13 @@ def _shape(subject: VariantUnderTest) -> Shape:
 
 
 def _extend(
-  subject: VariantUnderTest, params: Any, state: Any, piece: Inputs, lengths: Any, mask: Mask
+  subject: VariantUnderTest, params: Any, state: Any, chunk: Inputs, lengths: Any, mask: Mask
 ) -> tuple[Any, Any]:
-  return subject.extend(params, state, piece, lengths, mask)
+  return subject.extend(params, state, chunk, lengths, mask)
 
 
 PROOFS = {
-  "extend in any split": splits,
+  "extend in any split": any_split,
   "extend of ragged rows": ragged,
   "extend under window and prefix": masked,
   "state has the batch first": batch_first,

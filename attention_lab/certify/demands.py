@@ -9,9 +9,9 @@ import numpy as np
 from attention_lab.attention.base import Call, Unsupported
 from attention_lab.attention.mask import NAMES, Mask
 from attention_lab.certify.finding import Refuted, require, same
-from attention_lab.certify.under_test import Inputs, VariantUnderTest, at_positions, rows
+from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest, at_positions, rows
 
-SHORT, LONG = 5, 10  # a length and twice that; both odd to chunks of 4
+SHORT, LONG = 5, 10  # tokens; chunks of 4 divide neither
 
 
 def padding(subject: VariantUnderTest) -> str:
@@ -24,12 +24,11 @@ def padding(subject: VariantUnderTest) -> str:
     padded = Inputs(*(_joined(a, b) for a, b in zip(rows(inputs, 0, SHORT), rows(garbage, SHORT, LONG), strict=True)))
     real = jnp.asarray(np.tile(np.arange(LONG) < SHORT, (long.B, 1)))
     for mask in map(subject.mask, masks):
-      given = np.asarray(
-        subject.forward(subject.params(long.dims()), padded, Call(mask & Mask(q_valid=real, kv_valid=real)))
-      )
+      call = Call(mask & Mask(q_valid=real, kv_valid=real))
+      out = np.asarray(subject.forward(subject.params(long.dims()), padded, call))
       cut = subject.forward(subject.params(long.dims()), rows(inputs, 0, SHORT), Call(mask))
-      same(given[:, :SHORT], cut, "padding against truncation", shape=long, seed=seed)
-      same(given[:, SHORT:], np.zeros_like(given[:, SHORT:]), "padded queries", tolerance=0.0, shape=long, seed=seed)
+      same(out[:, :SHORT], cut, "padding against truncation", shape=long, seed=seed)
+      same(out[:, SHORT:], np.zeros_like(out[:, SHORT:]), "padded queries", tolerance=0.0, shape=long, seed=seed)
   return f"length {LONG} padded from {SHORT}, {len(masks) * subject.draws} draws at {short}"
 
 
@@ -38,13 +37,13 @@ def packing(subject: VariantUnderTest) -> str:
   require("segments" in subject.claims.masks, "segments are refused")
   long = subject.shape(T=LONG, S=LONG)
   ids = jnp.asarray(np.tile(np.where(np.arange(LONG) < SHORT, 3, 8), (long.B, 1)).astype(np.int32))
-  places = at_positions(*[np.tile(np.arange(LONG) % SHORT, (long.B, 1))] * 2)
+  positions = at_positions(*[np.tile(np.arange(LONG) % SHORT, (long.B, 1))] * 2)
   masks = [Mask(), Mask(causal=True)] if "causal" in subject.claims.masks else [Mask()]
   params = subject.params(long.dims())
   for seed in range(subject.draws):
     inputs = subject.inputs(long, seed, scale=1.0)
     for mask in map(subject.mask, masks):
-      packed = np.asarray(subject.forward(params, inputs, Call(mask & Mask(q_segments=ids, k_segments=ids), places)))
+      packed = np.asarray(subject.forward(params, inputs, Call(mask & Mask(q_segments=ids, k_segments=ids), positions)))
       for start in (0, SHORT):
         alone = subject.forward(params, rows(inputs, start, start + SHORT), Call(mask))
         same(packed[:, start : start + SHORT], alone, f"packed from {start} against separate", shape=long, seed=seed)
@@ -107,22 +106,28 @@ def _accepts(subject: VariantUnderTest, inputs: Inputs, params: Any, call: Call)
 
 
 def _demand(name: str) -> Mask:
-  two = {"q_segments": jnp.zeros((2, 5), jnp.int32), "k_segments": jnp.zeros((2, 5), jnp.int32)}
-  values = {"window": 2, "causal": True, "q_valid": jnp.ones((2, 5), bool), "kv_valid": jnp.ones((2, 5), bool)}
-  values |= {"explicit": jnp.ones((2, 1, 5, 5), bool)}
-  if name == "segments":
-    return Mask(**two)
-  return Mask(causal=True, prefix=jnp.ones(2, jnp.int32)) if name == "prefix" else Mask(**{name: values[name]})
+  """A mask with one constraint, for 2 examples of 5 tokens; with a prefix comes `causal`."""
+  zeros, ones = jnp.zeros((2, 5), jnp.int32), jnp.ones((2, 5), bool)
+  fields: dict[str, dict[str, Any]] = {
+    "causal": {"causal": True},
+    "window": {"window": 2},
+    "prefix": {"causal": True, "prefix": jnp.ones(2, jnp.int32)},
+    "q_valid": {"q_valid": ones},
+    "kv_valid": {"kv_valid": ones},
+    "segments": {"q_segments": zeros, "k_segments": zeros},
+    "explicit": {"explicit": jnp.ones((2, 1, 5, 5), bool)},
+  }
+  return Mask(**fields[name])
 
 
-def _expect(subject: VariantUnderTest, name: str, call: Call, shape) -> None:
+def _expect(subject: VariantUnderTest, name: str, call: Call, shape: Shape) -> None:
+  """Refutes unless the call is refused by the names of the demand and of the variant."""
   try:
     jax.eval_shape(subject.eager, subject.params(shape.dims()), subject.inputs(shape), call)
   except Unsupported as refusal:
-    words = str(refusal).lower()
-    if subject.name.lower() not in words or not any(
-      word in words for word in (name, "causal" if name == "prefix" else name)
-    ):
+    message = str(refusal).lower()
+    demand_named = name in message or (name == "prefix" and "causal" in message)
+    if subject.name.lower() not in message or not demand_named:
       raise Refuted(f"the refusal of '{name}' does not name it and the variant: {refusal}", shape=shape) from refusal
     return
   except Exception as error:
@@ -132,7 +137,8 @@ def _expect(subject: VariantUnderTest, name: str, call: Call, shape) -> None:
   raise Refuted(f"'{name}' is not claimed, yet accepted without a word", shape=shape)
 
 
-def _expect_no_decoding(subject: VariantUnderTest, shape) -> None:
+def _expect_no_decoding(subject: VariantUnderTest, shape: Shape) -> None:
+  """Refutes unless `extend` is refused by the name of the variant."""
   inputs = jax.tree.map(jnp.asarray, subject.inputs(shape))
   try:
     subject.variant.extend(subject.params(shape.dims()), {}, *inputs[:3], x=inputs.x)
@@ -147,10 +153,12 @@ def _expect_no_decoding(subject: VariantUnderTest, shape) -> None:
 
 
 def _mask(fields: dict[str, np.ndarray]) -> Mask:
-  return Mask(**{name: jnp.asarray(array) for name, array in fields.items()})
+  arrays: dict[str, Any] = {name: jnp.asarray(array) for name, array in fields.items()}
+  return Mask(**arrays)
 
 
-def _joined(a, b):
+def _joined(a: Any, b: Any) -> Any:
+  """Two arrays `B T …` one after the other in T; None where the variant does not read them."""
   return None if a is None else np.concatenate([a, b], axis=1)
 
 

@@ -14,8 +14,9 @@ from attention_lab.certify.finding import FORWARD, GRADIENT, NOT_GIVEN, NOT_RUN,
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
-EVERY = (*NAMES, "bias")
-TWO_WAYS = tuple(name for name in EVERY if name not in ("causal", "window", "prefix"))
+ALL_DEMANDS = (*NAMES, "bias")
+# Those under which a query may read later keys.
+TWO_WAYS = tuple(name for name in ALL_DEMANDS if name not in ("causal", "window", "prefix"))
 STEP = 1e-4  # of the central differences, in float64
 # Constraints under which auxiliary losses are compared.
 LOSS_CALLS = ((), ("causal",), ("causal", "kv_valid"), ("q_valid", "kv_valid", "bias"))
@@ -40,7 +41,7 @@ def cells(subject: VariantUnderTest) -> Iterator[Cell]:
   odd, grouped = subject.shape(), subject.shape(B=2, T=7, S=7, K=2, H=4, V=3, room=3)
   cube = subject.shape(B=4, T=4, S=4, K=4, H=4, V=4)
   yield Cell(odd)
-  yield Cell(grouped, EVERY, positions=True)
+  yield Cell(grouped, ALL_DEMANDS, positions=True)
   yield Cell(cube, ("causal",))
   if subject.claims.cross:
     yield Cell(subject.shape(T=3, S=7, K=2, cross=True), TWO_WAYS)
@@ -54,7 +55,7 @@ def cells(subject: VariantUnderTest) -> Iterator[Cell]:
   yield Cell(cube._replace(cross=subject.claims.cross), TWO_WAYS)
   yield Cell(subject.shape(B=1, T=1, S=1), ("kv_valid", "causal"))
   if subject.claims.cross:
-    yield Cell(subject.shape(T=7, S=3, K=2, cross=True), EVERY)
+    yield Cell(subject.shape(T=7, S=3, K=2, cross=True), ALL_DEMANDS)
     yield Cell(subject.shape(T=1, S=6, cross=True), ("kv_valid",))
 
 
@@ -81,10 +82,10 @@ def forward(subject: VariantUnderTest) -> str:
       run = subject.optimised if cell.rows or cell.positions else subject.forward
       out = np.asarray(run(subject.params(cell.shape.dims()), inputs, call), np.float32)
       for b in _examples(cell):
-        expected = subject.case.oracle(subject.variant, _wide(subject, cell), example(inputs, call, cell, b))
-        given = out[b][list(cell.rows)] if cell.rows else out[b]
+        expected = subject.case.oracle(subject.variant, float64_params(subject, cell), example(inputs, call, cell, b))
+        rows = out[b][list(cell.rows)] if cell.rows else out[b]
         what = f"under {_listed(call)}, example {b}"
-        error = same(given[None], expected[None], what, tolerance=FORWARD, shape=cell.shape, seed=seed)
+        error = same(rows[None], expected[None], what, tolerance=FORWARD, shape=cell.shape, seed=seed)
         worst, count = max(worst, error), count + 1
   require(count > 0, f"every combination is refused: {'; '.join(refused)}")
   notes = "".join(f"; {reason}" for reason in dict.fromkeys(refused))
@@ -95,18 +96,18 @@ def gradient(subject: VariantUnderTest) -> str:
   """Directional derivatives equal central differences of the oracle, one direction for each input and parameter."""
   require(subject.case is not None, "no oracle", NOT_GIVEN)
   worst, count = 0.0, 0
-  for cell in sorted(map(_one, cells(subject)), key=_plain):
+  for cell in sorted(map(_few_rows, cells(subject)), key=_plain):
     if subject.quick and count and _plain(cell):
       break
-    seed = _telling(subject, cell)
+    seed = _readable_seed(subject, cell)
     inputs, call, problem = instance(subject, cell, seed)
     if problem:
       continue
     slopes = dict(_slopes(subject, cell, inputs, call))
-    for name, (given, expected) in slopes.items():
-      error = abs(given - expected) / max(1.0, abs(expected), 0.1 * max(abs(e) for _, e in slopes.values()))
+    for name, (slope, expected) in slopes.items():
+      error = abs(slope - expected) / max(1.0, abs(expected), 0.1 * max(abs(e) for _, e in slopes.values()))
       if not error <= GRADIENT:
-        detail = f"along {name} under {_listed(call)}: slope {given:.6g} where {expected:.6g} is right"
+        detail = f"along {name} under {_listed(call)}: slope {slope:.6g} where {expected:.6g} is right"
         raise Refuted(detail, shape=cell.shape, seed=seed, position=name)
       worst, count = max(worst, error), count + 1
   require(count > 0, "every combination is refused, or nothing has a gradient")
@@ -117,23 +118,23 @@ def losses(subject: VariantUnderTest) -> str:
   """Each loss equals the one that the case computes from the same examples."""
   shape = subject.shape(T=6, S=6)
   inputs, call = subject.inputs(shape), Call(subject.mask())
-  program = subject.compiled(lambda params, inputs, call: _found(subject, params, inputs, call))
+  program = subject.compiled(lambda params, inputs, call: _losses(subject, params, inputs, call))
   names = sorted(jax.eval_shape(program, subject.params(shape.dims()), inputs, call))
   require(bool(names), "has no auxiliary loss")
   require(hasattr(subject.case, "losses"), "no losses in its case", NOT_GIVEN)
-  count, params = 0, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), subject.params(shape.dims()))
+  count, params = 0, float64_params(subject, Cell(shape))
   for seed, cell in enumerate(Cell(shape, names) for names in LOSS_CALLS):
     inputs, call, problem = instance(subject, cell, seed)
     if problem:
       continue
-    found = program(subject.params(shape.dims()), inputs, call)
+    values = program(subject.params(shape.dims()), inputs, call)
     examples = [example(inputs, call, cell, b) for b in range(shape.B)]
-    wanted = subject.case.losses(subject.variant, params, examples)
-    if set(found) != set(wanted):
-      raise Refuted(f"the losses are {', '.join(found)}, not {', '.join(wanted)}", shape=shape, seed=seed)
-    for name, value in wanted.items():
-      if not abs(float(found[name]) - value) <= LOSS_TOLERANCE * abs(value):
-        detail = f"the loss {name} is {float(found[name]):.6g}, not {value:.6g}, under {cell.names or 'no mask'}"
+    expected = subject.case.losses(subject.variant, params, examples)
+    if set(values) != set(expected):
+      raise Refuted(f"the losses are {', '.join(values)}, not {', '.join(expected)}", shape=shape, seed=seed)
+    for name, value in expected.items():
+      if not abs(float(values[name]) - value) <= LOSS_TOLERANCE * abs(value):
+        detail = f"the loss {name} is {float(values[name]):.6g}, not {value:.6g}, under {cell.names or 'no mask'}"
         raise Refuted(detail, shape=shape, seed=seed)
     count += 1
   require(count > 0, "every combination is refused")
@@ -237,10 +238,11 @@ def _product(
 
 
 def _plain(cell: Cell) -> bool:
+  """Self-attention of all queries, without positions."""
   return not (cell.positions or cell.rows or cell.shape.cross)
 
 
-def _telling(subject: VariantUnderTest, cell: Cell) -> int:
+def _readable_seed(subject: VariantUnderTest, cell: Cell) -> int:
   """The first seed whose last example may read half of what any seed lets it read: where nothing is, no slope is."""
   calls = [random_calls.call(subject, cell.shape, cell.names, seed, positions=cell.positions) for seed in range(8)]
   counts = [int(pairs(call, cell, cell.shape.B - 1)[0].sum()) for call in calls]
@@ -248,15 +250,17 @@ def _telling(subject: VariantUnderTest, cell: Cell) -> int:
 
 
 def _examples(cell: Cell) -> list[int]:
+  """The examples that are compared: where only some rows are, the last alone."""
   return [cell.shape.B - 1] if cell.rows else list(range(cell.shape.B))
 
 
-def _one(cell: Cell) -> Cell:
+def _few_rows(cell: Cell) -> Cell:
   """The cell, its long form with two queries only: an oracle is called twice for each direction."""
   return dataclasses.replace(cell, rows=cell.rows[2::3])
 
 
-def _wide(subject: VariantUnderTest, cell: Cell) -> Any:
+def float64_params(subject: VariantUnderTest, cell: Cell) -> Any:
+  """The parameters at the shape of a cell, as an oracle takes them."""
   return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), subject.params(cell.shape.dims()))
 
 
@@ -266,12 +270,13 @@ def _at(array: Any, b: int) -> Any:
 
 
 def _listed(call: Call) -> str:
+  """The demands of a call, as in `bias+causal+positions`."""
   extras = {"bias"} if call.bias is not None else set()
   extras |= set() if call.positions.known else {"positions"}
   return "+".join(sorted(call.mask.names() | extras)) or "no mask"
 
 
-def _found(subject: VariantUnderTest, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
+def _losses(subject: VariantUnderTest, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
   q, k, v, x, y = inputs
   return subject.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).losses
 

@@ -43,7 +43,7 @@ class Certificate:
 
 
 class Refuted(AssertionError):
-  """A counter-example was found."""
+  """A counter-example: what went wrong, at which shape, under which seed, and where in the output."""
 
   def __init__(self, detail: str, *, shape: Any = "", seed: int = -1, position: str = ""):
     super().__init__(detail)
@@ -51,7 +51,7 @@ class Refuted(AssertionError):
 
 
 class Undecided(Exception):
-  """A proof that cannot be made, with the status that says why: not claimed, not given or not run."""
+  """A proof that cannot be made, with its status (not claimed, not given, not run) and the reason."""
 
   def __init__(self, status: str, reason: str):
     super().__init__(reason)
@@ -64,28 +64,40 @@ def require(condition: bool, reason: str, status: str = NOT_CLAIMED) -> None:
     raise Undecided(status, reason)
 
 
-def same(given: Any, expected: Any, what: str, *, tolerance: float = FORWARD, shape: Any = "", seed: int = -1) -> float:
-  """The largest relative error of `given`; raises Refuted above `tolerance` or where only one of them is finite.
+def same(value: Any, expected: Any, what: str, *, tolerance: float = FORWARD, shape: Any = "", seed: int = -1) -> float:
+  """The largest error of an array, relative to the largest entry of the reference, which counts as at least 1.
 
-  The reported position has the axes' names for outputs `B T N V`, else plain indices.
+  Args:
+    value: the array in question.
+    expected: the reference, of the same shape.
+    what: names the comparison in a refutation.
+    tolerance: the largest error that is allowed.
+    shape: sizes of the call, for the counter-example.
+    seed: seed of the inputs, for the counter-example.
+
+  Returns:
+    The error; 0 for arrays without entries.
+
+  Raises:
+    Refuted: the shapes differ, the error is larger than `tolerance`, or only one of the arrays is finite. The position
+      of the largest error has the axes' names for outputs `B T N V`, else plain indices.
   """
-  given, expected = np.asarray(given, np.float64), np.asarray(expected, np.float64)
-  if given.shape != expected.shape:
-    raise Refuted(f"{what}: the output has shape {given.shape}, not {expected.shape}", shape=shape, seed=seed)
-  if not given.size:
+  value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
+  if value.shape != expected.shape:
+    raise Refuted(f"{what}: the output has shape {value.shape}, not {expected.shape}", shape=shape, seed=seed)
+  if not value.size:
     return 0.0
-  errors = np.abs(given - expected) / max(1.0, float(np.max(np.abs(expected))))
+  errors = np.abs(value - expected) / max(1.0, float(np.max(np.abs(expected))))
   errors = np.where(np.isnan(errors), np.inf, errors)
   worst = np.unravel_index(int(np.argmax(errors)), errors.shape)
   if errors[worst] > tolerance:
-    values = f"{given[worst]:.6g} where {expected[worst]:.6g} is right"
-    raise Refuted(
-      f"{what}: {values} (error {errors[worst]:.1e} > {tolerance:.0e})", shape=shape, seed=seed, position=place(worst)
-    )
+    values = f"{value[worst]:.6g} where {expected[worst]:.6g} is right"
+    detail = f"{what}: {values} (error {errors[worst]:.1e} > {tolerance:.0e})"
+    raise Refuted(detail, shape=shape, seed=seed, position=_position(worst))
   return float(errors[worst])
 
 
-def place(index: tuple) -> str:
+def _position(index: tuple) -> str:
   """`example 0, query 3, head 1, entry 0` for an index into `B T N V`."""
   names = ("example", "query", "head", "entry") if len(index) == 4 else [f"axis {axis}" for axis in range(len(index))]
-  return ", ".join(f"{name} {int(where)}" for name, where in zip(names, index, strict=True))
+  return ", ".join(f"{name} {int(at)}" for name, at in zip(names, index, strict=True))

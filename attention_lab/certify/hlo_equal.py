@@ -1,4 +1,4 @@
-"""The programs of a variant as text, to prove that two variants are one and the same."""
+"""The lowered programs of a variant as text: two variants whose texts are equal are one and the same."""
 
 import dataclasses
 import itertools
@@ -21,12 +21,12 @@ class Programs:
   def __init__(self, subject: VariantUnderTest):
     self._subject = subject
     self._rest = _programs(subject)
-    self._known: list[str] = []
+    self._lowered: list[str] = []
 
   def __iter__(self) -> Iterator[str]:
-    yield from self._known
+    yield from self._lowered
     for program in self._rest:
-      self._known.append(program)
+      self._lowered.append(program)
       yield program
 
   def equal(self, other: VariantUnderTest, first: int | None = None) -> bool:
@@ -51,12 +51,14 @@ class Programs:
     return worst
 
 
-def alike(one: VariantUnderTest, two: VariantUnderTest) -> bool:
+def alike(first: VariantUnderTest, second: VariantUnderTest) -> bool:
   """True if the trees of parameters have one structure, and what is fixed in them one value."""
-  for shape in _starts(one):
-    (paths, tree), (others, other) = (jax.tree_util.tree_flatten_with_path(_start(s, shape)) for s in (one, two))
-    if tree != other:
+  for shape in _starts(first):
+    trees = [_start(subject, shape) for subject in (first, second)]
+    structures: list[Any] = list(map(jax.tree.structure, trees))
+    if structures[0] != structures[1]:
       return False
+    paths, others = map(jax.tree_util.tree_leaves_with_path, trees)
     for (path, a), (_, b) in zip(paths, others, strict=True):
       fixed = any(getattr(part, "key", None) == "fixed" for part in path)
       if a.shape != b.shape or a.dtype != b.dtype or (fixed and not np.array_equal(a, b)):
@@ -64,14 +66,15 @@ def alike(one: VariantUnderTest, two: VariantUnderTest) -> bool:
   return True
 
 
-def starts_elsewhere(one: VariantUnderTest, two: VariantUnderTest) -> bool:
+def starts_elsewhere(first: VariantUnderTest, second: VariantUnderTest) -> bool:
   """True if the two differ in the initial values of trained parameters, and their trees in nothing else."""
-  trees = [[_start(subject, shape) for shape in _starts(one)] for subject in (one, two)]
+  trees = [[_start(subject, shape) for shape in _starts(first)] for subject in (first, second)]
   moved = any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, trees), strict=False))
-  return moved and alike(one, two)
+  return moved and alike(first, second)
 
 
 def _starts(subject: VariantUnderTest) -> list[Shape]:
+  """The shapes at which initial parameters are compared."""
   return [subject.shape(N=n, K=n, T=t, S=t) for n, t in ((4, 5), (3, 7), (1, 1), (6, 300))]
 
 

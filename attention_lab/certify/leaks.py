@@ -5,6 +5,7 @@ A Jacobian alone is blind to selection: top-k over the whole sequence has a zero
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +17,11 @@ from attention_lab.certify.equality import readable_pairs
 from attention_lab.certify.finding import Refuted, require, same
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
-MAGNITUDES = (0.3, 10.0, 1e3)
+MAGNITUDES = (0.3, 10.0, 1e3)  # standard deviations of the values put in place of a token
 LEAK_TOLERANCE = 2e-6  # largest movement of what must not move, relative to the output
-LENGTH = 7
+LENGTH = 7  # tokens
 DRAWS = 12  # random instances until a receptive field is seen whole
+# Constraints that hide a key from a query.
 PAIRWISE = ("causal", "window", "prefix", "kv_valid", "segments", "explicit")
 
 
@@ -41,6 +43,7 @@ def together(subject: VariantUnderTest) -> str:
 
 
 def _examine(subject: VariantUnderTest, names: tuple[str, ...], draws: int) -> str:
+  """Refutes where a hidden key moves a query, or where exact attention does not read one that it may."""
   shape, pairs = subject.shape(B=1, T=LENGTH, S=LENGTH), 0
   for seed in range(draws):
     call = random_calls.call(subject, shape, names, seed)
@@ -88,9 +91,9 @@ def influence(subject: VariantUnderTest, shape: Shape, call: Call, seed: int, ma
 def field(subject: VariantUnderTest) -> str:
   """The receptive field that is measured, over several draws, is the one that `pattern` declares."""
   shape, call = subject.shape(B=1, T=LENGTH, S=LENGTH), Call(subject.mask())
-  places = np.arange(LENGTH)
   params = subject.params(shape.dims())
-  declared = np.asarray(subject.variant.pattern(params, jnp.asarray(places[:, None]), jnp.asarray(places[None])))
+  i, j = (jnp.asarray(positions) for positions in (np.arange(LENGTH)[:, None], np.arange(LENGTH)[None]))
+  declared: Any = np.asarray(subject.variant.pattern(params, i, j))
   if declared.ndim > 2:
     declared = declared.reshape(-1, LENGTH, LENGTH).any(axis=0)
   declared = (declared & readable_pairs(call, shape)[0].any(axis=0)) | np.eye(LENGTH, dtype=bool)
@@ -117,12 +120,13 @@ def biases(subject: VariantUnderTest) -> str:
   for seed in range(subject.draws):
     rng, inputs = np.random.default_rng(seed), subject.inputs(shape, seed)
     readable = random_calls.pattern(rng, shape) | np.eye(LENGTH, dtype=bool)
-    given = subject.run(inputs, shape, Call(subject.mask(), bias=np.where(readable, 0.0, -1e9).astype(np.float32)))
-    if not np.any(np.abs(given - subject.run(inputs, shape, Call(subject.mask()))) > LEAK_TOLERANCE):
+    bias = jnp.asarray(np.where(readable, 0.0, -1e9), jnp.float32)
+    biased = subject.run(inputs, shape, Call(subject.mask(), bias=bias))
+    if not np.any(np.abs(biased - subject.run(inputs, shape, Call(subject.mask()))) > LEAK_TOLERANCE):
       raise Refuted("a bias of −10⁹ at many pairs changes nothing", shape=shape, seed=seed)
     if exact:
       hidden = subject.run(inputs, shape, Call(subject.mask(Mask(explicit=jnp.asarray(readable)))))
-      same(given, hidden, "a bias of −10⁹ against an explicit mask", shape=shape, seed=seed)
+      same(biased, hidden, "a bias of −10⁹ against an explicit mask", shape=shape, seed=seed)
   return f"{subject.draws} draws" + (", as an explicit mask" if exact else "")
 
 
@@ -153,8 +157,8 @@ def examples(subject: VariantUnderTest) -> str:
 def queries(subject: VariantUnderTest) -> str:
   """A row depends on its own query alone: the other rows' q (and, in cross-attention, x) are replaced."""
   require(subject.claims.per_query, "rows depend on the other queries")
-  own = {"q", "k"} <= set(subject.variant.projections)
-  require(subject.claims.cross or own, "has no queries apart from its keys")
+  projects_both = {"q", "k"} <= set(subject.variant.projections)
+  require(subject.claims.cross or projects_both, "has no queries apart from its keys")
   shape = subject.shape(T=5, S=6, K=2, cross=True) if subject.claims.cross else subject.shape()
   for seed in range(subject.draws):
     inputs = subject.inputs(shape, seed)
@@ -184,7 +188,7 @@ def heads(subject: VariantUnderTest) -> str:
       None if a is None else np.concatenate([b[:, :, :n], a[:, :, n:]], axis=2)
       for a, b, n in zip(inputs[:3], other[:3], (group, 1, 1), strict=True)
     ]
-    after = subject.run(Inputs(*mixed, inputs.x), shape, call)
+    after = subject.run(inputs._replace(q=mixed[0], k=mixed[1], v=mixed[2]), shape, call)
     same(
       after[:, :, group:],
       before[:, :, group:],

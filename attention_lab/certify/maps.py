@@ -13,7 +13,7 @@ from attention_lab.certify.finding import FORWARD, Refuted, require, same
 from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 GOLDEN = (2.57521, 2.85093, 2.94799)  # outputs for q = k = v = 1, 2, 3
-CAUSAL_GOLDEN = (1.0, 1.88080, 2.94799)
+CAUSAL_GOLDEN = (1.0, 1.88080, 2.94799)  # the same under a causal mask
 
 
 def values(subject: VariantUnderTest) -> str:
@@ -28,10 +28,11 @@ def values(subject: VariantUnderTest) -> str:
 
 
 def _class(subject: VariantUnderTest, seed: int) -> str:
+  """`linear`, `affine` or `nonlinear`, of one draw."""
   shape = subject.shape()
-  one = subject.inputs(shape, seed)
-  q, k, x = (None if array is None else np.broadcast_to(array[:1], array.shape) for array in (one.q, one.k, one.x))
-  a, b = one.v
+  inputs = subject.inputs(shape, seed)
+  q, k, x = (a if a is None else np.broadcast_to(a[:1], a.shape) for a in (inputs.q, inputs.k, inputs.x))
+  a, b = inputs.v
   calls = ((a, b), (2.0 * a - 3.0 * b, np.zeros_like(a)))
   outs = [subject.run(Inputs(q, k, np.stack(v), x), shape, Call(subject.mask())) for v in calls]
   (out_a, out_b), (both, offset) = outs
@@ -91,9 +92,9 @@ def golden(subject: VariantUnderTest) -> str:
   plain = type(subject.variant)(**{field.name: 1.0 for field in fields if field.name == "scale"})
   shape = subject.shape(B=1, T=3, S=3, N=1, K=1, H=1, V=1)
   numbers = np.arange(1, 4, dtype=np.float32).reshape(1, 3, 1, 1)
-  given = (numbers if letter in plain.projections else None for letter in "qkv")
+  q, k, v = (numbers if letter in plain.projections else None for letter in "qkv")
   run = dataclasses.replace(subject, variant=plain).forward
-  out = run(subject.init(jax.random.key(0), shape.dims()), Inputs(*given, None), Call(subject.mask()))
+  out = run(subject.init(jax.random.key(0), shape.dims()), Inputs(q, k, v, None), Call(subject.mask()))
   expected = CAUSAL_GOLDEN if claims.requires_causal else GOLDEN
   same(out, np.asarray(expected, np.float32).reshape(1, 3, 1, 1), "the golden table", tolerance=2e-5, shape=shape)
   return f"{', '.join(f'{value:.4f}' for value in expected)}"

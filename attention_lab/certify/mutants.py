@@ -1,4 +1,4 @@
-"""What becomes of one mutant: which claim kills it, whether it is equivalent, or what is known of a survivor."""
+"""The outcome of one mutant: the claim that kills it, why it is equivalent, or what is known of a survivor."""
 
 import contextlib
 import dataclasses
@@ -38,12 +38,22 @@ _START = 30.0  # seconds of the processor for a mutant's import and first parame
 _SECONDS, _FEW, _TIMES = 20.0, 4.0, 5.0  # the same for a claim, a cheap one; so many times the original's, on top
 
 
+class _Reached:
+  """A function that returns what it takes, and knows whether it was called."""
+
+  called = False
+
+  def __call__(self, value: Any) -> Any:
+    self.called = True
+    return value
+
+
 _COUNTER = itertools.count()  # names of mutants' modules
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What became of one mutant."""
+  """The fate of one mutant."""
 
   line: int
   operator: str
@@ -76,12 +86,12 @@ class Original:
     """The claim, if it is proved of the original and not of the mutant in a multiple of the time; else ""."""
     if not self.proves(claim):
       return ""
-    said = claim + "".join(f" with {name}={value!r}" for name, value in self.changed.items())
+    killer = claim + "".join(f" with {name}={value!r}" for name, value in self.changed.items())
     try:
       with limited((_FEW if claim in _CHEAP else _SECONDS) + _TIMES * self.seconds[claim]):
-        return said if _fails(claim, mutant) else ""
+        return killer if _fails(claim, mutant) else ""
     except TimeoutError:
-      return f"{said} (out of time)"
+      return f"{killer} (out of time)"
 
   @functools.cached_property
   def neighbours(self) -> tuple["Original", ...]:
@@ -90,13 +100,13 @@ class Original:
     fields = [field for field in dataclasses.fields(variant) if field.name not in settings.SPEED_ONLY]
     others = {field.name: next(settings.others(self.subject, field), None) for field in fields}
     changed = [{name: value} for name, value in others.items() if value is not None]
-    return tuple(Original(_subject(dataclasses.replace(variant, **one), case), **one) for one in changed)
+    return tuple(Original(_subject(dataclasses.replace(variant, **field), case), **field) for field in changed)
 
   def rival(self, module: types.ModuleType) -> VariantUnderTest:
     """The same settings of the mutant's class."""
     variant = self.subject.variant
-    given = {field.name: getattr(variant, field.name) for field in dataclasses.fields(variant) if field.init}
-    return _subject(getattr(module, type(variant).__name__)(**given), self.subject.case)
+    arguments = {field.name: getattr(variant, field.name) for field in dataclasses.fields(variant) if field.init}
+    return _subject(getattr(module, type(variant).__name__)(**arguments), self.subject.case)
 
 
 def original(variant: Attention, case: Any) -> Original:
@@ -113,7 +123,7 @@ def outcome(change: Change, originals: list[Original]) -> Outcome:
       with limited(_START):
         module = stack.enter_context(imported(change.source, name))
         pairs = [(original, original.rival(module)) for original in originals]
-        moved = change.function == "init" and all(hlo_equal.starts_elsewhere(one.subject, two) for one, two in pairs)
+        moved = change.function == "init" and all(hlo_equal.starts_elsewhere(a.subject, b) for a, b in pairs)
     except Exception as error:  # a mutant may raise anything
       return Outcome(*described, KILLED, f"raises {type(error).__name__}")
     if moved:
@@ -129,13 +139,13 @@ def _examined(
   killer = _killer(first, pairs)
   if killer:
     return KILLED, killer
-  same = all(one.programs.equal(two) for one, two in pairs)
+  same = all(original.programs.equal(mutant) for original, mutant in pairs)
   if same and getattr(module, REACHED).called and not change.guard:
-    near = [(one, one.rival(module)) for original, _ in pairs for one in original.neighbours]
+    near = [(neighbour, neighbour.rival(module)) for original, _ in pairs for neighbour in original.neighbours]
     killer = _killer(("equals its oracle",), near)
     if killer:
       return KILLED, killer
-    if all(one.programs.equal(two, first=_BRIEF) for one, two in near):
+    if all(original.programs.equal(mutant, first=_BRIEF) for original, mutant in near):
       return EQUIVALENT, "the programs are the original's at all shapes of the battery, and near its settings"
   killer = "" if same and change.guard else _killer([claim for claim in battery.PROOFS if claim not in first], pairs)
   if killer:
@@ -144,15 +154,16 @@ def _examined(
     return SURVIVED, "a check of arguments: no limit in its case, and no call of the battery, tells"
   if not getattr(module, REACHED).called:
     return SURVIVED, "not evaluated in any call of the battery"
-  if not all(hlo_equal.alike(one.subject, two) for one, two in pairs):
+  if not all(hlo_equal.alike(original.subject, mutant) for original, mutant in pairs):
     return SURVIVED, "a fixed parameter starts otherwise, and its case does not know its value"
-  error = max(one.programs.distance(two) for one, two in pairs)
+  error = max(original.programs.distance(mutant) for original, mutant in pairs)
   return SURVIVED, f"another program, its outputs within {error:.0e} of the original's"
 
 
 def _killer(claims: Iterable[str], pairs: list[tuple[Original, VariantUnderTest]]) -> str:
   """The first claim that an original proves and its mutant does not, or ""."""
-  return next(filter(None, (one.refutes(claim, two) for claim in claims for one, two in pairs)), "")
+  verdicts = (original.refutes(claim, mutant) for claim in claims for original, mutant in pairs)
+  return next(filter(None, verdicts), "")
 
 
 def _fails(claim: str, subject: VariantUnderTest) -> bool:
@@ -167,7 +178,7 @@ def _fails(claim: str, subject: VariantUnderTest) -> bool:
 
 
 def _subject(variant: Attention, case: Any) -> VariantUnderTest:
-  """In haste, with an `init` that is not compiled: its operations are in the cache of the mutants before."""
+  """A quick test, with an `init` that is not compiled: its operations are in the cache of the mutants before."""
   subject = VariantUnderTest(variant, case, quick=True)
   object.__setattr__(subject, "init", variant.init)
   return subject
@@ -185,8 +196,8 @@ def _remembering(case: Any) -> types.SimpleNamespace:
       known[key] = case.oracle(variant, params, example)
     return known[key]
 
-  facts = {name: value for name, value in vars(case).items() if not name.startswith("_")}
-  return types.SimpleNamespace(**facts | {"oracle": oracle})
+  public = {name: value for name, value in vars(case).items() if not name.startswith("_")}
+  return types.SimpleNamespace(**public | {"oracle": oracle})
 
 
 @contextlib.contextmanager
@@ -195,11 +206,7 @@ def imported(source: str, name: str) -> Iterator[types.ModuleType]:
   origin = importlib.import_module(name)
   module = types.ModuleType(f"{name}__mutant{next(_COUNTER)}")
 
-  def reached(value: Any) -> Any:
-    reached.called = True
-    return value
-
-  reached.called = False
+  reached = _Reached()
   vars(module).update({"__file__": origin.__file__, "__package__": origin.__package__, REACHED: reached})
   sys.modules[module.__name__] = module
   try:

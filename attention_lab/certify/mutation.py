@@ -84,11 +84,11 @@ def _score(rows: list[Row], limit: int) -> Score:
   return Score(specs, outcomes, time.perf_counter() - start)
 
 
-def share(found: Iterable[Score]) -> float:
+def share(finished: Iterable[Score]) -> float:
   """Killed mutants of those that are not equivalent; 1 if there is none."""
-  found = list(found)
-  total = sum(score.total for score in found)
-  return sum(score.count(KILLED) for score in found) / total if total else 1.0
+  finished = list(finished)
+  total = sum(score.total for score in finished)
+  return sum(score.count(KILLED) for score in finished) / total if total else 1.0
 
 
 def text(score: Score) -> str:
@@ -102,19 +102,21 @@ def text(score: Score) -> str:
   return "\n".join(lines)
 
 
-def verdict(found: Iterable[Score]) -> str:
+def verdict(finished: Iterable[Score]) -> str:
   """The last line: totals over all files."""
-  found = list(found)
-  killed, total = (sum(counts) for counts in ([s.count(KILLED) for s in found], [s.total for s in found]))
-  equivalent = sum(score.count(EQUIVALENT) for score in found)
-  return f"{len(found)} mutated: killed {killed} of {total}, {share(found):.1%} ({equivalent} equivalent left out)"
+  finished = list(finished)
+  killed, total = (sum(counts) for counts in ([s.count(KILLED) for s in finished], [s.total for s in finished]))
+  equivalent = sum(score.count(EQUIVALENT) for score in finished)
+  return (
+    f"{len(finished)} mutated: killed {killed} of {total}, {share(finished):.1%} ({equivalent} equivalent left out)"
+  )
 
 
-def to_json(found: Iterable[Score]) -> str:
+def to_json(finished: Iterable[Score]) -> str:
   """All scores as an indented JSON list, in the order of their specs."""
   rows = [
     {"spec": score.spec, "killed": score.count(KILLED), "total": score.total, "share": share([score])}
     | {"mutants": [dataclasses.asdict(outcome) for outcome in score.outcomes]}
-    for score in sorted(found, key=lambda score: score.spec)
+    for score in sorted(finished, key=lambda score: score.spec)
   ]
   return json.dumps(rows, indent=2, ensure_ascii=False)

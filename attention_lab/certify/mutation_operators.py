@@ -9,11 +9,13 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import Any
 
-REACHED = "__reached__"
-_TWINS = ((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Add, ast.Sub), (ast.Mult, ast.Div))
-_TWINS += ((ast.BitAnd, ast.BitOr),)
-_OTHER: dict[type, type] = {a: b for pair in _TWINS for a, b in (pair, pair[::-1])}
+REACHED = "__reached__"  # the function that a mutant calls where its changed expression is evaluated
+_COMPARISONS = ((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq))
+_ARITHMETIC = ((ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.BitAnd, ast.BitOr))
+# Each operator's counterpart, which takes its place in a mutant.
+_OTHER: dict[type, type] = {a: b for pair in (*_COMPARISONS, *_ARITHMETIC) for a, b in (pair, pair[::-1])}
 _CALLS = {"minimum": "maximum", "maximum": "minimum", "min": "max", "max": "min"}
 _DROPPED = {"where": 1, "cumsum": 0, "stop_gradient": 0}  # the argument that stays
 _SKIPPED = (ast.Import, ast.ImportFrom, ast.Raise, ast.JoinedStr)
@@ -35,8 +37,10 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Place:
-  node: ast.AST
+class _Site:
+  """A node of the syntax tree that may be changed, and where it stands."""
+
+  node: Any
   function: str = ""
   guard: bool = False
   field: bool = False  # directly in the body of a class
@@ -44,31 +48,32 @@ class _Place:
 
 def changes(source: str) -> tuple[Change, ...]:
   """Every change of a file, in its order."""
-  found = [(place, *change) for place in _places(_Place(ast.parse(source))) for change in _changes(place.node)]
-  found.sort(key=lambda change: (change[0].node.lineno, change[0].node.col_offset))
-  return tuple(_change(source, *change) for change in found)
+  edits = [(site, *edit) for site in _sites(_Site(ast.parse(source))) for edit in _edits(site.node)]
+  edits.sort(key=lambda edit: (edit[0].node.lineno, edit[0].node.col_offset))
+  return tuple(_change(source, *edit) for edit in edits)
 
 
-def spread(found: tuple[Change, ...], limit: int) -> tuple[Change, ...]:
+def spread(mutants: tuple[Change, ...], limit: int) -> tuple[Change, ...]:
   """At most `limit` of the changes, evenly from first to last; 0 = all."""
-  return found if not 0 < limit < len(found) else tuple(found[i * len(found) // limit] for i in range(limit))
+  count = len(mutants)
+  return mutants if not 0 < limit < count else tuple(mutants[i * count // limit] for i in range(limit))
 
 
-def _places(place: _Place) -> Iterator[_Place]:
-  node = place.node
+def _sites(site: _Site) -> Iterator[_Site]:
+  node = site.node
   if isinstance(node, _SKIPPED) or (isinstance(node, ast.FunctionDef) and node.name == "claims"):
     return
-  if place.field and isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
+  if site.field and isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
     return
-  yield place
+  yield site
   if _signed(node) is not None:
     return
-  function = node.name if isinstance(node, ast.FunctionDef) else place.function
+  function = node.name if isinstance(node, ast.FunctionDef) else site.function
   for name, value in ast.iter_fields(node):
     for child in value if isinstance(value, list) else [value]:
       if isinstance(child, ast.AST) and name not in _SKIPPED_FIELDS and not (name == "body" and _raises(node)):
-        guard = place.guard or function == "__post_init__" or (name == "test" and _raises(node))
-        yield from _places(_Place(child, function, guard, isinstance(node, ast.ClassDef)))
+        guard = site.guard or function == "__post_init__" or (name == "test" and _raises(node))
+        yield from _sites(_Site(child, function, guard, isinstance(node, ast.ClassDef)))
 
 
 def _raises(node: ast.AST) -> bool:
@@ -83,8 +88,8 @@ def _signed(node: ast.AST) -> int | None:
   return node.value if isinstance(node, ast.Constant) and type(node.value) is int else None
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
-  """(node, operator, text in its place)."""
+def _edits(node: ast.AST) -> Iterator[tuple[Any, str, str]]:
+  """(node, name of the operator, text that takes the node's place)."""
   value = _signed(node)
   if value is not None:
     yield from ((node, "constant", str(value + step)) for step in (-1, 1))
@@ -104,7 +109,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
     yield node.value, "flag", str(not node.value.value)
 
 
-def _called(node: ast.Call) -> Iterator[tuple[ast.AST, str, str]]:
+def _called(node: ast.Call) -> Iterator[tuple[Any, str, str]]:
   name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
   if name in _CALLS:
     yield node.func, "minimum", re.sub(r"\w+$", _CALLS[name], ast.unparse(node.func))
@@ -112,7 +117,7 @@ def _called(node: ast.Call) -> Iterator[tuple[ast.AST, str, str]]:
     yield node, name, ast.unparse(node.args[_DROPPED[name]])
 
 
-def _change(source: str, place: _Place, node: ast.expr, operator: str, text: str) -> Change:
+def _change(source: str, site: _Site, node: ast.expr, operator: str, text: str) -> Change:
   lines = source.encode().splitlines(keepends=True)
   offsets = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
   first, last = offsets[node.lineno - 1], offsets[node.end_lineno or node.lineno]
@@ -125,8 +130,8 @@ def _change(source: str, place: _Place, node: ast.expr, operator: str, text: str
     operator,
     _shown(raw[first:last]),
     _shown(raw[first:start] + shown.encode() + raw[stop:last]),
-    place.function,
-    place.guard,
+    site.function,
+    site.guard,
     (raw[:start] + f"{REACHED}({text})".encode() + raw[stop:]).decode(),
   )
 

@@ -1,4 +1,4 @@
-"""What the oracles share: one example in float64, the loop form of the mask law, and two weighted means over keys.
+"""The oracles' base: one example in float64, the mask law as loops, and weighted means over keys.
 
 An oracle is written from the paper by someone who has not read the implementation. It takes a single example with all
 its heads, and favours explicit loops over speed: sizes are about 7.
@@ -9,11 +9,17 @@ Letters: T query positions, S key positions, N query heads, K kv heads, H head w
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+if TYPE_CHECKING:  # an oracle knows which arrays its variant reads, and a type checker does not
+  Absent = Any
+else:
+  Absent = None
+
+# The names of what a mask can hold.
 CONSTRAINTS = ("causal", "window", "prefix", "q_valid", "kv_valid", "q_segments", "k_segments", "explicit")
 
 
@@ -21,15 +27,15 @@ CONSTRAINTS = ("causal", "window", "prefix", "q_valid", "kv_valid", "q_segments"
 class Example:
   """One example, float64. `readable` is all the caller demands: causal, window, prefix, valid, segments, explicit."""
 
-  q: Float[np.ndarray, "T N H"] | None
-  k: Float[np.ndarray, "S K H"] | None
-  v: Float[np.ndarray, "S K V"] | None
+  q: Float[np.ndarray, "T N H"] | Absent
+  k: Float[np.ndarray, "S K H"] | Absent
+  v: Float[np.ndarray, "S K V"] | Absent
   readable: Bool[np.ndarray, "N T S"]
   i: Int[np.ndarray, " T"]  # positions of the queries
   j: Int[np.ndarray, " S"]  # positions of the keys; -1 = an empty slot
-  x: Float[np.ndarray, "T D"] | None = None  # layer input at the queries
-  y: Float[np.ndarray, "S D"] | None = None  # layer input at the keys
-  bias: Float[np.ndarray, "N T S"] | None = None
+  x: Float[np.ndarray, "T D"] | Absent = None  # layer input at the queries
+  y: Float[np.ndarray, "S D"] | Absent = None  # layer input at the keys
+  bias: Float[np.ndarray, "N T S"] | Absent = None
 
 
 def readable(
@@ -41,47 +47,47 @@ def readable(
   kv_valid [S]; q_segments [T] with k_segments [S]; explicit [T, S] or [1 or N, 1 or T, 1 or S]. None means absent.
   Raises ValueError on any other key, on a prefix without causal, and on one kind of segments without the other.
   """
-  given = {name: value for name, value in constraints.items() if value is not None}
-  _check(given)
+  present = {name: value for name, value in constraints.items() if value is not None}
+  _check(present)
   out = np.zeros((heads, len(i), len(j)), bool)
   for n in range(heads):
     for t in range(len(i)):
       for s in range(len(j)):
-        out[n, t, s] = _by_position(given, int(i[t]), int(j[s])) and _by_index(given, n, t, s, out.shape)
+        out[n, t, s] = _by_position(present, int(i[t]), int(j[s])) and _by_index(present, n, t, s, out.shape)
   return out
 
 
-def _check(given: Mapping[str, Any]) -> None:
-  unknown = sorted(set(given) - set(CONSTRAINTS))
+def _check(present: Mapping[str, Any]) -> None:
+  unknown = sorted(set(present) - set(CONSTRAINTS))
   if unknown:
     raise ValueError(f"unknown constraints {unknown}; allowed are {CONSTRAINTS}")
-  if "prefix" in given and not given.get("causal"):
-    raise ValueError(f"prefix={given['prefix']} belongs to causal: give causal=True too, or drop it")
-  if ("q_segments" in given) != ("k_segments" in given):
+  if "prefix" in present and not present.get("causal"):
+    raise ValueError(f"prefix={present['prefix']} belongs to causal: give causal=True too, or drop it")
+  if ("q_segments" in present) != ("k_segments" in present):
     raise ValueError("q_segments and k_segments come together: give both, or neither")
 
 
-def _by_position(given: Mapping[str, Any], i: int, j: int) -> bool:
+def _by_position(present: Mapping[str, Any], i: int, j: int) -> bool:
   if j == -1:
     return False
-  if given.get("causal") and not (j <= i or ("prefix" in given and j < int(given["prefix"]))):
+  if present.get("causal") and not (j <= i or ("prefix" in present and j < int(present["prefix"]))):
     return False
-  if "window" in given:
-    window = given["window"]
+  if "window" in present:
+    window = present["window"]
     left, right = window if isinstance(window, (tuple, list)) else (window, window)
     return -right < i - j < left
   return True
 
 
-def _by_index(given: Mapping[str, Any], n: int, t: int, s: int, shape: tuple[int, int, int]) -> bool:
-  if "q_valid" in given and not given["q_valid"][t]:
+def _by_index(present: Mapping[str, Any], n: int, t: int, s: int, shape: tuple[int, int, int]) -> bool:
+  if "q_valid" in present and not present["q_valid"][t]:
     return False
-  if "kv_valid" in given and not given["kv_valid"][s]:
+  if "kv_valid" in present and not present["kv_valid"][s]:
     return False
-  if "q_segments" in given and given["q_segments"][t] != given["k_segments"][s]:
+  if "q_segments" in present and present["q_segments"][t] != present["k_segments"][s]:
     return False
-  if "explicit" in given:
-    return bool(np.broadcast_to(given["explicit"], shape)[n, t, s])
+  if "explicit" in present:
+    return bool(np.broadcast_to(present["explicit"], shape)[n, t, s])
   return True
 
 
@@ -98,7 +104,7 @@ def scale(variant: Any, example: Example) -> float:
 def dot(example: Example, n: int, t: int, s: int) -> float:
   """q·k of query head n at query t and key s, unscaled."""
   g = kv_head(example, n)
-  return sum(float(example.q[t, n, h] * example.k[s, g, h]) for h in range(example.q.shape[2]))
+  return sum((float(example.q[t, n, h] * example.k[s, g, h]) for h in range(example.q.shape[2])), 0.0)
 
 
 def bias(example: Example, n: int, t: int, s: int) -> float:

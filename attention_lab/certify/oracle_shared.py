@@ -4,6 +4,7 @@ Letters: T query positions, S key positions, N query heads, K kv heads, H head w
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -178,7 +179,8 @@ def softmax_read(
   factor: float,
 ) -> Float[np.ndarray, " V"]:
   """Σ softmax(factor · query·key) value, over at least one key."""
-  return sum(w * value for w, value in zip(softmax(scores(query, keys, factor)), values, strict=True))
+  weighted = (w * value for w, value in zip(softmax(scores(query, keys, factor)), values, strict=True))
+  return functools.reduce(np.add, weighted)
 
 
 def group_means(
@@ -188,7 +190,7 @@ def group_means(
   members: dict[Hashable, list[np.ndarray]] = {}
   for vector, group in zip(vectors, groups, strict=True):
     members.setdefault(group, []).append(vector)
-  return [sum(each) / len(each) for each in members.values()]
+  return [functools.reduce(np.add, each) / len(each) for each in members.values()]
 
 
 def grid_cell(p: int, columns: int) -> tuple[int, int]:

@@ -15,9 +15,16 @@ Generator = np.random.Generator
 
 
 def call(subject: VariantUnderTest, shape: Shape, names: Iterable[str], seed: int, *, positions: bool = False) -> Call:
-  """A call with the constraints `names` and `bias` out of what the variant claims, random values in all of them.
+  """A call with those of the demands `names` that the variant claims to honour, random values in all of them.
 
   Each array is neutral (all True, one segment, prefix 0) in a third of the draws: one program serves many masks.
+
+  Args:
+    subject: the variant under test.
+    shape: sizes of the call.
+    names: constraints of a mask, or `bias`.
+    seed: of the values.
+    positions: whether the call has positions of its own, with gaps and an empty slot.
   """
   rng, claims = np.random.default_rng(seed), subject.claims
   wanted = set(names) & (claims.masks | ({"bias"} if claims.bias else set()))
@@ -35,7 +42,7 @@ def call(subject: VariantUnderTest, shape: Shape, names: Iterable[str], seed: in
   if "explicit" in wanted:
     fields["explicit"] = jnp.asarray(_or_neutral(rng, pattern(rng, shape), True))
   bias = _bias(rng, shape) if "bias" in wanted else None
-  return Call(Mask(**fields), places(subject, shape, rng, fields) if positions else Positions(), bias)
+  return Call(Mask(**fields), random_positions(subject, shape, rng, fields) if positions else Positions(), bias)
 
 
 def _bias(rng: Generator, shape: Shape) -> Any:
@@ -67,7 +74,7 @@ def pattern(rng: Generator, shape: Shape) -> np.ndarray:
   return readable
 
 
-def places(subject: VariantUnderTest, shape: Shape, rng: Generator, fields: dict[str, Any]) -> Positions:
+def random_positions(subject: VariantUnderTest, shape: Shape, rng: Generator, fields: dict[str, Any]) -> Positions:
   """Positions with gaps and an empty slot (−1), restarting in each segment.
 
   A variant that honours any explicit pattern knows no order but positions, so that its tokens come in any order; the
@@ -79,14 +86,15 @@ def places(subject: VariantUnderTest, shape: Shape, rng: Generator, fields: dict
   if "explicit" in subject.claims.masks:
     i, j = (rng.permuted(array, axis=1) for array in (i, j)) if shape.cross else [rng.permuted(i, axis=1)] * 2
   elif "q_segments" in fields:
-    i, j = _restart(i, np.asarray(fields["q_segments"])), _restart(j, np.asarray(fields["k_segments"]))
+    i, j = _restarted(i, np.asarray(fields["q_segments"])), _restarted(j, np.asarray(fields["k_segments"]))
   j = np.where(np.arange(S) == rng.integers(S), -1, j)
   return at_positions(i, j)
 
 
-def _restart(positions: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _restarted(positions: np.ndarray, ids: np.ndarray) -> np.ndarray:
+  """Positions `B T` less the first of their segment."""
   out = positions.copy()
-  for row, own in zip(out, ids, strict=True):
-    for segment in np.unique(own):
-      row[own == segment] -= row[own == segment][0]
+  for row, row_ids in zip(out, ids, strict=True):
+    for segment in np.unique(row_ids):
+      row[row_ids == segment] -= row[row_ids == segment][0]
   return out

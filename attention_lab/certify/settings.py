@@ -16,7 +16,8 @@ from attention_lab.attention.base import Call, Dims, Unsupported
 from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require, same
 from attention_lab.certify.under_test import Shape, VariantUnderTest
 
-SPEED_ONLY = frozenset({"chunk", "unroll", "implementation"})  # change the speed, not the result
+SPEED_ONLY = frozenset({"chunk", "unroll", "implementation"})  # fields that change the speed, not the result
+# Values that a field may take, by its type.
 CANDIDATES = {int: (1, 2, 3, 5, 8), float: (0.37, 1.7), bool: (True, False)}
 SIZES = ((1, 1, 3, 1), (4, 4, 3, 5), (6, 3, 4, 300), (12, 2, 2, 7))  # N, K, H and the longest sequence
 DRAWS = 256  # keys under which a law of random parameters is looked at
@@ -80,9 +81,9 @@ def _differs(subject: VariantUnderTest, other: Any) -> bool:
   shape = subject.shape(T=7, S=7)
   rival = dataclasses.replace(subject, variant=other)
   outs = []
-  for one in (subject, rival):
-    call = Call(one.mask(), key=jax.random.key(0))
-    outs.append(np.asarray(one.forward(one.params(shape.dims()), one.inputs(shape, scale=1.5), call)))
+  for variant in (subject, rival):
+    call = Call(variant.mask(), key=jax.random.key(0))
+    outs.append(np.asarray(variant.forward(variant.params(shape.dims()), variant.inputs(shape, scale=1.5), call)))
   scale = max(1.0, float(np.max(np.abs(outs[0]))))
   moves = outs[0].shape != outs[1].shape or float(np.max(np.abs(outs[0] - outs[1]))) > 1e-5 * scale
   return moves or _losses(subject, shape) != _losses(rival, shape)
@@ -103,7 +104,7 @@ def parameters(subject: VariantUnderTest) -> str:
   shape = subject.shape(N=4)
   trees = [subject.variant.init(jax.random.key(0), shape.dims()) for _ in range(2)]
   for path, leaf in jax.tree_util.tree_leaves_with_path(trees[0]):
-    keys = [getattr(part, "key", None) for part in path]
+    keys: list[Any] = [getattr(part, "key", None) for part in path]
     if not all(isinstance(key, str) for key in keys):
       raise Refuted(f"the parameter {jax.tree_util.keystr(path)} is not in a nested dict with names", shape=shape)
     if not isinstance(leaf, jax.Array) or not bool(jnp.all(jnp.isfinite(leaf))):
@@ -112,27 +113,29 @@ def parameters(subject: VariantUnderTest) -> str:
       raise Refuted(
         f"the parameter {'/'.join(keys)} is per head and has shape {leaf.shape}, not N = {shape.N} first", shape=shape
       )
-  for one, two in zip(*map(jax.tree.leaves, trees), strict=True):
-    same(one, two, "parameters of the same key", tolerance=0.0, shape=shape)
+  for first, second in zip(*map(jax.tree.leaves, trees), strict=True):
+    same(first, second, "parameters of the same key", tolerance=0.0, shape=shape)
   return f"{len(jax.tree.leaves(trees[0]))} leaves"
 
 
 def limits(subject: VariantUnderTest) -> str:
   """Of each pair (legal, illegal) of settings in the case, the first is taken and the second refused, by its name."""
-  kind, pairs = type(subject.variant), getattr(subject.case, "LIMITS", None)
+  kind: type = type(subject.variant)
+  pairs: Any = getattr(subject.case, "LIMITS", None)
   checks = hasattr(kind, "__post_init__")
   require(bool(dataclasses.fields(kind)), "has no hyper-parameters")
   require(pairs is not None, "no LIMITS in its case", NOT_GIVEN)
   require(bool(pairs) or checks, "every value of its fields is legal")
   require(bool(pairs), "it checks its fields, and LIMITS is empty", NOT_GIVEN)
   for legal, illegal in pairs:
-    given, beyond = _arguments(legal), _arguments(illegal)
+    arguments, illegal_arguments = _arguments(legal), _arguments(illegal)
     try:
-      variant = kind(**given)
+      variant = kind(**arguments)
     except ValueError as error:
       raise Refuted(f"{legal} is legal, and is refused: {error}") from error
     _calls(dataclasses.replace(subject, variant=variant, quick=True), legal, runs=not subject.quick)
-    _refused(kind, illegal, beyond, {name for name in beyond if beyond[name] != given.get(name)})
+    names = {name for name in illegal_arguments if illegal_arguments[name] != arguments.get(name)}
+    _refused(kind, illegal, illegal_arguments, names)
   return f"{len(pairs)} limits"
 
 
@@ -142,13 +145,14 @@ def _arguments(text: str) -> dict[str, Any]:
   return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in getattr(call, "keywords", ())}
 
 
-def _refused(kind: type, text: str, given: dict[str, Any], names: set[str]) -> None:
+def _refused(kind: type, text: str, arguments: dict[str, Any], names: set[str]) -> None:
+  """Refutes unless the class refuses the arguments, by one of the names, in one line."""
   try:
-    kind(**given)
+    kind(**arguments)
   except ValueError as error:
-    said = str(error)
-    if "\n" in said or not any(re.search(rf"\b{name}\b", said) for name in names):
-      raise Refuted(f"the refusal of {text} must name {', '.join(sorted(names))} in one line: {said!r}") from error
+    message = str(error)
+    if "\n" in message or not any(re.search(rf"\b{name}\b", message) for name in names):
+      raise Refuted(f"the refusal of {text} must name {', '.join(sorted(names))} in one line: {message!r}") from error
     return
   raise Refuted(f"{text} is accepted: it must be refused with a ValueError that names {', '.join(sorted(names))}")
 
@@ -169,10 +173,11 @@ def _calls(subject: VariantUnderTest, text: str, runs: bool) -> None:
 
 def fixed(subject: VariantUnderTest) -> str:
   """What is never trained has the values, or for random draws the law, that the case writes from the paper."""
-  law, values = (getattr(subject.case, name, None) for name in ("fixed_law", "fixed"))
-  found = jax.eval_shape(lambda key: subject.variant.init(key, subject.shape().dims()), jax.random.key(0))
-  has = any(getattr(part, "key", "") == "fixed" for path, _ in jax.tree.leaves_with_path(found) for part in path)
-  require(has or values is not None, "has no fixed parameter")
+  law: Any = getattr(subject.case, "fixed_law", None)
+  values: Any = getattr(subject.case, "fixed", None)
+  tree = jax.eval_shape(lambda key: subject.variant.init(key, subject.shape().dims()), jax.random.key(0))
+  has_fixed = any(getattr(part, "key", "") == "fixed" for path, _ in jax.tree.leaves_with_path(tree) for part in path)
+  require(has_fixed or values is not None, "has no fixed parameter")
   require(bool(law or values), "no fixed or fixed_law in its case", NOT_GIVEN)
   sizes = SIZES[::2] if law and subject.quick else SIZES
   shapes = [subject.shape(N=n, K=k, H=h, T=t, S=t) for n, k, h, t in sizes]
@@ -193,24 +198,24 @@ def _drawn(subject: VariantUnderTest, dims: Dims, draws: int) -> dict:
   return jax.vmap(lambda key: subject.variant.init(key, dims))(keys).get("fixed", {})
 
 
-def _unlike(wanted: dict, found: Any) -> str:
+def _unlike(expected: dict, params: Any) -> str:
   """Where two nested dicts of numbers differ by more than float32 rounds; "" if nowhere."""
-  names = sorted(found) if isinstance(found, dict) else ["an array"]
-  if names != sorted(wanted):
-    return f"fixed holds {', '.join(names) or 'nothing'}, not {', '.join(sorted(wanted))}"
-  for name, values in wanted.items():
+  names = sorted(params) if isinstance(params, dict) else ["an array"]
+  if names != sorted(expected):
+    return f"fixed holds {', '.join(names) or 'nothing'}, not {', '.join(sorted(expected))}"
+  for name, values in expected.items():
     if isinstance(values, dict):
-      wrong = _unlike(values, found[name])
+      wrong = _unlike(values, params[name])
       if wrong:
         return wrong
       continue
-    one, two = np.asarray(values, np.float64), np.asarray(found[name], np.float64)
-    if one.shape != two.shape:
-      return f"fixed {name} has the shape {two.shape}, not {one.shape}"
-    off = np.abs(one - two) > ROUNDING * np.abs(one)
+    right, value = np.asarray(values, np.float64), np.asarray(params[name], np.float64)
+    if right.shape != value.shape:
+      return f"fixed {name} has the shape {value.shape}, not {right.shape}"
+    off = np.abs(right - value) > ROUNDING * np.abs(right)
     if np.any(off):
-      place = tuple(int(axis) for axis in np.argwhere(off)[0])
-      return f"fixed {name}{list(place) if place else ''} is {two[place]:.7g}, not {one[place]:.7g}"
+      index = tuple(int(axis) for axis in np.argwhere(off)[0])
+      return f"fixed {name}{list(index) if index else ''} is {value[index]:.7g}, not {right[index]:.7g}"
   return ""
 
 

@@ -1,4 +1,4 @@
-"""A variant under examination: shapes, seeded inputs, randomised parameters, and programs that are compiled once."""
+"""A variant under test: shapes, seeded inputs, randomised parameters, and programs that are compiled once."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 
 WIDTH = 6  # D, the width of the layer's input
+# Options of XLA under which a program takes a quarter of the time to compile.
 FAST_COMPILE = {
   "xla_backend_optimization_level": 0,
   "xla_llvm_disable_expensive_passes": True,
@@ -35,7 +36,7 @@ class Shape(NamedTuple):
   H: int = 3
   V: int = 2
   cross: bool = False
-  room: int = 1  # the longest sequence is so many times longer than this one
+  room: int = 1  # the longest sequence that the parameters allow, in multiples of this one
 
   def __str__(self) -> str:
     sizes = " ".join(f"{letter}{size}" for letter, size in zip(self._fields[:7], self[:7], strict=True))
@@ -58,11 +59,17 @@ class Inputs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VariantUnderTest:
-  """One variant with its case (None for a stranger's), and how thorough to be."""
+  """One variant with its case (None for a third party's), how thorough to be, and its programs."""
 
   variant: Attention
   case: Any = None
   quick: bool = False
+  forward: Any = dataclasses.field(init=False, compare=False)  # (params, inputs, call) -> out, compiled fast
+  optimised: Any = dataclasses.field(init=False, compare=False)  # the same, with XLA's optimisation in a full battery
+  gradient: Any = dataclasses.field(init=False, compare=False)  # (params, inputs, call, cotangent) -> (out, gradients)
+  extend: Any = dataclasses.field(init=False, compare=False)  # (params, state, inputs, lengths, mask) -> (state, out)
+  init: Any = dataclasses.field(init=False, compare=False)  # (key, dims) -> params
+  known_params: dict[tuple[Dims, int], Params] = dataclasses.field(init=False, compare=False, default_factory=dict)
 
   def __post_init__(self):
     object.__setattr__(self, "forward", self.compiled(self.eager))
@@ -70,15 +77,14 @@ class VariantUnderTest:
     object.__setattr__(self, "gradient", self.compiled(self._gradient))
     object.__setattr__(self, "extend", self.compiled(self._extend))
     object.__setattr__(self, "init", jax.jit(self.variant.init, static_argnums=1))
-    object.__setattr__(self, "known", {})
 
-  def compiled(self, function: Callable[..., Any], optimised: bool = False) -> Callable[..., Any]:
-    """`jax.jit` with little optimisation, which takes a quarter of the time to compile; a full battery may ask for all.
+  def compiled(self, function: Callable[..., Any], optimised: bool = False) -> Any:
+    """A function under `jax.jit`, with the options of `FAST_COMPILE` unless a full battery asks for all optimisation.
 
     What XLA makes of a variant when it optimises is looked at where it could matter: against the oracle, against the
     eager form, in low precision and at length. Temporaries are laid out before that, and do not depend on it.
     """
-    return jax.jit(function, compiler_options=None if optimised and not self.quick else _haste())
+    return jax.jit(function, compiler_options=None if optimised and not self.quick else _fast_compile_options())
 
   @property
   def claims(self) -> Claims:
@@ -101,7 +107,7 @@ class VariantUnderTest:
     return 2 if self.quick else 4
 
   def shape(self, **sizes: Any) -> Shape:
-    """A shape that the variant accepts: K = N unless it claims grouped heads, H a multiple that it can split."""
+    """A shape that the variant accepts: K = N unless it supports grouped heads, H rounded up to what it can split."""
     shape, unit = Shape(**sizes), self.claims.head_multiple
     shape = shape._replace(H=-(-shape.H // unit) * unit)
     return shape if self.claims.supports_gqa else shape._replace(K=shape.N)
@@ -112,9 +118,11 @@ class VariantUnderTest:
 
   def params(self, dims: Dims, seed: int = 0) -> Params:
     """Initial parameters plus noise where they are trained: a mixing table that is the identity proves nothing."""
-    if (dims, seed) not in self.known:
-      self.known[dims, seed] = self._disturbed(self.init(jax.random.key(seed), dims), np.random.default_rng(seed + 1))
-    return self.known[dims, seed]
+    if (dims, seed) not in self.known_params:
+      self.known_params[dims, seed] = self._disturbed(
+        self.init(jax.random.key(seed), dims), np.random.default_rng(seed + 1)
+      )
+    return self.known_params[dims, seed]
 
   def _disturbed(self, params: Params, rng: np.random.Generator) -> Params:
     def disturb(path: tuple, leaf: Any) -> Any:
@@ -126,7 +134,7 @@ class VariantUnderTest:
     return jax.tree_util.tree_map_with_path(disturb, params)
 
   def inputs(self, shape: Shape, seed: int = 0, scale: float = 1.0) -> Inputs:
-    """Normal values times `scale`, as NumPy arrays in float32: data that is not computed on needs no compiling."""
+    """Normal values times `scale`, one draw a seed and shape, as NumPy arrays in float32: they need no compiling."""
     rng = np.random.default_rng(zlib.crc32(f"{seed} {shape}".encode()))
 
     def normal(*sizes: int) -> np.ndarray:
@@ -134,8 +142,8 @@ class VariantUnderTest:
 
     B, T, S, N, K, H, V, cross, _ = shape
     arrays = {"q": normal(B, T, N, H), "k": normal(B, S, K, H), "v": normal(B, S, K, V)}
-    given = {name: array if name in self.variant.projections else None for name, array in arrays.items()}
-    return Inputs(**given, x=normal(B, T, WIDTH), y=normal(B, S, WIDTH) if cross else None)
+    projected = {name: array if name in self.variant.projections else None for name, array in arrays.items()}
+    return Inputs(**projected, x=normal(B, T, WIDTH), y=normal(B, S, WIDTH) if cross else None)
 
   def eager(self, params: Params, inputs: Inputs, call: Call) -> jax.Array:
     """The output of one call, not compiled; `forward` is its compiled form."""
@@ -167,7 +175,7 @@ class VariantUnderTest:
 
 
 @functools.cache
-def _haste() -> dict[str, Any] | None:
+def _fast_compile_options() -> dict[str, Any] | None:
   """`FAST_COMPILE` where the installed XLA knows these options, else None."""
   try:
     jax.jit(lambda: 0, compiler_options=FAST_COMPILE)()
@@ -183,5 +191,5 @@ def rows(inputs: Inputs, start: int, stop: int) -> Inputs:
 
 def at_positions(i: Any = None, j: Any = None) -> Positions:
   """Positions from anything that NumPy takes; None stays the default."""
-  arrays = (None if array is None else jnp.asarray(np.asarray(array, np.int32)) for array in (i, j))
-  return Positions(*arrays)
+  q, k = (None if array is None else jnp.asarray(np.asarray(array, np.int32)) for array in (i, j))
+  return Positions(q, k)
