@@ -25,7 +25,7 @@ from attention_lab.train.state import FAST_COMPILE, State
 from attention_lab.train.step import Diverged
 
 FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
-DataPositions = list[dict[str, Any]]  # of the data of each seed, one entry a seed
+DataPositions = list[dict[str, Any]]  # where the data stand, one entry a seed
 RENAMED = {"own": "params"}  # keys of parameter paths in older checkpoints, and what they are called now
 
 
