@@ -23,7 +23,7 @@ OVERRIDES: list[str] = []
 def main() -> None:
   from attention_lab.train import restored
   from attention_lab.train.evaluation import Evaluator
-  from attention_lab.workflows.training import shown
+  from attention_lab.workflows.training import metrics_line
 
   run = restored.restore(WORKDIR.value, overrides=OVERRIDES, trust=TRUST.value)
   splits = run.task.source.splits
@@ -36,7 +36,7 @@ def main() -> None:
   evaluator = Evaluator(run.task, run.mesh, run.config.batch, run.seeds)
   for name in SPLIT.value:
     for seed, judged in zip(run.seeds, evaluator.judge(run.params, name), strict=True):
-      print(shown(name if len(run.seeds) == 1 else f"{name}, seed {seed}", judged.metrics))
+      print(metrics_line(name if len(run.seeds) == 1 else f"{name}, seed {seed}", judged.metrics))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,14 @@ class BrokenCheckpoint(ValueError):
 
 
 class Checkpoints:
-  """The checkpoints of one run in its folder `name`. Saving goes on in the background; `close` waits for it."""
+  """The checkpoints of one run; saving goes on in the background, and `close` waits for it.
+
+  Args:
+    workdir: the run's folder.
+    config: how many of the newest are kept.
+    name: the folder in `workdir`: `checkpoints` or `best`.
+    read_only: nothing is written, moved or cleaned.
+  """
 
   def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, *, name: str = FOLDER, read_only: bool = False):
     import orbax.checkpoint as ocp
@@ -67,10 +74,18 @@ class Checkpoints:
     return max(self._manager.all_steps(), default=None)
 
   def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[int, State, DataPositions] | None:
-    """(step, state, data positions) of the newest step that can be restored; None where nothing was saved.
+    """The newest step that can be restored; newer ones that cannot are moved to `broken_checkpoints/`.
 
-    target: shapes, dtypes and shardings. Newer steps that cannot be restored are moved to `broken_checkpoints/`, with
-    one line each. Raises BrokenCheckpoint if no step can be, ValueError if one holds other shapes or dtypes.
+    Args:
+      target: shapes, dtypes and shardings (`state.abstract_state`).
+      log: prints a line for each step that is set aside.
+
+    Returns:
+      (step, state, positions of the data); None where nothing was saved.
+
+    Raises:
+      BrokenCheckpoint: no step can be restored.
+      ValueError: a step holds other shapes or dtypes.
     """
     rest = {name: value for name, value in target._asdict().items() if name != "params"}
     newest = self._newest({"params": target.params, "rest": rest}, log)

@@ -28,10 +28,16 @@ INSPECTED = 2  # examples on which layers are looked at
 
 
 class Evaluator:
-  """Evaluates parameters on splits; `batch` is rounded up to what the mesh can split.
+  """The evaluation of a task's parameters on its splits.
 
   One compiled program scores, one that also predicts judges, and one inspects, each for every shape of batch; a program
   that is not asked for is not compiled.
+
+  Args:
+    task: its `score`, `predict` and `inspect` are compiled.
+    mesh: the devices.
+    batch: examples of a batch, rounded up to what the mesh can split.
+    seeds: those whose parameters are evaluated; several have a leading axis of seeds.
   """
 
   def __init__(self, task: Task, mesh: Mesh, batch: int, seeds: Sequence[int] = (0,)):

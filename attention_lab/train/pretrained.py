@@ -36,7 +36,7 @@ SHARED = (  # the settings that shape the parameters taken over, and what their 
 
 
 def check(config: configs.Config, workdir: str | os.PathLike[str]) -> configs.Config:
-  """The configuration of the run in `workdir`; ValueError with all fields in which `config` does not match it."""
+  """The configuration of the run in `workdir`; ValueError naming all shared fields in which `config` differs."""
   before = _read(workdir)
   trusted = spec.packages(config.model.attention)
   here, there = _settings(config, trusted), _settings(before, trusted)
@@ -64,17 +64,27 @@ def adopt(config: configs.Config, workdir: str | os.PathLike[str]) -> str:
 
 
 def initial(config: configs.Config, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-  """The parameters that the run in `workdir` tests, newest or best, as nested dicts of host arrays.
+  """The parameters that another run tests, newest or best; its data are not needed.
 
-  Its data are not needed. Raises ValueError for a model that does not match `config`, a folder without a run or with
-  several seeds, BrokenCheckpoint where nothing can be restored.
+  Args:
+    config: the configuration of the run that takes them.
+    workdir: the folder of the other run.
+
+  Returns:
+    Nested dicts of host arrays.
+
+  Raises:
+    ValueError: a model that does not match `config`, a folder without a run or with several seeds.
+    BrokenCheckpoint: nothing can be restored.
   """
   before = check(config, workdir)
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with Checkpoints(pathlib.Path(workdir), before.checkpoint, name=selected_folder(before), read_only=True) as saves:
-    shapes = saves.shapes()
+  with Checkpoints(
+    pathlib.Path(workdir), before.checkpoint, name=selected_folder(before), read_only=True
+  ) as checkpoints:
+    shapes = checkpoints.shapes()
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
-    return jax.device_get(saves.restore_params(target)[1])
+    return jax.device_get(checkpoints.restore_params(target)[1])
 
 
 def is_needed(workdir: str | os.PathLike[str]) -> bool:
@@ -85,9 +95,18 @@ def is_needed(workdir: str | os.PathLike[str]) -> bool:
 
 
 def overlaid(params: Any, pretrained: Any, *, has_seed_axis: bool = False) -> tuple[Any, str]:
-  """(`params` with the pre-trained arrays that have their path, shape and dtype; a line that says which they are).
+  """Puts pre-trained arrays in the place of those that have their path, shape and dtype.
 
-  has_seed_axis: `params` has a leading axis of seeds, which all get the same. Raises ValueError where nothing fits.
+  Args:
+    params: fresh parameters, on the devices.
+    pretrained: host arrays, as `initial` gives them.
+    has_seed_axis: `params` has a leading axis of seeds, which all get the same.
+
+  Returns:
+    (parameters, a line that says which are the pre-trained ones).
+
+  Raises:
+    ValueError: none of the arrays fits.
   """
   arrays = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(pretrained)}
   fresh: list[str] = []

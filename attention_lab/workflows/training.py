@@ -51,7 +51,7 @@ def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
   """Trains as `config` says and prints validation and test metrics, and the controls beside them."""
   built, result = _train(task, config, workdir, ("validation", "test"))
   for split, metrics in result["metrics"].items():
-    print(shown(split, metrics))
+    print(metrics_line(split, metrics))
   for name, value in built.source.controls.items():
     print(f"control: {name} {value:.4f} {built.primary}")
 
@@ -87,21 +87,21 @@ def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str)
     folder = str(pathlib.Path(workdir) / f"fold_{fold}") if workdir else ""
     built, result = _train(task, fold_config, folder, ("validation",))
     values.append(result["metrics"]["validation"][built.primary])
-    print(shown(f"fold {fold}, validation", result["metrics"]["validation"]))
+    print(metrics_line(f"fold {fold}, validation", result["metrics"]["validation"]))
   interval = statistics.interval(values)
   level = f"{statistics.LEVEL:.0%}".replace("%", " %")
   print(f"{folds} folds: validation {built.primary} {interval.mean:.4f} ± {interval.half:.4f} ({level}, t over folds)")
 
 
-def shown(split: str, metrics: dict[str, float]) -> str:
-  """`test: accuracy 0.9917, loss 0.0312`."""
+def metrics_line(split: str, metrics: dict[str, float]) -> str:
+  """The metrics of a split as a line: `test: accuracy 0.9917, loss 0.0312`."""
   return f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def _train(
   task: types.ModuleType, config: configs.Config, workdir: str, splits: tuple[str, ...]
 ) -> tuple[Any, dict[str, Any]]:
-  """(the task, its results). What does not fit is refused before data are read or anything is written."""
+  """(the built task, its results); what does not fit is refused before data are read or anything is written."""
   from attention_lab import mesh as meshes
   from attention_lab.train import checks, loop, pretrained
   from attention_lab.train import workdir as workdirs
