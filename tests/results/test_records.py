@@ -36,6 +36,9 @@ def test_rows_under_an_old_spelling_come_in_the_present_one_and_the_file_stays(t
   attentions = [row["attention"] for row in records.read(path).rows]
   assert attentions == ["2*shared_qk|sparse_fixed(stride=3)", "memory_compressed@width=32", "softmax"]
   assert path.read_bytes() == before
+  matrix = tmp_path / "matrix.jsonl"
+  records.append_line(matrix, {"variant": "space_time(tokens=3)", "architecture": "decoder"})
+  assert records.read_lines(matrix, dict).rows[0]["variant"] == "divided_space_time(tokens=3)"
 
 
 @pytest.mark.parametrize("lost", [1, 2, 30, 10_000])
