@@ -184,12 +184,12 @@ def test_a_workdir_under_an_old_spelling_goes_on_and_its_lines_stay(runs, tmp_pa
 
 def test_a_run_that_was_killed_under_an_old_spelling_goes_on_in_its_folder(tmp_path):
   comparison = run.plan("recall", "fox|softmax", 6, TINY, Protocol(seeds="3"))
-  office = runner.JobRunner(comparison, tmp_path, meshes.make_mesh(configs.MeshConfig(data=1)), print)
-  held = office._place(scheduler.Job("recall", "forgetting|softmax", (0, 1, 2), {}))
+  jobs = runner.JobRunner(comparison, tmp_path, meshes.make_mesh(configs.MeshConfig(data=1)), print)
+  held = jobs._workdir(scheduler.Job("recall", "forgetting|softmax", (0, 1, 2), {}))
   job = scheduler.Job("recall", "fox|softmax", (0, 1, 2), {})
-  assert office._place(job) != held
+  assert jobs._workdir(job) != held
   held.mkdir(parents=True)
-  assert office._place(job) == held
+  assert jobs._workdir(job) == held
 
 
 def test_cells_that_are_run_alone_and_collected_give_the_same_rows(runs, tmp_path):
