@@ -3,10 +3,11 @@ import random
 
 import pytest
 
-from attention_lab.compare.schedule import grid, scheduler
+from attention_lab.compare.schedule import grid
 from attention_lab.compare.schedule.protocol import AUTO, Protocol
+from attention_lab.compare.schedule.scheduler import TUNING_SEED, Journal, Scheduler
+from attention_lab.compare.schedule.search_space import RATE
 
-RATE = scheduler.RATE
 SETTINGS = {RATE: 1e-3}
 ROWS = {"softmax": (0.9, 1e-3), "linear": (0.6, 3e-3), "pooling": (0.2, 1e-3)}  # best score, and the rate it needs
 TRIAL_SETTINGS = {row: [{}, {RATE: 3e-3}, {RATE: 1e-4}] for row in ROWS}
@@ -35,7 +36,7 @@ def lines(job, *, broken=()):
 def finish(protocol, journal, grid_cells=None, *, skipped=EVERYTHING, **options):
   """Runs waves until none is left, and returns their jobs."""
   ran = []
-  while wave := scheduler.next_jobs(protocol, grid_cells or cells(), journal, TRIAL_SETTINGS, skipped):
+  while wave := Scheduler(protocol, journal, TRIAL_SETTINGS).next_jobs(grid_cells or cells(), skipped):
     ran.append(wave)
     for job in wave:
       for line in lines(job, **options):
@@ -53,14 +54,14 @@ def stages(ran):
 
 
 def test_trials_come_first_then_seeds_then_the_chances_of_those_behind():
-  ran = finish(Protocol(trials=3), scheduler.Journal())
+  ran = finish(Protocol(trials=3), Journal())
   assert [{job.stage for job in wave} for wave in ran] == [{"trial 0", "trial 1", "trial 2"}, {"seeds"}, {"÷3", "×3"}]
   assert {job.attention for job in ran[2]} == {"linear", "pooling"}
-  assert {job.seeds for job in ran[0]} == {(scheduler.TUNING_SEED,)}
+  assert {job.seeds for job in ran[0]} == {(TUNING_SEED,)}
 
 
 def test_every_row_gets_the_same_trials_and_is_trained_at_its_best_one():
-  ran = finish(Protocol(trials=3), scheduler.Journal())
+  ran = finish(Protocol(trials=3), Journal())
   tried = {row: [job.changes for job in ran[0] if job.attention == row] for row in ROWS}
   assert tried["softmax"] == tried["linear"] == tried["pooling"]
   trained = {job.attention: job.changes for job in ran[1]}
@@ -68,9 +69,9 @@ def test_every_row_gets_the_same_trials_and_is_trained_at_its_best_one():
 
 
 def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
-  journal = scheduler.Journal()
+  journal = Journal()
   finish(Protocol(), journal)
-  by_row = {cell.attention: scheduler.choose(Protocol(), cell, journal, TRIAL_SETTINGS) for cell in cells()}
+  by_row = {cell.attention: Scheduler(Protocol(), journal, TRIAL_SETTINGS).choose(cell) for cell in cells()}
   assert by_row["linear"].selected_lr == "×3"
   assert by_row["linear"].changes == {RATE: 3e-3}
   assert by_row["pooling"].selected_lr == ""
@@ -80,7 +81,7 @@ def test_without_trials_a_second_chance_finds_the_rate_that_a_row_needs():
 
 def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_the_others():
   nine = cells(seeds=tuple(range(9)))
-  journal = scheduler.Journal()
+  journal = Journal()
   ran = [(job.attention, job.stage, job.seeds) for wave in finish(Protocol(), journal, nine) for job in wave]
   assert [row for row in ran if row[1] != "seeds"] == [
     ("linear", "÷3", (0, 1, 2)),
@@ -89,7 +90,7 @@ def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_t
     ("pooling", "×3", (0, 1, 2)),
     ("linear", "×3", (3, 4, 5, 6, 7, 8)),
   ]
-  assert {cell.attention: scheduler.choose(Protocol(), cell, journal, TRIAL_SETTINGS).selected_lr for cell in nine} == {
+  assert {cell.attention: Scheduler(Protocol(), journal, TRIAL_SETTINGS).choose(cell).selected_lr for cell in nine} == {
     "softmax": "",
     "linear": "×3",
     "pooling": "",
@@ -99,43 +100,43 @@ def test_a_second_chance_is_judged_with_three_seeds_and_only_a_better_one_gets_t
 def test_a_best_row_that_a_second_chance_overtakes_gets_its_own(monkeypatch):
   monkeypatch.setitem(ROWS, "linear", (0.99, 3e-3))
   monkeypatch.setitem(ROWS, "softmax", (0.95, 1e-3))
-  ran = finish(Protocol(), scheduler.Journal(), cells(rows=("softmax", "linear")))
+  ran = finish(Protocol(), Journal(), cells(rows=("softmax", "linear")))
   assert stages(ran)[1:] == [[("linear", "×3"), ("linear", "÷3")], [("softmax", "×3"), ("softmax", "÷3")]]
 
 
 def test_a_tie_and_a_single_seed_get_no_second_chance(monkeypatch):
   monkeypatch.setitem(ROWS, "linear", ROWS["softmax"])
-  assert len(finish(Protocol(), scheduler.Journal(), cells(rows=("softmax", "linear")))) == 1
-  assert len(finish(Protocol(), scheduler.Journal(), cells(seeds=(0,)))) == 1
+  assert len(finish(Protocol(), Journal(), cells(rows=("softmax", "linear")))) == 1
+  assert len(finish(Protocol(), Journal(), cells(seeds=(0,)))) == 1
 
 
 def test_a_row_that_diverges_is_rescued_by_a_lower_rate_and_not_run_again():
-  journal = scheduler.Journal()
+  journal = Journal()
   ran = finish(Protocol(), journal, broken={("linear", 1e-3)})
   assert sum(job.stage == "seeds" and job.attention == "linear" for wave in ran for job in wave) == 1
   (cell,) = cells(rows=("linear",))
-  assert scheduler.choose(Protocol(), cell, journal, TRIAL_SETTINGS).stage == "×3"
+  assert Scheduler(Protocol(), journal, TRIAL_SETTINGS).choose(cell).stage == "×3"
 
 
 def test_a_failure_that_may_pass_is_run_again_unless_it_is_skipped():
-  journal = scheduler.Journal()
+  journal = Journal()
   finish(Protocol(lr_retries=False), journal, cells(rows=("softmax",)))
   broken = {"task": "recall", "attention": "linear", "purpose": "seeds", "status": "failed", "reason": "OSError: disk"}
   for seed in (0, 1, 2):
     journal.add(broken | {"seed": seed})
   two = cells(rows=("softmax", "linear"))
-  (job,) = scheduler.next_jobs(Protocol(lr_retries=False), two, journal, TRIAL_SETTINGS, EVERYTHING)
+  (job,) = Scheduler(Protocol(lr_retries=False), journal, TRIAL_SETTINGS).next_jobs(two, EVERYTHING)
   assert (job.attention, job.seeds) == ("linear", (0, 1, 2))
-  assert scheduler.next_jobs(Protocol(), two, journal, TRIAL_SETTINGS, lambda other: other == job) == []
+  assert Scheduler(Protocol(), journal, TRIAL_SETTINGS).next_jobs(two, lambda other: other == job) == []
 
 
 @pytest.mark.parametrize("seeds", [3, 9])
 @pytest.mark.parametrize("number", range(20))
 def test_being_killed_anywhere_changes_no_line_and_no_choice(number, seeds):
   rng, grid_cells = random.Random(number), cells(tuple(range(seeds)))
-  whole, pieces = scheduler.Journal(), scheduler.Journal()
+  whole, pieces = Journal(), Journal()
   finish(Protocol(trials=3), whole, grid_cells)
-  while wave := scheduler.next_jobs(Protocol(trials=3), grid_cells, pieces, TRIAL_SETTINGS, EVERYTHING):
+  while wave := Scheduler(Protocol(trials=3), pieces, TRIAL_SETTINGS).next_jobs(grid_cells, EVERYTHING):
     done = [line for job in rng.sample(wave, len(wave)) for line in lines(job)]
     for line in done[: rng.randint(0, len(done))]:
       pieces.add(line)
@@ -143,31 +144,30 @@ def test_being_killed_anywhere_changes_no_line_and_no_choice(number, seeds):
     run: {seed: row["metrics"] for seed, row in held.items()} for run, held in journal.runs.items()
   }
   assert scores(pieces) == scores(whole)
+  after_kills, undisturbed = (Scheduler(Protocol(trials=3), journal, TRIAL_SETTINGS) for journal in (pieces, whole))
   for cell in grid_cells:
-    assert scheduler.choose(Protocol(trials=3), cell, pieces, TRIAL_SETTINGS) == scheduler.choose(
-      Protocol(trials=3), cell, whole, TRIAL_SETTINGS
-    )
+    assert after_kills.choose(cell) == undisturbed.choose(cell)
 
 
 def test_a_tested_row_keeps_its_setting_and_gets_no_chance_when_a_better_rival_comes():
-  journal = scheduler.Journal()
+  journal = Journal()
   old = cells(rows=("linear", "pooling"))
   finish(Protocol(lr_retries=False), journal, old)
   lines = [row for held in journal.runs.values() for row in held.values()]
-  journal = scheduler.Journal(lines, [in_table(line, "") for line in lines])
+  journal = Journal(lines, [in_table(line, "") for line in lines])
   ran = finish(Protocol(), journal, cells())
   assert stages(ran) == [[("softmax", "seeds")]]
 
 
 def test_seeds_that_are_added_take_the_setting_that_was_tested():
-  journal = scheduler.Journal()
+  journal = Journal()
   finish(Protocol(), journal)
   rows = [row for held in journal.runs.values() for row in held.values()]
-  journal = scheduler.Journal(rows, [in_table(row, "×3") for row in journal.runs["recall", "linear", "×3"].values()])
+  journal = Journal(rows, [in_table(row, "×3") for row in journal.runs["recall", "linear", "×3"].values()])
   more = cells(seeds=(0, 1, 2, 3, 4), rows=("linear",))
   ran = finish(Protocol(), journal, more)
   assert [(job.stage, job.seeds) for wave in ran for job in wave] == [("×3", (3, 4))]
-  assert scheduler.choose(Protocol(), more[0], journal, TRIAL_SETTINGS).stage == "×3"
+  assert Scheduler(Protocol(), journal, TRIAL_SETTINGS).choose(more[0]).stage == "×3"
 
 
 def test_auto_adds_seeds_to_all_rows_until_the_interval_is_narrow_or_the_cap_is_met():

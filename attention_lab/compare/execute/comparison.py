@@ -13,7 +13,7 @@ from attention_lab.compare.execute.runner import JobRunner
 from attention_lab.compare.execute.worker_pool import WorkerPool
 from attention_lab.compare.schedule import grid, scheduler
 from attention_lab.compare.schedule.protocol import Comparison, Protocol
-from attention_lab.compare.schedule.scheduler import Job, Journal
+from attention_lab.compare.schedule.scheduler import Choice, Job, Journal, Scheduler
 from attention_lab.results import records
 from attention_lab.results.records import RESULTS
 from attention_lab.train import checks
@@ -98,9 +98,8 @@ class ComparisonRun:
 
   def test(self, name: str, cells: Sequence[grid.Cell], pool: WorkerPool) -> None:
     """Touches the test split, once, for what was chosen, and writes the rows of the table."""
-    settings = self._setups[name].trial_settings
-    choices = {cell.attention: scheduler.choose(self._protocol, cell, self._journal, settings) for cell in cells}
-    jobs = []
+    plan = self._scheduler(name, self._protocol)
+    jobs, choices = [], {cell.attention: plan.choose(cell) for cell in cells}
     for cell in cells:
       choice = choices[cell.attention]
       held = self._journal.records(cell, choice.stage)
@@ -143,7 +142,10 @@ class ComparisonRun:
     held = [cell for cell in grid.read(self._folder) if cell.task == name]
     rivals = [cell for cell in held if cell.attention not in setup.refused and cell.attention not in wanted]
     skipped = lambda job: job.attention not in wanted or job in given_up
-    return scheduler.next_jobs(protocol, [*cells, *rivals], self._journal, setup.trial_settings, skipped)
+    return self._scheduler(name, protocol).next_jobs([*cells, *rivals], skipped)
+
+  def _scheduler(self, name: str, protocol: Protocol) -> Scheduler:
+    return Scheduler(protocol, self._journal, self._setups[name].trial_settings)
 
   def _train(self, jobs: Sequence[Job], pool: WorkerPool) -> list[Job]:
     """Runs a wave into the journal, and returns the jobs that failed."""
@@ -161,9 +163,8 @@ class ComparisonRun:
 
   def _with_more_seeds(self, name: str, cells: list[grid.Cell]) -> list[grid.Cell]:
     """The cells with as many seeds as the protocol asks for, by the scores on validation."""
-    protocol = self._protocol
-    scores = scheduler.current_scores(protocol, cells, self._journal, self._setups[name].trial_settings)
-    count = protocol.more_seeds(scores, scheduler.higher_is_better(cells, self._journal))
+    protocol, plan = self._protocol, self._scheduler(name, self._protocol)
+    count = protocol.more_seeds(plan.current_scores(cells), plan.higher_is_better(cells))
     if all(len(cell.seeds) >= count for cell in cells):
       return cells
     self._log(f"{name}: {count} seeds, for an interval of ± {protocol.half_width} (at most {protocol.most})")
@@ -171,9 +172,7 @@ class ComparisonRun:
     grid.register(self._folder, cells)
     return cells
 
-  def _row(
-    self, record: Mapping[str, Any], choice: scheduler.Choice, metrics: Mapping[str, float] | None
-  ) -> dict[str, Any]:
+  def _row(self, record: Mapping[str, Any], choice: Choice, metrics: Mapping[str, float] | None) -> dict[str, Any]:
     setup = self._setups[record["task"]]
     row = self.runner.row(record, choice, setup.spaces[record["attention"]])
     return row | ({"metrics": metrics, "controls": dict(setup.controls)} if metrics is not None else {})

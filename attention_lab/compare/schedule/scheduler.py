@@ -104,116 +104,105 @@ class Journal:
     return finite if len(finite) == len(scores) >= len(seeds) else None
 
 
-def next_jobs(
-  protocol: Protocol,
-  cells: Sequence[grid.Cell],
-  journal: Journal,
-  trial_settings: TrialSettings,
-  skipped: Callable[[Job], bool],
-) -> list[Job]:
-  """The next wave of one task's cells: trials, then seeds, then second chances.
+@dataclasses.dataclass(frozen=True)
+class Scheduler:
+  """Decides, from what a journal holds, which jobs of one task come next and which settings its rows are tested at.
 
-  Args:
+  Attributes:
     protocol: what is done alike for every row; without `lr_retries` there are no second chances.
-    cells: the rows of the task, each with the seeds that it should have; second chances are judged among them.
-    journal: what was run so far.
+    journal: the records of what was run so far.
     trial_settings: the setting of each trial of each row.
-    skipped: whether a job is left out, as one that failed in this session is.
-
-  Returns:
-    The jobs, with the seeds that they lack; empty when all that can be chosen is chosen.
   """
 
-  def unfinished(jobs: Iterable[Job]) -> list[Job]:
-    lacking = (_with_missing_seeds(job, journal) for job in jobs)
-    return [job for job in lacking if job and not skipped(job)]
+  protocol: Protocol
+  journal: Journal
+  trial_settings: TrialSettings
 
-  jobs = unfinished(_trials(protocol, cells, journal, trial_settings))
-  jobs = jobs or unfinished(_seeds(protocol, cells, journal, trial_settings))
-  if jobs or not protocol.lr_retries:
-    return jobs
-  first, rest = _second_chances(protocol, cells, journal, trial_settings)
-  return unfinished(first) or unfinished(rest)
+  def next_jobs(self, cells: Sequence[grid.Cell], skipped: Callable[[Job], bool]) -> list[Job]:
+    """The next wave of one task's cells: trials, then seeds, then second chances.
 
+    Args:
+      cells: the rows of the task, each with the seeds that it should have; second chances are judged among them.
+      skipped: whether a job is left out, as one that failed in this session is.
 
-def tuned(protocol: Protocol, cell: grid.Cell, journal: Journal, trial_settings: TrialSettings) -> Mapping[str, Any]:
-  """The setting of the best trial on validation, the first of equals; without trials, the row as it stands."""
-  if not protocol.trials:
-    return {}
-  rows = [journal.records(cell, f"trial {number}").get(TUNING_SEED) for number in range(protocol.trials)]
-  higher = all(row.get("higher_is_better", True) for row in rows if row)
-  return trial_settings[cell.attention][search_space.choose([_score(row) for row in rows], higher)]
+    Returns:
+      The jobs, with the seeds that they lack; empty when all that can be chosen is chosen.
+    """
 
+    def unfinished(jobs: Iterable[Job]) -> list[Job]:
+      lacking = (_with_missing_seeds(job, self.journal) for job in jobs)
+      return [job for job in lacking if job and not skipped(job)]
 
-def choose(protocol: Protocol, cell: grid.Cell, journal: Journal, trial_settings: TrialSettings) -> Choice:
-  """What a row is tested at: its seeds' setting, unless a second chance had the better mean on validation."""
-  base = tuned(protocol, cell, journal, trial_settings)
-  retried = [stage for stage in LR_RETRIES if journal.records(cell, stage)]
-  means = {stage: _mean(cell, journal, stage) for stage in (SEEDS, *retried)}
-  higher = all(row.get("higher_is_better", True) for row in journal.records(cell, SEEDS).values())
-  ranked = {stage: mean if higher else -mean for stage, mean in means.items() if mean is not None}
-  best = journal.tested_stage(cell) or max(ranked, key=ranked.__getitem__, default=SEEDS)
-  changes = base if best == SEEDS else _scaled(cell, base, LR_RETRIES[best])
-  return Choice(changes, best, means[SEEDS], {stage: means[stage] for stage in retried})
+    jobs = unfinished(self._trials(cells)) or unfinished(self._seeds(cells))
+    if jobs or not self.protocol.lr_retries:
+      return jobs
+    first, rest = self._second_chances(cells)
+    return unfinished(first) or unfinished(rest)
 
+  def choose(self, cell: grid.Cell) -> Choice:
+    """The setting a row is tested at: its seeds', unless a second chance had the better mean on validation."""
+    base = self._tuned(cell)
+    retried = [stage for stage in LR_RETRIES if self.journal.records(cell, stage)]
+    means = {stage: _mean(cell, self.journal, stage) for stage in (SEEDS, *retried)}
+    higher = all(row.get("higher_is_better", True) for row in self.journal.records(cell, SEEDS).values())
+    ranked = {stage: mean if higher else -mean for stage, mean in means.items() if mean is not None}
+    best = self.journal.tested_stage(cell) or max(ranked, key=ranked.__getitem__, default=SEEDS)
+    changes = base if best == SEEDS else _scaled(cell, base, LR_RETRIES[best])
+    return Choice(changes, best, means[SEEDS], {stage: means[stage] for stage in retried})
 
-def current_scores(
-  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
-) -> dict[str, dict[int, float]]:
-  """Validation scores by row and seed, at the setting chosen so far, or, while seeds of that are missing, at its first.
+  def current_scores(self, cells: Sequence[grid.Cell]) -> dict[str, dict[int, float]]:
+    """Validation scores by row and seed, at the setting chosen so far, or, while seeds of it are missing, at its first.
 
-  Rows without a score on every seed are left out.
-  """
-  table = {}
-  for cell in cells:
-    stages = (choose(protocol, cell, journal, trial_settings).stage, SEEDS)
-    scores = next(filter(None, (journal.scores(cell, stage, cell.seeds) for stage in stages)), None)
-    if scores:
-      table[cell.attention] = scores
-  return table
+    Rows without a score on every seed are left out.
+    """
+    table = {}
+    for cell in cells:
+      stages = (self.choose(cell).stage, SEEDS)
+      scores = next(filter(None, (self.journal.scores(cell, stage, cell.seeds) for stage in stages)), None)
+      if scores:
+        table[cell.attention] = scores
+    return table
 
+  def higher_is_better(self, cells: Sequence[grid.Cell]) -> bool:
+    """The direction of the metric, by any record that has a score."""
+    rows = [row for cell in cells for row in self.journal.records(cell, SEEDS).values() if row["status"] == "done"]
+    return rows[0]["higher_is_better"] if rows else True
 
-def higher_is_better(cells: Sequence[grid.Cell], journal: Journal) -> bool:
-  """The direction of the metric, by any record that has a score."""
-  rows = [row for cell in cells for row in journal.records(cell, SEEDS).values() if row["status"] == "done"]
-  return rows[0]["higher_is_better"] if rows else True
+  def _tuned(self, cell: grid.Cell) -> Mapping[str, Any]:
+    """The setting of the best trial on validation, the first of equals; without trials, the row as it stands."""
+    trials = self.protocol.trials
+    if not trials:
+      return {}
+    rows = [self.journal.records(cell, f"trial {number}").get(TUNING_SEED) for number in range(trials)]
+    higher = all(row.get("higher_is_better", True) for row in rows if row)
+    return self.trial_settings[cell.attention][search_space.choose([_score(row) for row in rows], higher)]
 
+  def _trials(self, cells: Sequence[grid.Cell]) -> Iterable[Job]:
+    for cell in cells:
+      for number in range(0 if self.journal.complete(cell) else self.protocol.trials):
+        changes = self.trial_settings[cell.attention][number]
+        yield Job(cell.task, cell.attention, (TUNING_SEED,), cell.settings, f"trial {number}", changes)
 
-def _trials(
-  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
-) -> Iterable[Job]:
-  for cell in cells:
-    for number in range(0 if journal.complete(cell) else protocol.trials):
-      changes = trial_settings[cell.attention][number]
-      yield Job(cell.task, cell.attention, (TUNING_SEED,), cell.settings, f"trial {number}", changes)
+  def _seeds(self, cells: Sequence[grid.Cell]) -> Iterable[Job]:
+    """The seeds of each row, unless it was tested at a second chance."""
+    for cell in cells:
+      if self.journal.tested_stage(cell) in (None, SEEDS):
+        yield Job(**vars(cell), changes=self._tuned(cell))
 
-
-def _seeds(
-  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
-) -> Iterable[Job]:
-  """The seeds of each row, unless it was tested at a second chance."""
-  for cell in cells:
-    if journal.tested_stage(cell) in (None, SEEDS):
-      yield Job(**vars(cell), changes=tuned(protocol, cell, journal, trial_settings))
-
-
-def _second_chances(
-  protocol: Protocol, cells: Sequence[grid.Cell], journal: Journal, trial_settings: TrialSettings
-) -> tuple[list[Job], list[Job]]:
-  """The second chances of rows that are behind the best, that diverged, or that were tested at one: the jobs with the
-  first seeds, and those with all seeds, where the first were better.
-  """
-  scores = current_scores(protocol, cells, journal, trial_settings)
-  gaps = statistics.compare(scores, higher_is_better(cells, journal)).differences if scores else {}
-  first, rest = [], []
-  for cell in cells:
-    base = tuned(protocol, cell, journal, trial_settings)
-    chosen = choose(protocol, cell, journal, trial_settings).stage
-    for stage in _stages_due(cell, journal, cell.attention in scores, gaps.get(cell.attention)):
-      job = Job(**vars(cell), stage=stage, changes=_scaled(cell, base, LR_RETRIES[stage]))
-      first.append(dataclasses.replace(job, seeds=cell.seeds[:FEW_SEEDS]))
-      rest += [job] * (stage == chosen)
-  return first, rest
+  def _second_chances(self, cells: Sequence[grid.Cell]) -> tuple[list[Job], list[Job]]:
+    """The second chances of rows that are behind the best, that diverged, or that were tested at one: the jobs with the
+    first seeds, and those with all seeds, where the first were better.
+    """
+    scores = self.current_scores(cells)
+    gaps = statistics.compare(scores, self.higher_is_better(cells)).differences if scores else {}
+    first, rest = [], []
+    for cell in cells:
+      base, chosen = self._tuned(cell), self.choose(cell).stage
+      for stage in _stages_due(cell, self.journal, cell.attention in scores, gaps.get(cell.attention)):
+        job = Job(**vars(cell), stage=stage, changes=_scaled(cell, base, LR_RETRIES[stage]))
+        first.append(dataclasses.replace(job, seeds=cell.seeds[:FEW_SEEDS]))
+        rest += [job] * (stage == chosen)
+    return first, rest
 
 
 def _stages_due(cell: grid.Cell, journal: Journal, scored: bool, gap: statistics.Difference | None) -> Collection[str]:
