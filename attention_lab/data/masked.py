@@ -5,7 +5,7 @@ of its release): sentences of a document fill a row, and a random place among th
 what follows it, or, in half of the rows that have two sentences and in all that have one, sentences of another document
 of the split, and then what they displaced begins the next row. The longer text is cut, at either end, until both fit.
 One document in ten aims at a random shorter length. Departures: a sentence ends after tokens that end with . ! or ?;
-each document is read once, since training draws its masks anew (`models/masking.py`); special tokens are never drawn
+each document is read once, since training draws its masks anew (`models/bert.py`); special tokens are never drawn
 in place of others. A batch is
 
   tokens int32 [B, T]    class, first text, separator, second text, separator, 0 …
@@ -103,7 +103,7 @@ def hidden(
   vocabulary: int,
   mask: int,
 ) -> tuple[Int[np.ndarray, "N T"], Bool[np.ndarray, "N T"]]:
-  """The tokens with some hidden, and which were chosen, drawn as by `models.masking.draw` but on the host.
+  """The tokens with some hidden, and which were chosen, drawn as by `models.bert.mask_tokens` but on the host.
 
   Of each row's n tokens ⌈RATE · n⌉ are chosen, and most of them hidden.
   """

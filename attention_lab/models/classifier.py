@@ -1,6 +1,7 @@
-"""Transformers that classify whole sequences of tokens."""
+"""Models that classify sequences of tokens, and the choice by `--config.model.architecture`."""
 
 import dataclasses
+import importlib
 
 import jax.numpy as jnp
 from flax import nnx
@@ -9,13 +10,20 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from attention_lab.attention.mask import CAUSAL, FULL, Mask
 from attention_lab.config import ModelConfig
-from attention_lab.models import rng
 from attention_lab.models.config_checks import FLAG, choose
 from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, Output
+from attention_lab.models.layers import Linear, Output, named_key
 from attention_lab.models.pooling import AttentionPooling, last, mean
 from attention_lab.models.transformer import Transformer
 
+ARCHITECTURES = {  # module and class
+  "encoder": ("classifier", "TransformerClassifier"),
+  "decoder": ("classifier", "TransformerClassifier"),
+  "lstm": ("baselines.recurrent", "Lstm"),
+  "bilstm": ("baselines.recurrent", "BiLstm"),
+  "cnn": ("baselines.convolution", "TextCnn"),
+  "bag_of_words": ("baselines.bag", "BagOfWords"),
+}
 MASKS = {"encoder": FULL, "decoder": CAUSAL}
 POOLINGS = ("mean", "first", "last", "attention")
 USUAL = {"encoder": "mean", "decoder": "last"}
@@ -50,12 +58,12 @@ class TransformerClassifier(nnx.Module):
     self.max_len, self.architecture = max_len, choose(f"{FLAG}.architecture", config.architecture, MASKS)
     self.pooling = _pooling(config)
     typed = _types(config) > 0
-    own = rng.child(key, self.architecture)
+    own = named_key(key, self.architecture)
     setattr(self, self.architecture, Transformer(config, max_len, key=own, embedding_norm=typed, mesh=mesh))
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     if self.pooling == "attention":
-      self.pool = AttentionPooling(config, key=rng.child(key, "pool"), mesh=mesh)
-    self.head = Linear((config.width,), (classes,), key=rng.child(key, "head"))
+      self.pool = AttentionPooling(config, key=named_key(key, "pool"), mesh=mesh)
+    self.head = Linear((config.width,), (classes,), key=named_key(key, "head"))
 
   def __call__(
     self,
@@ -73,7 +81,7 @@ class TransformerClassifier(nnx.Module):
     mask = mask if valid is None else mask & Mask(q_valid=valid, kv_valid=valid)
     stack: Transformer = getattr(self, self.architecture)
     x = embedded(self.tokens, self.types, tokens, types, stack.dtype)
-    hidden = stack(x, mask=mask, key=rng.child(key, self.architecture))
+    hidden = stack(x, mask=mask, key=named_key(key, self.architecture))
     return hidden._replace(logits=self.head(self._pooled(hidden.logits, valid), jnp.float32))
 
   def _pooled(self, x: Array, valid: Array | None) -> Array:
@@ -96,3 +104,22 @@ def _types(config: ClassifierConfig) -> int:
   if config.types < 0:
     raise ValueError(f"{FLAG}.types={config.types} is negative; 0 means none")
   return config.types
+
+
+def build(
+  config: ClassifierConfig,
+  vocabulary: int,
+  max_len: int,
+  classes: int,
+  *,
+  key: PRNGKeyArray,
+  mesh: Mesh | None = None,
+) -> nnx.Module:
+  """The classifier `config.architecture`: (tokens `B T`, valid=, types=, key=) -> Output with logits `B C`.
+
+  Raises ValueError for an unknown architecture or for settings that it has no use for, naming the flag.
+  """
+  name = choose(f"{FLAG}.architecture", config.architecture, ARCHITECTURES)
+  module, kind = ARCHITECTURES[name]
+  found = importlib.import_module(f"attention_lab.models.{module}")
+  return getattr(found, kind)(config, vocabulary, max_len, classes, key=key, mesh=mesh)

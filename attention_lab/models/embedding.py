@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention_lab.models import rng
 from attention_lab.models.config_checks import FLAG
-from attention_lab.models.position_encodings import Table
+from attention_lab.models.layers import named_key
+from attention_lab.models.position_encodings import LearnedTable
 
 
 class Tokens(nnx.Module):
@@ -17,7 +17,7 @@ class Tokens(nnx.Module):
 
   def __init__(self, vocabulary: int, width: int, *, key: PRNGKeyArray):
     self.width = width
-    self.embedding = nnx.Param(width**-0.5 * jax.random.normal(rng.child(key, "embedding"), (vocabulary, width)))
+    self.embedding = nnx.Param(width**-0.5 * jax.random.normal(named_key(key, "embedding"), (vocabulary, width)))
 
   def __call__(self, tokens: Int[Array, "B T *W"], dtype: Any) -> Float[Array, "B T *W D"]:
     """Vectors of unit variance. Tokens outside the table give NaN."""
@@ -25,14 +25,14 @@ class Tokens(nnx.Module):
     return (rows * self.width**0.5).astype(dtype)
 
 
-def tables(vocabulary: int, width: int, types: int, *, key: PRNGKeyArray) -> tuple[Tokens, Table | None]:
+def tables(vocabulary: int, width: int, types: int, *, key: PRNGKeyArray) -> tuple[Tokens, LearnedTable | None]:
   """The tables of tokens and, where there are `types` of them, of types, as `embedded` takes them."""
-  kinds = Table(types, width, key=rng.child(key, "types")) if types else None
-  return Tokens(vocabulary, width, key=rng.child(key, "tokens")), kinds
+  kinds = LearnedTable(types, width, key=named_key(key, "types")) if types else None
+  return Tokens(vocabulary, width, key=named_key(key, "tokens")), kinds
 
 
 def embedded(
-  words: Tokens, kinds: Table | None, tokens: Int[Array, "B T *W"], types: Int[Array, "B T"] | None, dtype: Any
+  words: Tokens, kinds: LearnedTable | None, tokens: Int[Array, "B T *W"], types: Int[Array, "B T"] | None, dtype: Any
 ) -> Float[Array, "B T D"]:
   """Vectors of tokens, plus those of their types where a model has a table of `kinds`; types None = all 0.
 

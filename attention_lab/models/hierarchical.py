@@ -25,12 +25,13 @@ from attention_lab.attention.families.gridded import OnGrid
 from attention_lab.attention.head_mixture import single_variants
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
-from attention_lab.models import config_checks, rng
+from attention_lab.models import config_checks
 from attention_lab.models.config_checks import FLAG
-from attention_lab.models.layers import Linear, Output
+from attention_lab.models.layers import Linear, Output, named_key
 from attention_lab.models.pooling import AttentionPooling
 from attention_lab.models.transformer import Transformer
-from attention_lab.models.vision_transformer import VisionConfig, layout, patches
+from attention_lab.models.vision import VisionConfig, layout
+from attention_lab.models.vision_transformer import patches
 
 POOLINGS = ("mean", "attention")
 
@@ -83,20 +84,20 @@ class HierarchicalVisionTransformer(nnx.Module):
     _check(config)
     self.patch, self.grids = config.patch, grids(config, image)
     settings = _settings(config)
-    own = rng.child(key, "stages")
-    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=rng.child(key, "patches"))
+    own = named_key(key, "stages")
+    self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=named_key(key, "patches"))
     self.stages = nnx.List(
-      Transformer(part, math.prod(grid), key=rng.child(own, str(i)), grid=grid, mesh=mesh)
+      Transformer(part, math.prod(grid), key=named_key(own, str(i)), grid=grid, mesh=mesh)
       for i, (part, grid) in enumerate(zip(settings, self.grids, strict=True))
     )
-    merges = rng.child(key, "merges")
+    merges = named_key(key, "merges")
     self.merges = nnx.List(
-      Linear((4 * part.width,), (2 * part.width,), key=rng.child(merges, str(i)))
+      Linear((4 * part.width,), (2 * part.width,), key=named_key(merges, str(i)))
       for i, part in enumerate(settings[:-1])
     )
     if config.pooling == "attention":
-      self.pool = AttentionPooling(settings[-1], key=rng.child(key, "pool"), mesh=mesh)
-    self.head = Linear((settings[-1].width,), (classes,), key=rng.child(key, "head"))
+      self.pool = AttentionPooling(settings[-1], key=named_key(key, "pool"), mesh=mesh)
+    self.head = Linear((settings[-1].width,), (classes,), key=named_key(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32, of pixels in [0, 1], which are brought to [−1, 1]; layers count through all stages."""
@@ -105,7 +106,7 @@ class HierarchicalVisionTransformer(nnx.Module):
     stats: dict[str, Array] = {}
     first = 0
     for i, (stage, grid) in enumerate(zip(self.stages, self.grids, strict=True)):
-      x, own, measured = stage(x, mask=FULL, positions=Positions(grid=grid), key=rng.child(key, f"stage_{i}"))
+      x, own, measured = stage(x, mask=FULL, positions=Positions(grid=grid), key=named_key(key, f"stage_{i}"))
       losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
       stats |= {_renumbered(name, first): value for name, value in measured.items()}
       first += len(stage.variants)

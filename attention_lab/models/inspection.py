@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 from attention_lab.attention import attention_maps
 from attention_lab.attention.base import Attention, AttentionOutput, Call, Claims, Params, Unsupported
 from attention_lab.models.functional import Functional
-from attention_lab.models.layers import MultiHeadAttention, Output
+from attention_lab.models.layers import Output
+from attention_lab.models.multi_head_attention import MultiHeadAttention
 
 LARGEST_LOGIT, ENTROPY = "largest_logit", "entropy"
 LENGTH = 128  # tokens of an example that are inspected: a map costs T² and, by the probe, T / V calls

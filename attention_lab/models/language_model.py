@@ -8,10 +8,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import rng
 from attention_lab.models.chunked_cross_entropy import Head
 from attention_lab.models.embedding import Tokens
-from attention_lab.models.layers import Linear, Output
+from attention_lab.models.layers import Linear, Output, named_key
 from attention_lab.models.transformer import State, Transformer
 
 
@@ -29,10 +28,10 @@ class TransformerLM(nnx.Module):
     mesh: Mesh | None = None,
   ):
     self.max_len, self.vocabulary, self.tied, self.mesh = max_len, vocabulary, tied, mesh
-    self.decoder = Transformer(config, max_len, key=rng.child(key, "decoder"), mesh=mesh)
-    self.tokens = Tokens(vocabulary, config.width, key=rng.child(key, "tokens"))
+    self.decoder = Transformer(config, max_len, key=named_key(key, "decoder"), mesh=mesh)
+    self.tokens = Tokens(vocabulary, config.width, key=named_key(key, "tokens"))
     if not tied:
-      self.head = Linear((config.width,), (vocabulary,), key=rng.child(key, "head"))
+      self.head = Linear((config.width,), (vocabulary,), key=named_key(key, "head"))
 
   def __call__(
     self,
@@ -56,10 +55,10 @@ class TransformerLM(nnx.Module):
   ) -> Output:
     """As a call, with the last norm's output `B T D` in place of logits; `output_head` makes them of it."""
     x = self.tokens(tokens, self.decoder.dtype)
-    return self.decoder(x, mask=mask, positions=positions, key=rng.child(key, "decoder"))
+    return self.decoder(x, mask=mask, positions=positions, key=named_key(key, "decoder"))
 
   def output_head(self) -> Head:
-    """The output map, for `vocabulary.nats` and `vocabulary.score`, which need not have all logits at once."""
+    """The output map, for `nll_sum` and `score_sums`, which need not have all logits at once."""
     if self.tied:
       return Head(self.tokens.embedding[...], None, True, self.mesh)
     return Head(self.head.kernel[...], self.head.bias[...], False, self.mesh)

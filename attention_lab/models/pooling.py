@@ -9,10 +9,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from attention_lab.attention import spec
 from attention_lab.attention.mask import Mask
 from attention_lab.config import ModelConfig
-from attention_lab.models import config_checks, rng
-from attention_lab.models.layers import MultiHeadAttention
-from attention_lab.models.mlp import mlp
-from attention_lab.models.norms import norm
+from attention_lab.models import config_checks
+from attention_lab.models.layers import mlp, named_key, norm
+from attention_lab.models.multi_head_attention import MultiHeadAttention
 
 
 class AttentionPooling(nnx.Module):
@@ -25,10 +24,10 @@ class AttentionPooling(nnx.Module):
   def __init__(self, config: ModelConfig, *, key: PRNGKeyArray, mesh: Mesh | None = None):
     dims = config_checks.dims(config, 1)._replace(kv_heads=config.heads)
     shape, softmax = (1, 1, dims.model), spec.parse("softmax")
-    self.probe = nnx.Param(dims.model**-0.5 * jax.random.normal(rng.child(key, "probe"), shape))
-    self.attention = MultiHeadAttention(softmax, dims, key=rng.child(key, "attention"), mesh=mesh)
+    self.probe = nnx.Param(dims.model**-0.5 * jax.random.normal(named_key(key, "probe"), shape))
+    self.attention = MultiHeadAttention(softmax, dims, key=named_key(key, "attention"), mesh=mesh)
     self.norm = norm(config.norm, dims.model)
-    self.mlp = mlp(config.mlp, dims.model, config.mlp_width or 4 * dims.model, key=rng.child(key, "mlp"))
+    self.mlp = mlp(config.mlp, dims.model, config.mlp_width or 4 * dims.model, key=named_key(key, "mlp"))
 
   def __call__(self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None = None) -> Float[Array, "B D"]:
     """valid: False on tokens that are not read."""

@@ -1,7 +1,7 @@
-"""Codes of positions: what they have in common, and those that are added to embeddings.
+"""Position encodings: their interface, those that are added to embeddings, and the relative bias of logits.
 
-A code is a frozen dataclass that acts on one part of a model: on embeddings (here), on queries and keys (`rope`), or on
-logits (`relative_bias`).
+A position encoding is a frozen dataclass that acts on one part of a model: on embeddings or on logits (here), or on
+queries and keys (`rope`).
 """
 
 import dataclasses
@@ -13,29 +13,30 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims, Unsupported
 from attention_lab.attention.families.qk_transforms import frequencies
 from attention_lab.attention.positions import Positions
-from attention_lab.models import rng
 from attention_lab.models.config_checks import FLAG
+from attention_lab.models.layers import named_key
 
-STD = 0.02  # of what is learned when it starts
+INIT_STD = 0.02  # of what is learned when it starts
 
 
 @dataclasses.dataclass(frozen=True)
-class Code:
+class PositionEncoding:
   """One way to tell a model where tokens stand."""
 
-  part: ClassVar[str]  # of the model, on which it acts; a part takes one code
+  acts_on: ClassVar[str]  # of the model, on which it acts; a part takes one code
   needs_grid: ClassVar[bool] = False  # tokens lie in rows and columns
-  instead: ClassVar[str] = ""  # the code for tokens without a grid
+  alternative: ClassVar[str] = ""  # the code for tokens without a grid
 
   @property
   def name(self) -> str:
     """As specs name it."""
     return type(self).__name__.lower()
 
-  def obstacle(self, variant: Attention) -> str:
+  def refusal(self, variant: Attention) -> str:
     """Why a layer with this variant cannot take the code, and the fix; empty if it can."""
     del variant
     return ""
@@ -49,16 +50,16 @@ class Code:
     if where.grid is None or len(where.grid) != 2:
       raise Unsupported(
         f"{FLAG}.positions={self.name} needs tokens on a grid of rows and columns, which text and decoding do not have;"
-        f" give {self.instead}"
+        f" give {self.alternative}"
       )
     return where.grid
 
 
 @dataclasses.dataclass(frozen=True)
-class Added(Code):
+class AddedEncoding(PositionEncoding):
   """A vector for each position, added to the embeddings."""
 
-  part: ClassVar[str] = "embeddings"
+  acts_on: ClassVar[str] = "embeddings"
   divisor: ClassVar[int] = 1  # of the model width
 
   def check(self, dims: Dims) -> None:
@@ -70,34 +71,34 @@ class Added(Code):
 
 
 @dataclasses.dataclass(frozen=True)
-class Learned(Added):
+class Learned(AddedEncoding):
   """A table of one vector for each position."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Sinusoidal(Added):
+class Sinusoidal(AddedEncoding):
   """`sinusoidal` of the position."""
 
   divisor: ClassVar[int] = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Sincos2d(Added):
+class Sincos2d(AddedEncoding):
   """`sincos2d` of row and column."""
 
   divisor: ClassVar[int] = 4
   needs_grid: ClassVar[bool] = True
-  instead: ClassVar[str] = "sinusoidal"
+  alternative: ClassVar[str] = "sinusoidal"
 
 
-class Codes(nnx.Module):
+class EmbeddingEncoding(nnx.Module):
   """Adds the code that acts on embeddings, if `codes` has one."""
 
-  def __init__(self, codes: tuple[Code, ...], max_len: int, width: int, *, key: PRNGKeyArray):
-    self.code = next((code for code in codes if isinstance(code, Added)), None)
+  def __init__(self, codes: tuple[PositionEncoding, ...], max_len: int, width: int, *, key: PRNGKeyArray):
+    self.code = next((code for code in codes if isinstance(code, AddedEncoding)), None)
     self.max_len, self.width = max_len, width
     if isinstance(self.code, Learned):
-      self.learned = Table(max_len, width, key=key)
+      self.learned = LearnedTable(max_len, width, key=key)
 
   def __call__(self, x: Float[Array, "B T D"], where: Positions) -> Float[Array, "B T D"]:
     """Raises ValueError if x is longer than max_len, Unsupported if the code needs a grid and there is none."""
@@ -115,11 +116,11 @@ class Codes(nnx.Module):
     return self.learned(where.queries(length))
 
 
-class Table(nnx.Module):
+class LearnedTable(nnx.Module):
   """One learned vector for each position; it starts small."""
 
   def __init__(self, max_len: int, width: int, *, key: PRNGKeyArray):
-    self.table = nnx.Param(STD * jax.random.normal(rng.child(key, "table"), (max_len, width)))
+    self.table = nnx.Param(INIT_STD * jax.random.normal(named_key(key, "table"), (max_len, width)))
 
   def __call__(self, positions: Int[Array, "#B T"]) -> Float[Array, "#B T D"]:
     """The vectors; NaN beyond the table, never silently another position."""
@@ -144,10 +145,72 @@ def sincos2d(grid: tuple[int, int], extra: int, width: int) -> Float[Array, "1 T
   4 divides the width. As in MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057).
   """
   place = jnp.arange(math.prod(grid), dtype=jnp.int32)[None]
-  codes = [sinusoidal(axis, width // 2) for axis in divided(place, grid[1])]
+  codes = [sinusoidal(axis, width // 2) for axis in row_and_column(place, grid[1])]
   return jnp.pad(jnp.concatenate(codes, axis=-1), ((0, 0), (extra, 0), (0, 0)))
 
 
-def divided(place: Int[Array, "*B T"], columns: int) -> tuple[Any, Any]:
+def row_and_column(place: Int[Array, "*B T"], columns: int) -> tuple[Any, Any]:
   """Row and column of each place on a grid that is read row by row."""
   return place // columns, place % columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Bias2d(PositionEncoding):
+  """A `RelativeBias` in each layer whose variant honours a bias."""
+
+  acts_on: ClassVar[str] = "logits"
+  needs_grid: ClassVar[bool] = True
+  alternative: ClassVar[str] = "rope or learned"
+
+  def refusal(self, variant: Attention) -> str:
+    name = spec.to_string(variant)
+    if not variant.claims().bias:
+      return f"adds to logits, and {name} honours no bias; give sincos2d or learned, or a variant such as softmax"
+    return ""
+
+
+class RelativeBias(nnx.Module):
+  """A learned number for each head and each offset on a grid, added to the logits.
+
+  Liu et al. 2021 (Swin), https://arxiv.org/abs/2103.14030, section 3.2 and equation 4, over the whole grid:
+
+      l_ij = s · q_i·k_j + β_n[Δrow + h − 1, Δcolumn + w − 1],   Δ = cell of i − cell of j
+
+  A head has (2h−1)·(2w−1) numbers, a layer `N E`. Tokens before the grid (class, registers) have no cell: with them a
+  head has three more, for a class token that reads the grid, for the grid that reads a class token, and for one class
+  token that reads another, as in BEiT (Bao et al. 2021, https://arxiv.org/abs/2106.08254). Not decayed, as in the
+  authors' code.
+  """
+
+  def __init__(self, heads: int, grid: tuple[int, int], extra: int, *, key: PRNGKeyArray):
+    self.grid, self.extra = grid, extra
+    shape = (heads, offset_count(grid, extra))
+    self.per_head = nnx.Dict({"bias": nnx.Param(INIT_STD * jax.random.normal(named_key(key, "bias"), shape))})
+
+  def __call__(self, where: Positions, length: int) -> Float[Array, "#B N T T"]:
+    """The bias of `length` tokens among themselves. Raises ValueError for another grid than it was built for."""
+    if (Bias2d().grid(where), where.extra) != (self.grid, self.extra):
+      built = f"a grid of {self.grid} and {self.extra} tokens before it"
+      raise ValueError(f"{FLAG}.positions=bias2d was built for {built}, not {where.grid} and {where.extra}")
+    index = offset_index(where.queries(length), where.queries(length), self.grid, self.extra)
+    return jnp.moveaxis(jnp.take(self.per_head["bias"][...], index, axis=1), 0, 1)
+
+
+def offset_count(grid: tuple[int, int], extra: int) -> int:
+  """E: the number of offsets, and so of learned numbers of a head."""
+  return (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3 * (extra > 0)
+
+
+def offset_index(
+  q: Int[Array, "#B T"], k: Int[Array, "#B S"], grid: tuple[int, int], extra: int
+) -> Int[Array, "#B T S"]:
+  """The index of the number for queries and keys at these positions: `extra` tokens first, then the grid by rows."""
+  q, k = (positions - extra for positions in (q[:, :, None], k[:, None, :]))
+  down, right = (
+    i - j + size - 1 for i, j, size in zip(row_and_column(q, grid[1]), row_and_column(k, grid[1]), grid, strict=True)
+  )
+  index, end = down * (2 * grid[1] - 1) + right, offset_count(grid, 0)
+  if not extra:
+    return index
+  outside = jnp.where((q < 0) & (k < 0), end + 2, jnp.where(q < 0, end, end + 1))
+  return jnp.where((q < 0) | (k < 0), outside, index)

@@ -23,7 +23,6 @@ On a grid (`Rope2d`) half of the pairs turn by the row and half by the column, a
 Heo et al. 2024, https://arxiv.org/abs/2403.13298, section 3.2 ("RoPE-Axial", with its base of 100).
 """
 
-import abc
 import dataclasses
 import math
 from typing import ClassVar
@@ -37,16 +36,16 @@ from attention_lab.attention.families import qk_transforms
 from attention_lab.attention.families.qk_transforms import BASE, frequencies
 from attention_lab.attention.positions import Positions
 from attention_lab.models.config_checks import FLAG, choose
-from attention_lab.models.position_encodings import Code, divided
+from attention_lab.models.position_encodings import PositionEncoding, row_and_column
 
 SCALINGS = ("none", "linear", "ntk", "yarn")
 
 
 @dataclasses.dataclass(frozen=True)
-class Rotation(Code):
+class Rotation(PositionEncoding):
   """Turns the first `fraction` of the channels of each head of queries and keys."""
 
-  part: ClassVar[str] = "queries and keys"
+  acts_on: ClassVar[str] = "queries and keys"
   divisor: ClassVar[int] = 2  # of the channels that turn
 
   base: float = BASE  # longest wavelength / 2π, tokens
@@ -60,11 +59,11 @@ class Rotation(Code):
 
   def __call__(self, x: Float[Array, "B T N H"], where: Positions) -> Float[Array, "B T N H"]:
     """Queries or keys x at their positions, turned."""
-    return turn(x, self.angles(where, x.shape[1], self.channels(x.shape[-1])), self.gain)
+    return rotate(x, self.angles(where, x.shape[1], self.channels(x.shape[-1])), self.gain)
 
-  @abc.abstractmethod
   def angles(self, where: Positions, length: int, channels: int) -> Float[Array, "#B T P"]:
-    """Of each token and pair of channels, in radians."""
+    """The angle of each token and pair of channels, in radians."""
+    raise NotImplementedError
 
   @property
   def gain(self) -> float:
@@ -75,7 +74,7 @@ class Rotation(Code):
     """R: how many of the channels of a head turn."""
     return round(self.fraction * head)
 
-  def obstacle(self, variant: Attention) -> str:
+  def refusal(self, variant: Attention) -> str:
     if {"q", "k"} <= set(variant.projections):
       return ""
     other = "sincos2d or learned" if self.needs_grid else "auto or learned"
@@ -145,19 +144,19 @@ class Rope2d(Rotation):
 
   divisor: ClassVar[int] = 4
   needs_grid: ClassVar[bool] = True
-  instead: ClassVar[str] = "rope"
+  alternative: ClassVar[str] = "rope"
 
   base: float = 100.0
 
   def angles(self, where: Positions, length: int, channels: int) -> Float[Array, "#B T P"]:
     _, columns = self.grid(where)
     place = where.queries(length) - where.extra
-    axes = [jnp.where(place < 0, 0, axis)[:, :, None].astype(jnp.float32) for axis in divided(place, columns)]
+    axes = [jnp.where(place < 0, 0, axis)[:, :, None].astype(jnp.float32) for axis in row_and_column(place, columns)]
     speeds = frequencies(channels // 4, self.base)[None, None]
     return jnp.concatenate([axis * speeds for axis in axes], axis=-1)
 
 
-def turn(x: Float[Array, "B T N H"], angles: Float[Array, "#B T P"], gain: float = 1.0) -> Float[Array, "B T N H"]:
+def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "#B T P"], gain: float = 1.0) -> Float[Array, "B T N H"]:
   """Turns the pairs of channels (c, c + P) by their angles in radians, then multiplies all channels by `gain`.
 
   In float32. Channels from 2P on do not turn.

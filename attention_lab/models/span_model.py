@@ -10,11 +10,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from attention_lab.attention.mask import Mask
-from attention_lab.models import rng
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.config_checks import FLAG
 from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, Output
+from attention_lab.models.layers import Linear, Output, named_key
 from attention_lab.models.transformer import Transformer
 
 TYPES = 2  # of segments: the question, the context
@@ -33,9 +32,9 @@ class SpanModel(nnx.Module):
   ):
     check(config)
     self.max_len = max_len
-    self.encoder = Transformer(config, max_len, key=rng.child(key, "encoder"), embedding_norm=True, mesh=mesh)
+    self.encoder = Transformer(config, max_len, key=named_key(key, "encoder"), embedding_norm=True, mesh=mesh)
     self.tokens, self.types = tables(vocabulary, config.width, TYPES, key=key)
-    self.ends = Linear((config.width,), (2,), key=rng.child(key, "ends"))
+    self.ends = Linear((config.width,), (2,), key=named_key(key, "ends"))
 
   def __call__(
     self,
@@ -51,7 +50,7 @@ class SpanModel(nnx.Module):
     """
     real = jnp.ones(tokens.shape, bool) if valid is None else valid
     x = embedded(self.tokens, self.types, tokens, types, self.encoder.dtype)
-    hidden = self.encoder(x, mask=Mask(q_valid=real, kv_valid=real), key=rng.child(key, "encoder"))
+    hidden = self.encoder(x, mask=Mask(q_valid=real, kv_valid=real), key=named_key(key, "encoder"))
     logits = self.ends(hidden.logits, jnp.float32)
     allowed = answerable(jnp.zeros_like(tokens) if types is None else types, real).at[:, 0].set(True)
     return hidden._replace(logits=jnp.where(allowed[:, :, None], logits, -jnp.inf))

@@ -22,7 +22,7 @@ from attention_lab.data.dataset import Dataset
 from attention_lab.models import config_checks
 from attention_lab.models.functional import Functional, Params
 from attention_lab.models.layers import Output
-from attention_lab.models.positions import check_widths, resolve, to_string
+from attention_lab.models.position_specs import check_widths, resolve, to_string
 
 Batch = Mapping[str, Array]
 LoadFn = Callable[..., Dataset]  # (load, *its arguments) -> what it gives

@@ -16,7 +16,7 @@ from attention_lab.data.dataset import Dataset
 from attention_lab.models import inspection, vision
 from attention_lab.models.functional import functional
 from attention_lab.models.layers import Output
-from attention_lab.models.vision_transformer import VisionConfig, sized
+from attention_lab.models.vision import VisionConfig, sized
 from attention_lab.tasks.base import Batch, LoadFn, Task, check, read
 from attention_lab.tasks.parts import classification
 

@@ -95,7 +95,7 @@ def loss(
   """Mean cross entropy over the counted targets, in nats, plus auxiliary losses."""
   head, hidden = _run(model, params, batch, key, prefix)
   counted = _counted(batch)
-  nll = chunked_cross_entropy.nats(head, hidden.logits, batch["tokens"][:, 1:], counted)
+  nll = chunked_cross_entropy.nll_sum(head, hidden.logits, batch["tokens"][:, 1:], counted)
   return objective(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
 
 
@@ -103,7 +103,7 @@ def score(model: Functional, params: Params, batch: Batch, prefix: int = 0) -> d
   """Sums over the batch: nats, counted targets, right guesses, bytes, words."""
   head, hidden = _run(model, params, batch, None, prefix)
   counted = _counted(batch) * batch["weight"][:, None]
-  return chunked_cross_entropy.score(head, hidden.logits, batch["tokens"][:, 1:], counted) | {
+  return chunked_cross_entropy.score_sums(head, hidden.logits, batch["tokens"][:, 1:], counted) | {
     "tokens": jnp.sum(counted),
     "bytes": jnp.sum(batch["bytes"].astype(jnp.float32) * batch["weight"]),
     "words": jnp.sum(batch["words"].astype(jnp.float32) * batch["weight"]),

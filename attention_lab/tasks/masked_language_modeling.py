@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import masked
-from attention_lab.models import chunked_cross_entropy, inspection, masking
+from attention_lab.models import bert, chunked_cross_entropy, inspection
 from attention_lab.models.bert import TYPES, Bert
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.layers import Output
@@ -91,10 +91,10 @@ def loss(
   module, ids = model.bind(params), tuple(sorted(set(special.values())))
   draw = jax.random.key(0) if key is None else jax.random.fold_in(key, 1)
   words = module.vocabulary
-  shown, chosen = masking.draw(draw, batch["tokens"], batch["length"], ids, words, special["mask"])
+  shown, chosen = bert.mask_tokens(draw, batch["tokens"], batch["length"], ids, words, special["mask"])
   hidden = _hidden(module, batch, shown, key)
   states, targets, weights = _gathered(hidden.logits, batch["tokens"], chosen)
-  total = chunked_cross_entropy.nats(module.masked_head(), module.transform(states), targets, weights)
+  total = chunked_cross_entropy.nll_sum(module.masked_head(), module.transform(states), targets, weights)
   nats = total / jnp.maximum(jnp.sum(weights), 1.0)
   pairs = jnp.mean(chunked_cross_entropy.cross_entropy(module.next_logits(hidden.logits), batch["next"]))
   value, scalars = objective(nats + pairs, hidden)
@@ -109,7 +109,7 @@ def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
   weights = weights * weight[:, None]
   logits = module.next_logits(hidden.logits)
   right = (jnp.argmax(logits, axis=-1) == batch["next"]).astype(jnp.float32)
-  return chunked_cross_entropy.score(module.masked_head(), module.transform(states), targets, weights) | {
+  return chunked_cross_entropy.score_sums(module.masked_head(), module.transform(states), targets, weights) | {
     "tokens": jnp.sum(weights),
     "next_nll": jnp.sum(chunked_cross_entropy.cross_entropy(logits, batch["next"]) * weight),
     "next_correct": jnp.sum(right * weight),

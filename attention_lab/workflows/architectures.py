@@ -19,12 +19,12 @@ from attention_lab.attention.families.gridded import OnGrid
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import chunked_cross_entropy, config_checks, registry, vision
+from attention_lab.models import chunked_cross_entropy, classifier, config_checks, vision
 from attention_lab.models.bert import Bert
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.models.vision_transformer import VisionConfig
+from attention_lab.models.vision import VisionConfig
 from attention_lab.tasks import image_classification, language_modeling, masked_language_modeling
 from attention_lab.tasks.base import Batch, objective
 from attention_lab.tasks.parts import classification, sequences
@@ -87,7 +87,7 @@ def _bert(attention: str) -> Functional:
 
 def _classifier(fields: dict[str, Any], attention: str) -> Functional:
   config = ClassifierConfig(attention=attention, **SMALL | fields)
-  return functional(lambda key: registry.build(config, VOCABULARY, LENGTH, CLASSES, key=key))
+  return functional(lambda key: classifier.build(config, VOCABULARY, LENGTH, CLASSES, key=key))
 
 
 def _vision(fields: dict[str, Any], attention: str) -> Functional:
@@ -100,7 +100,7 @@ def _prefix_loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyAr
   module, tokens, prefix = model.bind(params), batch["tokens"], batch["prefix"]
   hidden = module.hidden(tokens[:, :-1], mask=Mask(causal=True, prefix=prefix), key=key)
   after = (jnp.arange(LENGTH, dtype=jnp.int32)[None] >= prefix[:, None] - 1).astype(jnp.float32)
-  nll = chunked_cross_entropy.nats(module.output_head(), hidden.logits, tokens[:, 1:], after)
+  nll = chunked_cross_entropy.nll_sum(module.output_head(), hidden.logits, tokens[:, 1:], after)
   return objective(nll / jnp.sum(after), hidden)
 
 

@@ -10,10 +10,9 @@ from attention_lab import mesh as meshes
 from attention_lab.attention import spec
 from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
-from attention_lab.models import registry
 from attention_lab.models.baselines.convolution import WINDOWS
 from attention_lab.models.baselines.recurrent import Cell
-from attention_lab.models.classifier import ClassifierConfig
+from attention_lab.models.classifier import ClassifierConfig, build
 from attention_lab.models.functional import functional
 
 KEY = jax.random.key(0)
@@ -31,7 +30,7 @@ EVERY = {
 
 def classifier(mesh=None, **fields):
   config = ClassifierConfig(**{"width": 6, "heads": 2} | fields)
-  return functional(lambda key: registry.build(config, 9, 7, 3, key=key, mesh=mesh))
+  return functional(lambda key: build(config, 9, 7, 3, key=key, mesh=mesh))
 
 
 def logits(model, params, *args, **kwargs):

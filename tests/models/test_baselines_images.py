@@ -11,7 +11,7 @@ from attention_lab.models import vision
 from attention_lab.models.baselines.convolution import Convolution
 from attention_lab.models.baselines.residual import Block, Cbam, GroupNorm, NonLocal, SqueezeExcitation
 from attention_lab.models.functional import functional
-from attention_lab.models.vision_transformer import VisionConfig
+from attention_lab.models.vision import VisionConfig
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(2, 5, 4, 16)).astype(np.float32)

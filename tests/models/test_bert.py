@@ -31,7 +31,7 @@ def losses(model, params, tokens, key=None):
   own = model.bind(params)
   hidden = own(tokens, types=jnp.tile(TYPES, (len(tokens) // 2, 1)), key=key).logits
   chosen = jnp.tile(CHOSEN, (len(tokens) // 2, 1))
-  masked = chunked_cross_entropy.nats(own.masked_head(), own.transform(hidden), tokens, chosen)
+  masked = chunked_cross_entropy.nll_sum(own.masked_head(), own.transform(hidden), tokens, chosen)
   return masked, jnp.sum(chunked_cross_entropy.cross_entropy(own.next_logits(hidden), jnp.ones(len(tokens), jnp.int32)))
 
 

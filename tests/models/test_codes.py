@@ -1,4 +1,4 @@
-"""Codes that are added to embeddings equal their formulas."""
+"""EmbeddingEncoding that are added to embeddings equal their formulas."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -7,7 +7,7 @@ import pytest
 from attention_lab.config import ModelConfig
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.models.rng import child
+from attention_lab.models.layers import named_key
 
 KEY = jax.random.key(0)
 TOKENS = jnp.array([[1, 2, 3, 4, 5]])
@@ -93,5 +93,5 @@ def test_a_model_binds_within_jit_and_grad(filled):
 
 
 def test_a_missing_key_stays_missing():
-  assert child(None, "dropout") is None
-  assert not jnp.array_equal(jax.random.key_data(child(KEY, "a")), jax.random.key_data(child(KEY, "b")))
+  assert named_key(None, "dropout") is None
+  assert not jnp.array_equal(jax.random.key_data(named_key(KEY, "a")), jax.random.key_data(named_key(KEY, "b")))

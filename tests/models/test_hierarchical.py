@@ -16,7 +16,8 @@ from attention_lab.attention.variants.softmax import Softmax
 from attention_lab.config import MeshConfig
 from attention_lab.models.functional import functional
 from attention_lab.models.hierarchical import HierarchicalVisionTransformer, depths, grids
-from attention_lab.models.vision_transformer import VisionConfig, patches
+from attention_lab.models.vision import VisionConfig
+from attention_lab.models.vision_transformer import patches
 
 KEY = jax.random.key(0)
 IMAGE = (8, 8, 1)

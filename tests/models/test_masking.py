@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.models import masking
+from attention_lab.models import bert
 
 SPECIALS, VOCABULARY, MASK = (0, 1, 2, 4), 12, 4
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, VOCABULARY, (400, 30)), jnp.int32)
 LENGTH = jnp.asarray(np.random.default_rng(1).integers(0, 31, 400), jnp.int32)
-draw = jax.jit(masking.draw, static_argnums=(3, 4, 5, 6))
+draw = jax.jit(bert.mask_tokens, static_argnums=(3, 4, 5, 6))
 
 
 def drawn(seed=0, rate=0.15):
@@ -68,4 +68,4 @@ def test_a_row_without_an_eligible_token_stays_whole():
 @pytest.mark.parametrize(("rate", "vocabulary"), [(0.0, 12), (1.1, 12), (0.15, 4)])
 def test_a_rate_or_a_vocabulary_that_leaves_nothing_is_refused(rate, vocabulary):
   with pytest.raises(ValueError, match=r"rate=|vocabulary of 4"):
-    masking.draw(jax.random.key(0), TOKENS, LENGTH, SPECIALS, vocabulary, MASK, rate)
+    bert.mask_tokens(jax.random.key(0), TOKENS, LENGTH, SPECIALS, vocabulary, MASK, rate)

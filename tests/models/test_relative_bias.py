@@ -13,9 +13,10 @@ from attention_lab.attention.positions import Positions
 from attention_lab.attention.spec import parse
 from attention_lab.config import MeshConfig
 from attention_lab.models.functional import functional
-from attention_lab.models.layers import MultiHeadAttention
-from attention_lab.models.relative_bias import RelativeBias, count
-from attention_lab.models.vision_transformer import VisionConfig, VisionTransformer
+from attention_lab.models.multi_head_attention import MultiHeadAttention
+from attention_lab.models.position_encodings import RelativeBias, offset_count
+from attention_lab.models.vision import VisionConfig
+from attention_lab.models.vision_transformer import VisionTransformer
 
 KEY = jax.random.key(0)
 GRID = (2, 3)
@@ -49,7 +50,7 @@ def looked_up(table, extra):
 def test_the_bias_is_a_lookup_of_the_offset(extra, numbers):
   bias = RelativeBias(2, GRID, extra, key=KEY)
   table = np.asarray(bias.per_head["bias"][...])
-  assert table.shape == (2, numbers) == (2, count(GRID, extra))
+  assert table.shape == (2, numbers) == (2, offset_count(GRID, extra))
   given = bias(Positions(grid=GRID, extra=extra), 6 + extra)
   np.testing.assert_array_equal(given[0], looked_up(table, extra))
 

@@ -15,8 +15,8 @@ from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.models.positions import parse
-from attention_lab.models.rope import Rope, Rope2d, turn
+from attention_lab.models.position_specs import parse
+from attention_lab.models.rope import Rope, Rope2d, rotate
 
 H = 16
 YARN = "rope(scaling='yarn', factor=4.0, length=1024)"
@@ -159,7 +159,7 @@ def test_rows_and_columns_without_a_grid_are_refused_by_name():
 
 
 def test_turning_keeps_the_dtype_and_computes_in_float32():
-  low = turn(Q.astype(jnp.bfloat16), Rope().angles(PLACES, 6, H))
+  low = rotate(Q.astype(jnp.bfloat16), Rope().angles(PLACES, 6, H))
   assert low.dtype == jnp.bfloat16
   exact = Rope()(Q.astype(jnp.bfloat16).astype(jnp.float32), PLACES)
   np.testing.assert_array_equal(low, exact.astype(jnp.bfloat16))

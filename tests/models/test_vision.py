@@ -11,7 +11,8 @@ import pytest
 from attention_lab.models import vision
 from attention_lab.models.functional import functional
 from attention_lab.models.layers import Output
-from attention_lab.models.vision_transformer import VisionConfig, patches
+from attention_lab.models.vision import VisionConfig
+from attention_lab.models.vision_transformer import patches
 
 KEY = jax.random.key(0)
 SMALL = VisionConfig(width=16, heads=2, layers=1)

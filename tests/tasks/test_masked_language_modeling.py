@@ -12,7 +12,7 @@ import pytest
 
 from attention_lab.attention.base import Unsupported
 from attention_lab.data.pipeline import evaluation_batches
-from attention_lab.models import masking
+from attention_lab.models import bert
 from attention_lab.tasks import masked_language_modeling, text_classification
 from attention_lab.train import restored
 from attention_lab.workflows import training
@@ -92,7 +92,7 @@ def test_the_loss_is_cross_entropy_over_the_chosen_tokens_and_over_pairs(built):
   batch, facts = task.source.splits["train"][np.arange(9)], task.source.metadata
   ids = tuple(sorted({*facts["special"].values(), facts["end_of_text"]}))
   tokens, length = jnp.asarray(batch["tokens"]), jnp.asarray(batch["length"])
-  drawn = masking.draw(KEY, tokens, length, ids, facts["vocabulary"], facts["special"]["mask"])
+  drawn = bert.mask_tokens(KEY, tokens, length, ids, facts["vocabulary"], facts["special"]["mask"])
   shown, chosen = map(np.asarray, drawn)
   words, pairs = told(params, hidden(task, params, batch, shown))
   expected = {"masked_loss": -at(words, batch["tokens"])[chosen].mean(), "next_loss": -at(pairs, batch["next"]).mean()}
@@ -146,7 +146,7 @@ def test_no_chosen_token_is_lost_where_states_are_gathered(length):
 
   @jax.jit
   def gathered(tokens, places):
-    _, chosen = masking.draw(KEY, tokens, jnp.full(64, length, jnp.int32), (0, 1, 2, 3), 50, 3)
+    _, chosen = bert.mask_tokens(KEY, tokens, jnp.full(64, length, jnp.int32), (0, 1, 2, 3), 50, 3)
     return chosen, masked_language_modeling._gathered(places, tokens, chosen)
 
   chosen, (states, targets, weights) = jax.device_get(gathered(tokens, places))

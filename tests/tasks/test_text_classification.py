@@ -13,7 +13,7 @@ from attention_lab import mesh as meshes
 from attention_lab.attention.base import Unsupported
 from attention_lab.config import MeshConfig
 from attention_lab.data import controls
-from attention_lab.models import rng
+from attention_lab.models.layers import named_key
 from attention_lab.tasks import text_classification
 from attention_lab.train import loop, restored
 from attention_lab.train.evaluation import Evaluator
@@ -222,7 +222,7 @@ def test_other_architectures_learn_with_every_matrix(table, model):
   task = build(table, model={"dropout": 0.1} | model)
   params, batch = jax.jit(task.model.init)(KEY), jax.tree.map(jnp.asarray, task.source.splits["train"][np.arange(6)])
   step = jax.jit(jax.value_and_grad(lambda params, key: task.loss(params, batch, key)[0]))
-  (value, gradient), (other, _) = step(params, rng.child(KEY, "a")), step(params, rng.child(KEY, "b"))
+  (value, gradient), (other, _) = step(params, named_key(KEY, "a")), step(params, named_key(KEY, "b"))
   assert np.isfinite([value, other]).all()
   assert value != other
   still = [path for path, leaf in jax.tree_util.tree_leaves_with_path(gradient) if leaf.ndim > 1 and not np.any(leaf)]

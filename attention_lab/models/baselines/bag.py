@@ -8,11 +8,11 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from attention_lab.models import config_checks, rng
+from attention_lab.models import config_checks
 from attention_lab.models.baselines import check
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, Output, drop
+from attention_lab.models.layers import Linear, Output, dropout, named_key
 from attention_lab.models.pooling import mean
 
 
@@ -33,7 +33,7 @@ class BagOfWords(nnx.Module):
     check(config, "bag_of_words", {"types"})
     self.max_len, self.dropout, self.dtype = max_len, config.dropout, config_checks.dtype(config)
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    self.head = Linear((config.width,), (classes,), key=rng.child(key, "head"))
+    self.head = Linear((config.width,), (classes,), key=named_key(key, "head"))
 
   def __call__(
     self,
@@ -44,9 +44,9 @@ class BagOfWords(nnx.Module):
     key: PRNGKeyArray | None = None,
   ) -> Output:
     """Logits `B C` in float32. valid: False on padding, which does not count. types: below `config.types`."""
-    pooled = drop(
+    pooled = dropout(
       mean(embedded(self.tokens, self.types, tokens, types, self.dtype), valid),
       self.dropout,
-      rng.child(key, "dropout"),
+      named_key(key, "dropout"),
     )
     return Output(self.head(pooled, jnp.float32), {}, {})

@@ -11,11 +11,11 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention_lab.models import config_checks, rng
+from attention_lab.models import config_checks
 from attention_lab.models.baselines import check
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, Output, drop
+from attention_lab.models.layers import Linear, Output, dropout, named_key
 
 WINDOWS = (3, 4, 5)  # tokens that a feature sees, `config.width` features each
 
@@ -42,7 +42,7 @@ class Convolution(nnx.Module):
   ):
     self.stride, self.padding = stride, padding
     std = gain * (math.prod(window) * inputs) ** -0.5
-    self.kernel = nnx.Param(std * jax.random.normal(rng.child(key, "kernel"), (*window, inputs, outputs)))
+    self.kernel = nnx.Param(std * jax.random.normal(named_key(key, "kernel"), (*window, inputs, outputs)))
     self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
   def __call__(self, x: Float[Array, "B *space I"]) -> Float[Array, "B *places O"]:
@@ -102,14 +102,14 @@ class TextCnn(nnx.Module):
     width, self.dtype = config.width, config_checks.dtype(config)
     self.max_len, self.dropout = max_len, config.dropout
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    own = rng.child(key, "windows")
+    own = named_key(key, "windows")
     self.windows = nnx.Dict(
       {
-        str(size): Convolution((size,), width, width, key=rng.child(own, str(size)), padding=((0, size - 1),))
+        str(size): Convolution((size,), width, width, key=named_key(own, str(size)), padding=((0, size - 1),))
         for size in WINDOWS
       }
     )
-    self.head = Linear((len(WINDOWS) * width,), (classes,), key=rng.child(key, "head"))
+    self.head = Linear((len(WINDOWS) * width,), (classes,), key=named_key(key, "head"))
 
   def __call__(
     self,
@@ -127,5 +127,5 @@ class TextCnn(nnx.Module):
     found = jnp.concatenate(features, axis=2)
     if valid is not None:
       found = jnp.where(valid[:, :, None], found, jnp.zeros_like(found))  # no smaller than any, after the ReLU
-    pooled = drop(largest(found), self.dropout, rng.child(key, "dropout"))
+    pooled = dropout(largest(found), self.dropout, named_key(key, "dropout"))
     return Output(self.head(pooled, jnp.float32), {}, {})

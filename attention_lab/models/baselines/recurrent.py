@@ -16,11 +16,12 @@ from attention_lab.attention import spec
 from attention_lab.attention.base import AttentionOutput, Unsupported
 from attention_lab.attention.mask import FULL, Mask
 from attention_lab.attention.positions import Positions
-from attention_lab.models import config_checks, rng
+from attention_lab.models import config_checks
 from attention_lab.models.baselines import ATTENTION, check
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, MultiHeadAttention, Output, drop
+from attention_lab.models.layers import Linear, Output, dropout, named_key
+from attention_lab.models.multi_head_attention import MultiHeadAttention
 from attention_lab.models.pooling import mean
 
 POOLINGS = ("last", "mean", "attention")
@@ -33,9 +34,9 @@ class Cell(nnx.Module):
 
   def __init__(self, inputs: int, units: int, *, key: PRNGKeyArray):
     self.units = units
-    self.input = Linear((inputs,), (GATES, units), key=rng.child(key, "input"))
+    self.input = Linear((inputs,), (GATES, units), key=named_key(key, "input"))
     self.input.bias = nnx.Param(jnp.zeros((GATES, units)).at[FORGET].set(1.0))
-    start = jax.random.normal(rng.child(key, "recurrent"), (units, GATES * units))
+    start = jax.random.normal(named_key(key, "recurrent"), (units, GATES * units))
     self.recurrent = nnx.Param(units**-0.5 * start)
 
   def __call__(
@@ -76,7 +77,8 @@ class Lstm(nnx.Module):
   for a variant that reads no other sequence than its queries'.
   """
 
-  name, directions = "lstm", (False,)
+  name = "lstm"
+  directions: tuple[bool, ...] = (False,)  # of the recurrences of a layer: whether it runs from the end
 
   def __init__(
     self,
@@ -96,14 +98,14 @@ class Lstm(nnx.Module):
     self.max_len, self.dropout, self.dtype = max_len, config.dropout, config_checks.dtype(config)
     width = len(self.directions) * config.width
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    own = rng.child(key, "layers")
+    own = named_key(key, "layers")
     inputs = [config.width] + [width] * (config.layers - 1)
-    self.layers = nnx.List([self._layer(size, config.width, rng.child(own, str(i))) for i, size in enumerate(inputs)])
+    self.layers = nnx.List([self._layer(size, config.width, named_key(own, str(i))) for i, size in enumerate(inputs)])
     if attends:
       variant, dims = _reader(config, width, max_len)
-      self.attention = MultiHeadAttention(variant, dims, key=rng.child(key, "attention"), mesh=mesh)
-      self.combine = Linear((2 * width,), (width,), key=rng.child(key, "combine"))
-    self.head = Linear((width,), (classes,), key=rng.child(key, "head"))
+      self.attention = MultiHeadAttention(variant, dims, key=named_key(key, "attention"), mesh=mesh)
+      self.combine = Linear((2 * width,), (width,), key=named_key(key, "combine"))
+    self.head = Linear((width,), (classes,), key=named_key(key, "head"))
 
   def __call__(
     self,
@@ -115,22 +117,24 @@ class Lstm(nnx.Module):
   ) -> Output:
     """Logits `B C` in float32. valid: False on padding, which nobody reads. types: below `config.types`."""
     real = jnp.ones(tokens.shape[:2], bool) if valid is None else valid
-    states = drop(embedded(self.tokens, self.types, tokens, types, self.dtype), self.dropout, rng.child(key, "tokens"))
+    states = dropout(
+      embedded(self.tokens, self.types, tokens, types, self.dtype), self.dropout, named_key(key, "tokens")
+    )
     last = states[:, 0]
     for i, layer in enumerate(self.layers):
       found = [layer[str(n)](states, real, backward=backward) for n, backward in enumerate(self.directions)]
       states, last = (jnp.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
-      states = drop(states, self.dropout, rng.child(key, f"layer_{i}"))
-    pooled = AttentionOutput(drop(last, self.dropout, rng.child(key, "last")))
+      states = dropout(states, self.dropout, named_key(key, f"layer_{i}"))
+    pooled = AttentionOutput(dropout(last, self.dropout, named_key(key, "last")))
     if self.pooling == "mean":
       pooled = AttentionOutput(mean(states, valid))
     elif self.pooling == "attention":
-      pooled = self._read(pooled.out, states, valid, rng.child(key, "attention"))
+      pooled = self._read(pooled.out, states, valid, named_key(key, "attention"))
     return Output(self.head(pooled.out, jnp.float32), pooled.losses, pooled.stats)
 
   def _layer(self, inputs: int, units: int, key: PRNGKeyArray) -> nnx.Dict:
     names = [str(n) for n in range(len(self.directions))]
-    return nnx.Dict({name: Cell(inputs, units, key=rng.child(key, name)) for name in names})
+    return nnx.Dict({name: Cell(inputs, units, key=named_key(key, name)) for name in names})
 
   def _read(self, last: Array, states: Array, valid: Array | None, key: PRNGKeyArray | None) -> AttentionOutput:
     places = jnp.arange(states.shape[1], dtype=jnp.int32)[None]
@@ -145,7 +149,8 @@ class Lstm(nnx.Module):
 class BiLstm(Lstm):
   """An `Lstm` whose every layer runs in both directions, D units each; the last states are those at the two ends."""
 
-  name, directions = "bilstm", (False, True)
+  name = "bilstm"
+  directions = (False, True)
 
 
 def _reader(config: ClassifierConfig, width: int, max_len: int) -> tuple:

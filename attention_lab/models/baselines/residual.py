@@ -18,11 +18,12 @@ from attention_lab.attention.base import AttentionOutput
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
 from attention_lab.config import ModelConfig
-from attention_lab.models import config_checks, rng
+from attention_lab.models import config_checks
 from attention_lab.models.baselines import ATTENTION, check
 from attention_lab.models.baselines.convolution import Convolution, largest
-from attention_lab.models.layers import Linear, MultiHeadAttention, Output, drop
-from attention_lab.models.vision_transformer import VisionConfig
+from attention_lab.models.layers import Linear, Output, dropout, named_key
+from attention_lab.models.multi_head_attention import MultiHeadAttention
+from attention_lab.models.vision import VisionConfig
 
 BLOCKS = ("plain", "squeeze_excitation", "cbam", "non_local")
 STAGES = 3
@@ -53,8 +54,8 @@ class SqueezeExcitation(nnx.Module):
 
   def __init__(self, channels: int, *, key: PRNGKeyArray):
     hidden = max(channels // REDUCTION, FEWEST)
-    self.squeeze = Linear((channels,), (hidden,), key=rng.child(key, "squeeze"))
-    self.excite = Linear((hidden,), (channels,), key=rng.child(key, "excite"))
+    self.squeeze = Linear((channels,), (hidden,), key=named_key(key, "squeeze"))
+    self.excite = Linear((hidden,), (channels,), key=named_key(key, "excite"))
 
   def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
     return x * jax.nn.sigmoid(self.logits(jnp.mean(x, axis=(1, 2))))[:, None, None]
@@ -72,8 +73,8 @@ class Cbam(nnx.Module):
   """
 
   def __init__(self, channels: int, *, key: PRNGKeyArray):
-    self.channels = SqueezeExcitation(channels, key=rng.child(key, "channels"))
-    self.places = Convolution((7, 7), 2, 1, key=rng.child(key, "places"))
+    self.channels = SqueezeExcitation(channels, key=named_key(key, "channels"))
+    self.places = Convolution((7, 7), 2, 1, key=named_key(key, "places"))
 
   def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
     B, h, w, C = x.shape
@@ -97,7 +98,7 @@ class NonLocal(nnx.Module):
     config = dataclasses.replace(config, width=channels, layers=layer + 1)
     dims, variant = config_checks.dims(config, grid[0] * grid[1]), config_checks.variants(config)[layer]
     self.grid = grid
-    self.attention = MultiHeadAttention(variant, dims, key=rng.child(key, "attention"), mesh=mesh)
+    self.attention = MultiHeadAttention(variant, dims, key=named_key(key, "attention"), mesh=mesh)
     self.norm = GroupNorm(channels, start=0.0)
 
   def __call__(self, x: Float[Array, "B h w C"], key: PRNGKeyArray | None = None) -> AttentionOutput:
@@ -111,14 +112,14 @@ class Block(nnx.Module):
 
   def __init__(self, inputs: int, channels: int, stride: int, gate: str, *, key: PRNGKeyArray):
     self.stride, self.fill = stride, channels - inputs
-    first, second = (rng.child(key, name) for name in ("first", "second"))
+    first, second = (named_key(key, name) for name in ("first", "second"))
     gain = 2.0**0.5  # after a ReLU (He et al. 2015)
     self.first = Convolution((3, 3), inputs, channels, key=first, stride=stride, gain=gain, bias=False)
     self.first_norm = GroupNorm(channels)
     self.second = Convolution((3, 3), channels, channels, key=second, gain=gain, bias=False)
     self.second_norm = GroupNorm(channels)
     kind = {"squeeze_excitation": SqueezeExcitation, "cbam": Cbam}.get(gate)
-    self.gate = None if kind is None else kind(channels, key=rng.child(key, "gate"))
+    self.gate = None if kind is None else kind(channels, key=named_key(key, "gate"))
 
   def __call__(self, x: Float[Array, "B h w I"]) -> Float[Array, "B _ _ C"]:
     y = self.second_norm(self.second(jax.nn.relu(self.first_norm(self.first(x)))))
@@ -148,19 +149,19 @@ class ResNet(nnx.Module):
     check(config, f"resnet with block={config.block}", {"layers", "block"} | (ATTENTION if attends else set()))
     self.dropout, self.dtype = config.dropout, config_checks.dtype(config)
     width, gate = config.width, "" if attends else config.block
-    self.stem = Convolution((3, 3), image[2], width, key=rng.child(key, "stem"), bias=False)
+    self.stem = Convolution((3, 3), image[2], width, key=named_key(key, "stem"), bias=False)
     self.stem_norm = GroupNorm(width)
     stages, readers, (height, wide) = [], {}, image[:2]
     for stage in range(STAGES):
-      own, channels = rng.child(rng.child(key, "stages"), str(stage)), width << stage
+      own, channels = named_key(named_key(key, "stages"), str(stage)), width << stage
       stages.append(nnx.List(_stage(channels, config.layers, stage, gate, own)))
       if stage:
         height, wide = -(-height // 2), -(-wide // 2)
         if attends:
-          reader = NonLocal(config, stage - 1, (height, wide), channels, key=rng.child(own, "non_local"), mesh=mesh)
+          reader = NonLocal(config, stage - 1, (height, wide), channels, key=named_key(own, "non_local"), mesh=mesh)
           readers[str(stage)] = reader
     self.stages, self.non_local = nnx.List(stages), nnx.Dict(readers)
-    self.head = Linear((width << (STAGES - 1),), (classes,), key=rng.child(key, "head"))
+    self.head = Linear((width << (STAGES - 1),), (classes,), key=named_key(key, "head"))
 
   def __call__(self, images: Float[Array, "B h w c"], *, key: PRNGKeyArray | None = None) -> Output:
     """Logits `B C` in float32, of pixels in [0, 1], which are brought to [−1, 1]."""
@@ -171,10 +172,10 @@ class ResNet(nnx.Module):
       for block in stage:
         x = block(x)
       if str(number) in self.non_local:
-        x, own, measured = self.non_local[str(number)](x, rng.child(key, f"non_local_{number}"))
+        x, own, measured = self.non_local[str(number)](x, named_key(key, f"non_local_{number}"))
         losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
         stats |= {f"layer_{number - 1}/{name}": value for name, value in measured.items()}
-    pooled = drop(jnp.mean(x, axis=(1, 2)), self.dropout, rng.child(key, "dropout"))
+    pooled = dropout(jnp.mean(x, axis=(1, 2)), self.dropout, named_key(key, "dropout"))
     return Output(self.head(pooled, jnp.float32), losses, stats)
 
 
@@ -182,6 +183,6 @@ def _stage(channels: int, blocks: int, stage: int, gate: str, key: PRNGKeyArray)
   """The blocks of a stage; the first of a later one halves the resolution and doubles the width."""
   narrow, stride = (channels // 2, 2) if stage else (channels, 1)
   return [
-    Block(channels if i else narrow, channels, 1 if i else stride, gate, key=rng.child(key, str(i)))
+    Block(channels if i else narrow, channels, 1 if i else stride, gate, key=named_key(key, str(i)))
     for i in range(blocks)
   ]

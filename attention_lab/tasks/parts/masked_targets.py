@@ -19,7 +19,7 @@ def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | No
   """Mean cross entropy over what is asked, in nats, plus auxiliary losses."""
   module = model.bind(params)
   hidden, (targets, asked) = module.hidden(batch["tokens"], key=key), _asked(batch)
-  nll = chunked_cross_entropy.nats(module.output_head(), hidden.logits, targets, asked)
+  nll = chunked_cross_entropy.nll_sum(module.output_head(), hidden.logits, targets, asked)
   return objective(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
 
 
@@ -35,7 +35,9 @@ def score(
   sums: dict[str, Array] = {}
   for ending, weight in ({"": batch["weight"]} if weights is None else weights).items():
     counted = asked * weight[:, None]
-    own = chunked_cross_entropy.score(module.output_head(), hidden, targets, counted) | {"questions": jnp.sum(counted)}
+    own = chunked_cross_entropy.score_sums(module.output_head(), hidden, targets, counted) | {
+      "questions": jnp.sum(counted)
+    }
     sums |= {f"{name}{ending}": value for name, value in own.items()}
   return sums
 

@@ -17,7 +17,7 @@ from attention_lab import config as configs
 from attention_lab.data import buckets, example_hashes, folds
 from attention_lab.data.dataset import Dataset, Split, digest
 from attention_lab.data.labelled import Reading
-from attention_lab.models import inspection, registry
+from attention_lab.models import classifier, inspection
 from attention_lab.models.classifier import MASKS, ClassifierConfig
 from attention_lab.models.functional import functional
 from attention_lab.models.layers import Output
@@ -49,7 +49,7 @@ def positions(config: ClassifierConfig, task: str) -> str:
   """What the codes of positions come to, "none" for a baseline; refuses a model that cannot be, before data is read."""
   attends = config.architecture in MASKS
   codes = check(config, task, causal=config.architecture == "decoder") if attends else "none"
-  smallest = functional(lambda key: registry.build(config, 2, 2, 2, key=key))
+  smallest = functional(lambda key: classifier.build(config, 2, 2, 2, key=key))
   jax.eval_shape(smallest.init, jax.random.key(0))
   return codes
 
@@ -60,7 +60,7 @@ def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh
   T = metadata["length"]
 
   def build(key: PRNGKeyArray) -> Any:
-    return registry.build(model, metadata["vocabulary"], T, metadata["classes"], key=key, mesh=mesh)
+    return classifier.build(model, metadata["vocabulary"], T, metadata["classes"], key=key, mesh=mesh)
 
   own = functional(build)
   inspected = lambda params, batch: inspection.inspect(

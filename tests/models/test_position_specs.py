@@ -4,9 +4,8 @@ import pytest
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Dims, Unsupported
-from attention_lab.models.position_encodings import Learned
-from attention_lab.models.positions import NAMES, check_widths, inside, parse, resolve, to_string
-from attention_lab.models.relative_bias import Bias2d
+from attention_lab.models.position_encodings import Bias2d, Learned
+from attention_lab.models.position_specs import NAMES, check_widths, layer_encoding, parse, resolve, to_string
 from attention_lab.models.rope import Rope, Rotation
 
 FLAG = "--config.model.positions"
@@ -49,12 +48,12 @@ def test_a_spec_has_one_short_form_that_parses_to_the_same_codes(text, canonical
 
 def test_codes_act_only_in_layers_that_can_take_them_and_have_no_positions_of_their_own():
   names = ("softmax", "linear", "alibi", "pooling", "fourier", "softmax+local")
-  turned = {name for name in names if inside(parse("rope+learned"), spec.parse(name), Rotation)}
-  biased = {name for name in names if inside(parse("bias2d+learned"), spec.parse(name), Bias2d)}
+  turned = {name for name in names if layer_encoding(parse("rope+learned"), spec.parse(name), Rotation)}
+  biased = {name for name in names if layer_encoding(parse("bias2d+learned"), spec.parse(name), Bias2d)}
   assert turned == {"softmax", "linear", "softmax+local"}
   assert biased == {"softmax", "softmax+local"}
-  assert inside((Learned(),), spec.parse("softmax"), Rotation) is None
-  assert inside(parse("rope(base=50.0)"), spec.parse("softmax"), Rotation) == Rope(base=50.0)
+  assert layer_encoding((Learned(),), spec.parse("softmax"), Rotation) is None
+  assert layer_encoding(parse("rope(base=50.0)"), spec.parse("softmax"), Rotation) == Rope(base=50.0)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ B, T, D = 4, 7, 5
 @pytest.fixture
 def small_chunks(monkeypatch):
   """At most 3 positions at once, so that neither 28 nor a device's 7 or 14 positions divide."""
-  monkeypatch.setattr(chunked_cross_entropy, "LOGITS", 1)
-  monkeypatch.setattr(chunked_cross_entropy, "POSITIONS", 3)
+  monkeypatch.setattr(chunked_cross_entropy, "MAX_LOGITS", 1)
+  monkeypatch.setattr(chunked_cross_entropy, "MIN_CHUNK", 3)
 
 
 def arrays(by_word, words, seed=0):
@@ -42,7 +42,7 @@ def value_and_gradients(by_word, mesh, given, scale=0.1):
   """Loss, its gradients to hidden states, kernel, bias and weights, and the scores."""
 
   def loss(hidden, kernel, bias, weights):
-    return scale * chunked_cross_entropy.nats(
+    return scale * chunked_cross_entropy.nll_sum(
       chunked_cross_entropy.Head(kernel, bias, by_word, mesh), hidden, given[3], weights
     )
 
@@ -50,7 +50,9 @@ def value_and_gradients(by_word, mesh, given, scale=0.1):
   hidden, kernel, bias, targets, weights = given
   found = jax.jit(jax.value_and_grad(loss, argnums=numbers))(hidden, kernel, bias, weights)
   score = jax.jit(
-    lambda h, k, b: chunked_cross_entropy.score(chunked_cross_entropy.Head(k, b, by_word, mesh), h, targets, weights)
+    lambda h, k, b: chunked_cross_entropy.score_sums(
+      chunked_cross_entropy.Head(k, b, by_word, mesh), h, targets, weights
+    )
   )
   return found, score(hidden, kernel, bias)
 
@@ -77,7 +79,9 @@ def test_seeds_side_by_side_give_what_each_gives_alone(small_chunks):
   mesh, cases = meshes.make_mesh(MeshConfig(2, 2, 2)), [arrays(True, 12, seed) for seed in (0, 1)]
 
   def one(hidden, kernel, targets, weights):
-    loss = lambda h, k: chunked_cross_entropy.nats(chunked_cross_entropy.Head(k, None, True, mesh), h, targets, weights)
+    loss = lambda h, k: chunked_cross_entropy.nll_sum(
+      chunked_cross_entropy.Head(k, None, True, mesh), h, targets, weights
+    )
     return jax.value_and_grad(loss, argnums=(0, 1))(hidden, kernel)
 
   given = [jnp.stack(both) for both in zip(*((h, k, t, w) for h, k, _, t, w in cases), strict=True)]
@@ -93,7 +97,7 @@ def test_of_two_equal_logits_the_first_counts_on_any_device(small_chunks):
   kernel, weights = jnp.zeros((8, D)), jnp.ones((B, T))
   for target, right in ((0, B * T), (1, 0), (5, 0)):
     head, targets = chunked_cross_entropy.Head(kernel, None, True, mesh), jnp.full((B, T), target)
-    found = jax.jit(functools.partial(chunked_cross_entropy.score, head))(jnp.ones((B, T, D)), targets, weights)
+    found = jax.jit(functools.partial(chunked_cross_entropy.score_sums, head))(jnp.ones((B, T, D)), targets, weights)
     assert float(found["correct"]) == right
 
 
@@ -101,7 +105,7 @@ def test_bfloat16_states_get_gradients_near_those_of_float32(small_chunks):
   hidden, kernel, bias, targets, weights = arrays(False, 11)
 
   def gradients(dtype):
-    loss = lambda h, k: chunked_cross_entropy.nats(chunked_cross_entropy.Head(k, bias, False), h, targets, weights)
+    loss = lambda h, k: chunked_cross_entropy.nll_sum(chunked_cross_entropy.Head(k, bias, False), h, targets, weights)
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(hidden.astype(dtype), kernel)
 
   low, exact = gradients(jnp.bfloat16), gradients(jnp.float32)
@@ -164,7 +168,7 @@ def largest(program):
 
 def test_no_buffer_of_the_compiled_program_holds_all_logits(programs):
   assert largest(programs["plain"][0]) >= BATCH * LENGTH * WORDS
-  assert largest(programs["chunks"][0]) <= chunked_cross_entropy.LOGITS
+  assert largest(programs["chunks"][0]) <= chunked_cross_entropy.MAX_LOGITS
 
 
 def test_temporaries_fall_to_an_eighth(programs):

@@ -16,8 +16,9 @@ from attention_lab.config import MeshConfig, ModelConfig
 from attention_lab.models.classifier import ClassifierConfig, TransformerClassifier
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.models.layers import drop
-from attention_lab.models.vision_transformer import VisionConfig, VisionTransformer, patches, sized
+from attention_lab.models.layers import dropout
+from attention_lab.models.vision import VisionConfig, sized
+from attention_lab.models.vision_transformer import VisionTransformer, patches
 
 KEY = jax.random.key(0)
 TOKENS = jnp.array([[1, 2, 3, 4, 5, 6], [6, 1, 5, 2, 4, 3]])
@@ -110,7 +111,7 @@ def test_dropout_needs_a_key_and_keeps_the_mean(filled):
   plain, dropped = logits(model, params, TOKENS), logits(model, params, TOKENS, key=KEY)
   assert not np.allclose(plain, dropped, atol=1e-2)
   chex.assert_trees_all_close(plain, logits(language_model(), params, TOKENS, key=KEY))
-  kept = np.asarray(drop(jnp.ones(10_000), 0.25, KEY))
+  kept = np.asarray(dropout(jnp.ones(10_000), 0.25, KEY))
   assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
   assert abs(kept.mean() - 1) < 0.03
 

@@ -22,17 +22,23 @@ from typing import TypeVar
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Dims, Unsupported
 from attention_lab.models.config_checks import FLAG, choose
-from attention_lab.models.position_encodings import Added, Code, Learned, Sincos2d, Sinusoidal
-from attention_lab.models.relative_bias import Bias2d
+from attention_lab.models.position_encodings import (
+  AddedEncoding,
+  Bias2d,
+  Learned,
+  PositionEncoding,
+  Sincos2d,
+  Sinusoidal,
+)
 from attention_lab.models.rope import Rope, Rope2d
 
-CODES: tuple[type[Code], ...] = (Learned, Sinusoidal, Sincos2d, Rope, Rope2d, Bias2d)
+CODES: tuple[type[PositionEncoding], ...] = (Learned, Sinusoidal, Sincos2d, Rope, Rope2d, Bias2d)
 ALONE = ("auto", "none")
 NAMES = {kind.__name__.lower(): kind for kind in CODES}
-KindT = TypeVar("KindT", bound=Code)
+EncodingT = TypeVar("EncodingT", bound=PositionEncoding)
 
 
-def parse(text: str) -> tuple[Code, ...]:
+def parse(text: str) -> tuple[PositionEncoding, ...]:
   """The codes that `text` names; none for `none`. Raises ValueError in one line; `auto` needs `resolve`."""
   text = text.strip()
   if text == "none":
@@ -44,18 +50,18 @@ def parse(text: str) -> tuple[Code, ...]:
   codes = [_code(part, text) for part in parts]
   for i, code in enumerate(codes):
     for other in codes[:i]:
-      if other.part == code.part:
-        both = f"{other.name} and {code.name} both act on {code.part}"
+      if other.acts_on == code.acts_on:
+        both = f"{other.name} and {code.name} both act on {code.acts_on}"
         raise ValueError(f"{FLAG}.positions={text}: {both}; give one of the two")
   return tuple(codes)
 
 
-def to_string(codes: tuple[Code, ...]) -> str:
+def to_string(codes: tuple[PositionEncoding, ...]) -> str:
   """The shortest spec that parses to `codes`."""
   return "+".join(code.name + spec.arguments(code) for code in codes) or "none"
 
 
-def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False) -> tuple[Code, ...]:
+def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False) -> tuple[PositionEncoding, ...]:
   """What `positions` comes to for these layers.
 
   grid: whether tokens have rows and columns. Raises ValueError for an unknown or impossible choice, Unsupported for a
@@ -63,36 +69,36 @@ def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False)
   """
   needy = [variant for variant in variants if not variant.claims().encodes_positions]
   if positions.strip() == "auto":
-    stiff = [variant for variant in needy if Rope().obstacle(variant)]
+    stiff = [variant for variant in needy if Rope().refusal(variant)]
     return (Rope(),) * (len(needy) > len(stiff)) + (Learned(),) * bool(stiff)
   codes = parse(positions)
-  inner = [code for code in codes if not isinstance(code, Added)]
+  inner = [code for code in codes if not isinstance(code, AddedEncoding)]
   for code in codes:
     if code.needs_grid and not grid:
-      raise ValueError(f"{FLAG}.positions={code.name} needs images; give {code.instead} for sequences")
+      raise ValueError(f"{FLAG}.positions={code.name} needs images; give {code.alternative} for sequences")
   for code in inner:
     if not needy:
       own = f"{spec.to_string(variants[0])} has positions of its own"
       raise Unsupported(f"{FLAG}.positions={code.name}: {own}; give auto or none")
-    if all(code.obstacle(variant) for variant in needy):
-      raise Unsupported(f"{FLAG}.positions={code.name} {code.obstacle(needy[0])}")
+    if all(code.refusal(variant) for variant in needy):
+      raise Unsupported(f"{FLAG}.positions={code.name} {code.refusal(needy[0])}")
   for variant in needy if inner and len(inner) == len(codes) else ():
-    if all(code.obstacle(variant) for code in inner):
-      raise Unsupported(f"{FLAG}.positions={inner[0].name} {inner[0].obstacle(variant)}")
+    if all(code.refusal(variant) for code in inner):
+      raise Unsupported(f"{FLAG}.positions={inner[0].name} {inner[0].refusal(variant)}")
   return codes
 
 
-def check_widths(codes: tuple[Code, ...], dims: Dims) -> None:
+def check_widths(codes: tuple[PositionEncoding, ...], dims: Dims) -> None:
   """Raises ValueError for widths that the codes cannot halve."""
   for code in codes:
     code.check(dims)
 
 
-def inside(codes: tuple[Code, ...], variant: Attention, kind: type[KindT]) -> KindT | None:
+def layer_encoding(codes: tuple[PositionEncoding, ...], variant: Attention, kind: type[EncodingT]) -> EncodingT | None:
   """The code of this kind that a layer with this variant takes; None where it takes none."""
   if variant.claims().encodes_positions:
     return None
-  return next((code for code in codes if isinstance(code, kind) and not code.obstacle(variant)), None)
+  return next((code for code in codes if isinstance(code, kind) and not code.refusal(variant)), None)
 
 
 def _parts(node: ast.expr) -> list[ast.expr]:
@@ -101,7 +107,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
   return [node]
 
 
-def _code(node: ast.expr, text: str) -> Code:
+def _code(node: ast.expr, text: str) -> PositionEncoding:
   call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
   if not isinstance(call.func, ast.Name):
     grammar = "codes hold for all layers and heads: write name(argument=value), joined by +"

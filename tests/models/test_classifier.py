@@ -8,8 +8,7 @@ import pytest
 
 from attention_lab.attention.base import Unsupported
 from attention_lab.config import ModelConfig
-from attention_lab.models import registry
-from attention_lab.models.classifier import ClassifierConfig
+from attention_lab.models.classifier import ARCHITECTURES, ClassifierConfig, build
 from attention_lab.models.embedding import summed
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
@@ -23,7 +22,7 @@ SMALL = {"width": 16, "heads": 2, "layers": 1}
 
 def classifier(**fields):
   config = ClassifierConfig(**SMALL | fields)
-  return functional(lambda key: registry.build(config, 11, 12, 3, key=key))
+  return functional(lambda key: build(config, 11, 12, 3, key=key))
 
 
 def logits(model, params, *args, **kwargs):
@@ -125,11 +124,11 @@ def test_a_sentence_is_the_sum_of_its_words_weighed_by_place_and_dimension():
   chex.assert_trees_all_close(summed(jnp.asarray(x), present), np.float32(expected), atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", list(registry.ARCHITECTURES))
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_every_model_reads_sentences_whose_padding_does_not_matter_and_whose_order_does(filled, architecture):
   fields = SMALL if architecture in ("encoder", "decoder") else {"width": 16}
   config = ClassifierConfig(architecture=architecture, **fields)
-  model = functional(lambda key: registry.build(config, 11, 12, 3, key=key))
+  model = functional(lambda key: build(config, 11, 12, 3, key=key))
   params = filled(model)
   sentences = TOKENS.reshape(2, 3, 2)
   plain = logits(model, params, sentences)
@@ -159,10 +158,10 @@ def test_gradients_are_finite_and_reach_every_parameter_in_bfloat16_and_with_dro
   assert not {name for name in idle if not name.endswith("key/bias")}  # to which softmax is blind
 
 
-@pytest.mark.parametrize("architecture", registry.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_is_one_signature(filled, architecture):
   config = ClassifierConfig(architecture=architecture, width=16)
-  model = functional(lambda key: registry.build(config, 11, 12, 3, key=key))
+  model = functional(lambda key: build(config, 11, 12, 3, key=key))
   padded = logits(model, filled(model), TOKENS, valid=VALID)
   chex.assert_shape(padded, (2, 3))
   assert padded.dtype == jnp.float32

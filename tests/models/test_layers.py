@@ -13,7 +13,7 @@ from attention_lab.attention.mask import CAUSAL
 from attention_lab.config import MeshConfig, ModelConfig
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
-from attention_lab.models.norms import norm
+from attention_lab.models.layers import norm
 
 KEY = jax.random.key(0)
 TOKENS = jnp.array([[1, 2, 3, 4, 5, 6], [6, 1, 5, 2, 4, 3]])
