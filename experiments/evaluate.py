@@ -22,8 +22,7 @@ OVERRIDES: list[str] = []
 
 def main() -> None:
   from attention_lab.train import restored
-  from attention_lab.train.evaluation import Evaluator
-  from attention_lab.workflows.training import metrics_line
+  from attention_lab.train.evaluation import Evaluator, metrics_line
 
   run = restored.restore(WORKDIR.value, overrides=OVERRIDES, trust=TRUST.value)
   splits = run.task.source.splits

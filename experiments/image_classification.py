@@ -15,18 +15,15 @@ A pod, the same command on every host:
     --config.model.size=B/16 --config.batch=4096 --workdir=/shared/runs/photos
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import image_classification
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(image_classification.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(image_classification, CONFIG.value, WORKDIR.value)
+  training.run(image_classification, CONFIG.value)
 
 
 if __name__ == "__main__":

@@ -21,18 +21,15 @@ A pod, the same command on every host:
     --config.batch=512 --workdir=/shared/runs/books
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import language_modeling
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(language_modeling.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(language_modeling, CONFIG.value, WORKDIR.value)
+  training.run(language_modeling, CONFIG.value)
 
 
 if __name__ == "__main__":

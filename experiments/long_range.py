@@ -13,18 +13,15 @@ A pod, bytes of reviews with linear attention, the same command on every host:
     --attention=linear --config.batch=512 --workdir=/shared/runs/bytes
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import long_range
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(long_range.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(long_range, CONFIG.value, WORKDIR.value)
+  training.run(long_range, CONFIG.value)
 
 
 if __name__ == "__main__":

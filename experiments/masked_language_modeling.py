@@ -19,18 +19,15 @@ A pod, the same command on every host:
     --config.batch=4096 --workdir=/shared/runs/bert
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import masked_language_modeling
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(masked_language_modeling.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(masked_language_modeling, CONFIG.value, WORKDIR.value)
+  training.run(masked_language_modeling, CONFIG.value)
 
 
 if __name__ == "__main__":

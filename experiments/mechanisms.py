@@ -10,18 +10,15 @@ A pod, the same command on every host:
     --workdir=/shared/noisy
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import mechanisms
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(mechanisms.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(mechanisms, CONFIG.value, WORKDIR.value)
+  training.run(mechanisms, CONFIG.value)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,15 @@ A pod, the same command on every host:
     --config.model.layers=12 --config.model.width=768 --config.model.heads=12 --workdir=/shared/runs/squad
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import question_answering
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(question_answering.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(question_answering, CONFIG.value, WORKDIR.value)
+  training.run(question_answering, CONFIG.value)
 
 
 if __name__ == "__main__":

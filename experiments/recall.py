@@ -9,18 +9,15 @@ A pod, the same command on every host:
   python -m experiments.recall --coordinator=auto --config.batch=1024 --workdir=/shared/recall
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import recall
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(recall.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(recall, CONFIG.value, WORKDIR.value)
+  training.run(recall, CONFIG.value)
 
 
 if __name__ == "__main__":

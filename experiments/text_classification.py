@@ -13,18 +13,15 @@ A pod, the same command on every host:
     --config.data.length=1024 --config.batch=1024 --workdir=/shared/runs/imdb
 """
 
-from absl import flags
-
 from attention_lab import cli
 from attention_lab.tasks import text_classification
 from attention_lab.workflows import training
 
 CONFIG = cli.define_config(text_classification.Config())
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, tokenizer and logs; empty = keep nothing.")
 
 
 def main() -> None:
-  training.run(text_classification, CONFIG.value, WORKDIR.value)
+  training.run(text_classification, CONFIG.value)
 
 
 if __name__ == "__main__":

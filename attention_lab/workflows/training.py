@@ -1,6 +1,6 @@
 """The work of the training binaries: build the task, train it in its folder, print its numbers.
 
-Importing this defines their flags `--data_report`, `--cross_validate` and `--huge_pages`.
+Importing this defines their flags `--workdir`, `--data_report`, `--cross_validate` and `--huge_pages`.
 """
 
 import copy
@@ -13,6 +13,7 @@ from absl import flags
 from attention_lab import config as configs
 from attention_lab import huge_pages
 
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, logs and tokenizer; empty = keep nothing.")
 DATA_REPORT = flags.DEFINE_bool(
   "data_report", False, "Only report on the data: duplicates, overlap of splits, lengths, label counts."
 )
@@ -24,13 +25,12 @@ HUGE_PAGES = flags.DEFINE_bool(
 )
 
 
-def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
+def run(task: types.ModuleType, config: configs.Config) -> None:
   """Trains a task, cross-validates it or reports on its data, as the flags say.
 
   Args:
     task: a module of `attention_lab.tasks`.
     config: its configuration.
-    workdir: the run's folder; "" writes nothing.
 
   Raises:
     ValueError: what cannot be trained, in one line that names the flags.
@@ -42,13 +42,15 @@ def run(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
   if DATA_REPORT.value:
     report(task, config)
   elif CROSS_VALIDATE.value:
-    cross_validate(task, config, workdir)
+    cross_validate(task, config, WORKDIR.value)
   else:
-    train(task, config, workdir)
+    train(task, config, WORKDIR.value)
 
 
 def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
   """Trains as `config` says and prints validation and test metrics, and the controls beside them."""
+  from attention_lab.train.evaluation import metrics_line
+
   built, result = _train(task, config, workdir, ("validation", "test"))
   for split, metrics in result["metrics"].items():
     print(metrics_line(split, metrics))
@@ -75,6 +77,7 @@ def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str)
   new data.
   """
   from attention_lab.results import statistics
+  from attention_lab.train.evaluation import metrics_line
 
   folds = config.data.folds
   if folds < 2 or config.data.fold:
@@ -91,11 +94,6 @@ def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str)
   interval = statistics.interval(values)
   level = f"{statistics.LEVEL:.0%}".replace("%", " %")
   print(f"{folds} folds: validation {built.primary} {interval.mean:.4f} ± {interval.half:.4f} ({level}, t over folds)")
-
-
-def metrics_line(split: str, metrics: dict[str, float]) -> str:
-  """The metrics of a split as a line: `test: accuracy 0.9917, loss 0.0312`."""
-  return f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def _train(
