@@ -268,7 +268,7 @@ def test_a_row_is_verified_by_running_it_again(tmp_path):
 
 
 def test_a_row_under_an_old_spelling_is_verified_by_either(runs, tmp_path, monkeypatch):
-  compare(tmp_path, "fox", seeds="1", chances=False)
+  compare(tmp_path, "fox", seeds="1", lr_retries=False)
   respell(tmp_path, "fox", "forgetting")
   again = lambda task, config, workdir, **kwargs: runs(
     task, config, workdir, **kwargs, seeds=(config.seed,), splits=("test",)
