@@ -50,10 +50,10 @@ def plain(variant, params, example) -> np.ndarray:
   return oracle.softmax_mean(example, lambda n, t, s: oracle.dot(example, n, t, s))
 
 
-def case_of(function, **facts) -> types.ModuleType:
+def case_of(function, **attributes) -> types.ModuleType:
   """A case, as files in `certify/cases` are, out of an oracle."""
   case = types.ModuleType(function.__name__)
-  vars(case).update(facts, oracle=function)
+  vars(case).update(attributes, oracle=function)
   return case
 
 

@@ -28,9 +28,13 @@ class ArenaLocal(BlockLocal):
   """Reshapes to (block, blocks) where (blocks, block) is meant: a query reads far keys, never its neighbour."""
 
   def attend(self, params, q, k, v, call):
-    own = strides(k.shape[1], self.block)
+    blocks = strides(k.shape[1], self.block)
     return Dense().attend(
-      params, q * q.shape[3] ** -0.5, k, v, call._replace(mask=call.mask & Mask(explicit=_same(own, own)))
+      params,
+      q * q.shape[3] ** -0.5,
+      k,
+      v,
+      call._replace(mask=call.mask & Mask(explicit=_same(blocks, blocks))),
     )
 
 
@@ -80,16 +84,16 @@ class Sinkhorn(Dense):
 
   def attend(self, params, q, k, v, call):
     S, K = k.shape[1:3]
-    own = self.blocks(S)
+    blocks = self.blocks(S)
     valid = call.positions.keys(S) >= 0
     valid = valid if call.mask.kv_valid is None else valid & call.mask.kv_valid
     count = -(-S // self.block)
-    members = jax.nn.one_hot(own, count)[None] * valid[:, :, None]
+    members = jax.nn.one_hot(blocks, count)[None] * valid[:, :, None]
     scores = jnp.einsum("bskh,bsm,hl->bkml", k, members, params["sort"][:, :count])
     occupied = members.any(axis=1)[:, None, None]
-    chosen = jnp.argmax(jnp.where(occupied, scores, -jnp.inf), axis=-1)[:, :, own]
-    sorted_in = chosen[..., None] == own[None, None, None]
-    reads = jnp.repeat(_same(own, own) | sorted_in, q.shape[2] // K, axis=1)
+    chosen = jnp.argmax(jnp.where(occupied, scores, -jnp.inf), axis=-1)[:, :, blocks]
+    sorted_in = chosen[..., None] == blocks[None, None, None]
+    reads = jnp.repeat(_same(blocks, blocks) | sorted_in, q.shape[2] // K, axis=1)
     return super().attend(params, q, k, v, call._replace(mask=call.mask & Mask(explicit=reads)))
 
 

@@ -34,10 +34,10 @@ class BatchNystrom(Attention):
     pairs = ((q, few_k), (few_q, few_k), (few_q, k))
     spread, inner, gathered = (jax.nn.softmax(jnp.einsum("btnh,bsnh->bnts", *pair)) for pair in pairs)
     z = jnp.swapaxes(inner, -1, -2) / (jnp.max(inner.sum(axis=-2)) * jnp.max(inner.sum(axis=-1)))
-    one = jnp.eye(2)[None, None]
+    identity = jnp.eye(2)[None, None]
     for _ in range(4):
       az = inner @ z
-      z = z @ (13.0 * one - az @ (15.0 * one - az @ (7.0 * one - az))) / 4.0
+      z = z @ (13.0 * identity - az @ (15.0 * identity - az @ (7.0 * identity - az))) / 4.0
     return jnp.einsum("bnts,bsnv->btnv", spread @ z @ gathered, v)
 
 

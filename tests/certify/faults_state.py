@@ -28,11 +28,11 @@ class Restarted(Alibi):
   """Takes the index in the piece for the position in the sequence."""
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
-    piece = cache.append(state, k, v, lengths, ring=False)
+    appended = cache.append(state, k, v, lengths, ring=False)
     i = jnp.broadcast_to(jnp.arange(q.shape[1], dtype=jnp.int32), q.shape[:2])
-    readable = mask.dense(q.shape[1], piece.k.shape[1], piece.positions)
-    call = Call(Mask(explicit=readable), Positions(i, jnp.where(piece.positions.k < 0, -1, piece.positions.k)))
-    return piece.state, self.attend(params, q, piece.k, piece.v, call)
+    readable = mask.dense(q.shape[1], appended.k.shape[1], appended.positions)
+    call = Call(Mask(explicit=readable), Positions(i, jnp.where(appended.positions.k < 0, -1, appended.positions.k)))
+    return appended.state, self.attend(params, q, appended.k, appended.v, call)
 
 
 @frozen
@@ -56,8 +56,8 @@ class Forgetful(Dense):
   """Overwrites its oldest keys when the cache is full, without a word."""
 
   def extend(self, params, state, q, k, v, *, x=None, lengths=None, mask=CAUSAL):
-    piece = cache.append(state, k, v, lengths, ring=True)
-    return piece.state, self.attend(params, q, piece.k, piece.v, Call(mask, piece.positions))
+    appended = cache.append(state, k, v, lengths, ring=True)
+    return appended.state, self.attend(params, q, appended.k, appended.v, Call(mask, appended.positions))
 
 
 @frozen

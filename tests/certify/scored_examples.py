@@ -61,9 +61,9 @@ def params_of(name):
   return draw(SHARED.get(name, {})) | {"per_head": draw(PER_HEAD.get(name, {}))}
 
 
-def run(name, given, params=None, **fields):
+def run(name, sample, params=None, **fields):
   module = importlib.import_module(f"attention_lab.certify.cases.{name}")
-  return module.oracle(Variant(**(vars(VARIANTS[name]) | fields)), params or params_of(name), given)
+  return module.oracle(Variant(**(vars(VARIANTS[name]) | fields)), params or params_of(name), sample)
 
 
 def per_query_head(array):

@@ -16,7 +16,7 @@ from attention_lab.certify.finding import same
 from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 SPECS = ("softmax", "local(window=3)", "linear(chunk=4)", "gated_delta(chunk=4)")
-ROOM, ROWS = 4, 3  # tokens in a piece of `extend`, and rows of it
+ROOM, ROWS = 4, 3  # tokens in a chunk of `extend`, and rows of it
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 ARRAYS = ("kv_valid", "q_valid", "segments", "explicit", "bias", "prefix")
 SIZES = st.sampled_from((0.01, 1.0, 100.0))
@@ -51,18 +51,18 @@ def neutral(call, named):
   loudness=SIZES,
 )
 def test_any_values_under_any_mask_equal_the_oracle(text, seed, named, static, size, loudness):
-  one = subject(text)
-  cell = equality.Cell(one.shape(B=2, T=7, S=7, K=2, H=4, V=3))
-  call = neutral(random_calls.call(one, cell.shape, static.union(ARRAYS), seed), named)
-  inputs = one.inputs(cell.shape, seed, scale=size)
+  variant = subject(text)
+  cell = equality.Cell(variant.shape(B=2, T=7, S=7, K=2, H=4, V=3))
+  call = neutral(random_calls.call(variant, cell.shape, static.union(ARRAYS), seed), named)
+  inputs = variant.inputs(cell.shape, seed, scale=size)
   loud = inputs._replace(v=inputs.v * np.float32(loudness))
-  out, params = one.run(loud, cell.shape, call) / loudness, equality.float64_params(one, cell)
+  out, params = variant.run(loud, cell.shape, call) / loudness, equality.float64_params(variant, cell)
   for b in range(cell.shape.B):
-    expected = one.case.oracle(one.variant, params, equality.example(loud, call, cell, b)) / loudness
+    expected = variant.case.oracle(variant.variant, params, equality.example(loud, call, cell, b)) / loudness
     same(out[b][None], expected[None], f"under {sorted(named | static)}", shape=cell.shape, seed=seed)
 
 
-def piece(inputs, done):
+def chunk(inputs, done):
   """The next tokens of each row, `ROOM` of them: those beyond a row's length are the real future, or repeat its end."""
   places = np.minimum(done[:, None] + np.arange(ROOM), inputs.x.shape[1] - 1)
   return Inputs(*(None if array is None else array[np.arange(ROWS)[:, None], places] for array in inputs))
@@ -76,16 +76,16 @@ def piece(inputs, done):
   loudness=SIZES,
 )
 def test_any_split_of_ragged_rows_equals_one_causal_call(text, seed, lengths, loudness):
-  one = subject(text)
-  shape = one.shape(B=ROWS, T=9, S=9, K=2)
-  params, inputs = one.params(shape.dims()), one.inputs(shape, seed)
+  variant = subject(text)
+  shape = variant.shape(B=ROWS, T=9, S=9, K=2)
+  params, inputs = variant.params(shape.dims()), variant.inputs(shape, seed)
   inputs = inputs._replace(v=inputs.v * np.float32(loudness))
-  whole = np.asarray(one.forward(params, inputs, Call(CAUSAL))) / loudness
-  state, done = one.variant.init_state(ROWS, shape.dims(), jnp.float32), np.zeros(ROWS, int)
+  whole = np.asarray(variant.forward(params, inputs, Call(CAUSAL))) / loudness
+  state, done = variant.variant.init_state(ROWS, shape.dims(), jnp.float32), np.zeros(ROWS, int)
   for wanted in lengths:
     real = np.minimum(wanted, shape.T - done)
-    state, out = one.extend(params, state, piece(inputs, done), jnp.asarray(real, jnp.int32), CAUSAL)
+    state, out = variant.extend(params, state, chunk(inputs, done), jnp.asarray(real, jnp.int32), CAUSAL)
     for b in range(ROWS):
-      given, expected = np.asarray(out)[b, : real[b]] / loudness, whole[b, done[b] : done[b] + real[b]]
-      same(given, expected, f"row {b} from {done[b]}", shape=shape, seed=seed)
+      rows, expected = np.asarray(out)[b, : real[b]] / loudness, whole[b, done[b] : done[b] + real[b]]
+      same(rows, expected, f"row {b} from {done[b]}", shape=shape, seed=seed)
     done += real

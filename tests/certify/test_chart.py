@@ -30,8 +30,8 @@ def test_a_panel_shows_what_the_variant_attends_to():
   ],
 )
 def test_families_and_kinds_of_map_follow_the_claims(row, family, note):
-  one = panel(row)
-  assert (one.family, one.note) == (family, note)
+  single = panel(row)
+  assert (single.family, single.note) == (family, note)
 
 
 def test_colours_tell_signs_apart_and_leave_zero_white():
@@ -43,7 +43,7 @@ def test_colours_tell_signs_apart_and_leave_zero_white():
 
 def test_the_chart_holds_every_panel():
   panels = [panel(row) for row in ("softmax", "identity", "local(window=3)")]
-  one, three = chart.draw(panels[:1]), chart.draw(panels)
-  assert three.height > one.height
-  assert three.width == one.width
-  assert (np.asarray(three) != 255).sum() > (np.asarray(one) != 255).sum()
+  single, three = chart.draw(panels[:1]), chart.draw(panels)
+  assert three.height > single.height
+  assert three.width == single.width
+  assert (np.asarray(three) != 255).sum() > (np.asarray(single) != 255).sum()

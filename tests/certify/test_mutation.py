@@ -82,8 +82,8 @@ def fixture_stranger(tmp_path, monkeypatch):
 
 
 def test_a_file_with_planted_operators_yields_the_expected_mutants():
-  found = mutation_operators.changes(textwrap.dedent(PLANTED).lstrip())
-  shown = {(change.operator, change.after) for change in found}
+  mutants_of_file = mutation_operators.changes(textwrap.dedent(PLANTED).lstrip())
+  shown = {(change.operator, change.after) for change in mutants_of_file}
   where, last = "a = np.where(a > b, -a, np.cumsum(b, axis=0))", "return np.minimum(a + b, max(b * c, keepdims=True)) "
   assert shown == {
     *(("constant", f"TABLE = {pair}") for pair in ("(-2, 5)", "(0, 5)", "(-1, 4)", "(-1, 6)")),
@@ -105,9 +105,13 @@ def test_a_file_with_planted_operators_yields_the_expected_mutants():
     ("flag", last.replace("True", "False") + "& stop_gradient(c)"),
     ("stop_gradient", last + "& c"),
   }
-  assert len(found) == len(shown)
-  assert [change.line for change in found] == sorted(change.line for change in found)
-  assert {change.after for change in found if change.guard} == {"if self.k <= 0:", "if self.k < -1:", "if self.k < 1:"}
+  assert len(mutants_of_file) == len(shown)
+  assert [change.line for change in mutants_of_file] == sorted(change.line for change in mutants_of_file)
+  assert {change.after for change in mutants_of_file if change.guard} == {
+    "if self.k <= 0:",
+    "if self.k < -1:",
+    "if self.k < 1:",
+  }
 
 
 def test_every_mutant_differs_from_its_file_in_one_expression():
@@ -121,11 +125,13 @@ def test_every_mutant_differs_from_its_file_in_one_expression():
 
 
 def test_a_limit_takes_mutants_evenly_and_the_same_each_time():
-  found = mutation_operators.changes("x = [1, 2, 3, 4, 5, 6]")
-  assert [change.after for change in mutation_operators.spread(found, 3)] == [
+  mutants_of_file = mutation_operators.changes("x = [1, 2, 3, 4, 5, 6]")
+  assert [change.after for change in mutation_operators.spread(mutants_of_file, 3)] == [
     f"x = [{row}]" for row in ("0, 2, 3, 4, 5, 6", "1, 2, 2, 4, 5, 6", "1, 2, 3, 4, 4, 6")
   ]
-  assert mutation_operators.spread(found, 0) == mutation_operators.spread(found, 99) == found
+  assert (
+    mutation_operators.spread(mutants_of_file, 0) == mutation_operators.spread(mutants_of_file, 99) == mutants_of_file
+  )
 
 
 def test_all_mutants_of_a_local_window_are_killed():
@@ -158,9 +164,9 @@ def test_programs_that_are_one_at_the_examined_setting_alone_are_not_equivalent(
 
 def test_two_workers_find_what_one_finds():
   rows = [row("sigmoid"), row("top_k(k=2)")]
-  one, two = ({s.spec: s.outcomes for s in mutation.scores(rows, 2, workers)} for workers in (1, 2))
-  assert one == two
-  assert [len(outcomes) for outcomes in one.values()] == [2, 2]
+  alone, together = ({s.spec: s.outcomes for s in mutation.scores(rows, 2, workers)} for workers in (1, 2))
+  assert alone == together
+  assert [len(outcomes) for outcomes in alone.values()] == [2, 2]
 
 
 def test_a_strangers_mutants_are_killed_without_an_oracle_and_its_survivors_are_reported(stranger, monkeypatch):
@@ -204,10 +210,10 @@ def test_a_mixture_is_refused():
 
 def test_totals_leave_out_what_is_equivalent():
   outcomes = [Outcome(1, "sign", "-a", "a", status, "because") for status in (KILLED, SURVIVED, EQUIVALENT)]
-  found = [Score("one", tuple(outcomes)), Score("two", tuple(outcomes[:1]))]
-  assert mutation.share(found) == 2 / 3
-  assert mutation.verdict(found) == "2 mutated: killed 2 of 3, 66.7% (1 equivalent left out)"
-  first = json.loads(mutation.to_json(found))[0]
+  mutants_of_file = [Score("one", tuple(outcomes)), Score("two", tuple(outcomes[:1]))]
+  assert mutation.share(mutants_of_file) == 2 / 3
+  assert mutation.verdict(mutants_of_file) == "2 mutated: killed 2 of 3, 66.7% (1 equivalent left out)"
+  first = json.loads(mutation.to_json(mutants_of_file))[0]
   assert (first["spec"], first["killed"], first["total"], first["share"]) == ("one", 1, 2, 0.5)
   assert first["mutants"][1] == {
     "line": 1,
@@ -220,7 +226,7 @@ def test_totals_leave_out_what_is_equivalent():
 
 
 @pytest.mark.parametrize(
-  ("words", "code", "said"),
+  ("arguments", "code", "message"),
   [
     (["--attention=softmax", "--mutate", "--json=mutants.json"], 0, "1 mutated: killed "),
     (["--attention=mutated_package.mine:Mine", "--mutate", "--limit=1"], 1, "1 mutated: killed 0 of 1"),
@@ -228,13 +234,13 @@ def test_totals_leave_out_what_is_equivalent():
     (["--attention=softmax", "--mutate", "--quick"], 2, "leave --markdown, --demands and --quick out"),
   ],
 )
-def test_the_exit_code_says_whether_the_share_is_reached(stranger, words, code, said):
+def test_the_exit_code_says_whether_the_share_is_reached(stranger, arguments, code, message):
   root = str(mutation_operators.__file__).rsplit("attention_lab", 1)[0]
   code_line = f"import sys; sys.path[:0] = [{root!r}, {str(stranger)!r}]; sys.argv[0] = 'certify'\n"
   code_line += "from absl import app\nimport runpy\nrunpy.run_module('experiments.certify', run_name='__main__')"
   done = subprocess.run(
-    [sys.executable, "-c", code_line, *words], check=False, capture_output=True, text=True, cwd=stranger
+    [sys.executable, "-c", code_line, *arguments], check=False, capture_output=True, text=True, cwd=stranger
   )
   assert done.returncode == code, done.stdout + done.stderr
-  assert said in done.stdout + done.stderr
-  assert (stranger / "mutants.json").exists() == ("--json=mutants.json" in words)
+  assert message in done.stdout + done.stderr
+  assert (stranger / "mutants.json").exists() == ("--json=mutants.json" in arguments)

@@ -67,8 +67,8 @@ def params_of(name, seed=1):
   return {leaf: rng.normal(size=shape) for leaf, shape in shapes.get(name, {}).items()}
 
 
-def run(name, given, params=None, variant=None):
-  return case(name).oracle(variant or VARIANTS[name], params_of(name) if params is None else params, given)
+def run(name, sample, params=None, variant=None):
+  return case(name).oracle(variant or VARIANTS[name], params_of(name) if params is None else params, sample)
 
 
 def dense_softmax(logits, mask):
@@ -120,9 +120,9 @@ def test_grouped_heads_equal_key_value_heads_repeated_in_blocks(name):
 
 @pytest.mark.parametrize("name", MIXERS)
 def test_keys_that_may_not_be_read_change_nothing(name):
-  given = example()
-  shared = np.broadcast_to(given.readable[:1] & (np.arange(S) != 3), (N, T, S))
-  k, v = given.k.copy(), given.v.copy()
+  sample = example()
+  shared = np.broadcast_to(sample.readable[:1] & (np.arange(S) != 3), (N, T, S))
+  k, v = sample.k.copy(), sample.v.copy()
   k[3], v[3] = 1e2, -1e3
   np.testing.assert_array_equal(run(name, example(readable=shared)), run(name, example(readable=shared, k=k, v=v)))
 
@@ -144,8 +144,8 @@ def test_softmax_of_one_two_three_is_the_golden_table():
 
 
 def test_causal_softmax_of_one_two_three_is_the_golden_table():
-  given = column([1, 2, 3], [1, 2, 3], [1, 2, 3], mask=[[1, 0, 0], [1, 1, 0], [1, 1, 1]])
-  out = run("softmax", given, variant=SimpleNamespace(scale=1.0, soft_cap=None))
+  sample = column([1, 2, 3], [1, 2, 3], [1, 2, 3], mask=[[1, 0, 0], [1, 1, 0], [1, 1, 1]])
+  out = run("softmax", sample, variant=SimpleNamespace(scale=1.0, soft_cap=None))
   np.testing.assert_allclose(out[:, 0, 0], [1, 1 + 1 / (1 + math.exp(-2)), 2.9479745786165826], rtol=1e-14)
 
 
@@ -170,19 +170,19 @@ def test_a_local_window_of_three_reads_five_keys_and_honours_the_mask():
 
 
 def test_a_local_window_follows_positions_and_not_indices():
-  given = example(readable=np.ones((N, T, S), bool), i=np.array([4, 3, 2, 1, 0]), j=np.array([10, 4, 0, 11, 3]))
+  sample = example(readable=np.ones((N, T, S), bool), i=np.array([4, 3, 2, 1, 0]), j=np.array([10, 4, 0, 11, 3]))
   near = np.array([[0, 1, 0, 0, 1], [0, 1, 0, 0, 1], [0, 0, 1, 0, 1], [0, 0, 1, 0, 1], [0, 0, 1, 0, 0]], bool)
   near[2, 1] = True  # |2 − 4| < 3
-  weights = dense_softmax(dense_logits(given), np.broadcast_to(near, (N, T, S)))
-  np.testing.assert_allclose(run("local", given), dense_out(weights, given), atol=1e-13)
+  weights = dense_softmax(dense_logits(sample), np.broadcast_to(near, (N, T, S)))
+  np.testing.assert_allclose(run("local", sample), dense_out(weights, sample), atol=1e-13)
 
 
 def test_relative_equals_the_two_by_two_case_by_hand():
-  given = column([1, 2], [1, 2], [1, 2])
+  sample = column([1, 2], [1, 2], [1, 2])
   params = {"keys": np.array([[0.1], [0.2], [0.3]]), "values": np.array([[10.0], [20.0], [30.0]])}
-  out = run("relative", given, params, SimpleNamespace(clip=1, scale=1.0))
+  out = run("relative", sample, params, SimpleNamespace(clip=1, scale=1.0))
   np.testing.assert_allclose(out[:, 0, 0], [21 + 11 / (1 + math.exp(-1.1)), 11 + 11 / (1 + math.exp(-2.2))], rtol=1e-14)
-  halved = run("relative", given, params, SimpleNamespace(clip=1, scale=0.5))
+  halved = run("relative", sample, params, SimpleNamespace(clip=1, scale=0.5))
   np.testing.assert_allclose(halved[:, 0, 0], [21 + 11 / (1 + math.exp(-0.55)), 11 + 11 / (1 + math.exp(-1.1))])
 
 
@@ -205,9 +205,9 @@ def test_alibi_slopes_are_the_published_ones():
 
 
 def test_alibi_without_queries_decays_geometrically_to_both_sides():
-  given = column([0, 0, 0], [7, 8, 9], [1, 10, 100])
+  sample = column([0, 0, 0], [7, 8, 9], [1, 10, 100])
   params = {"fixed": {"per_head": {"slopes": np.array([math.log(2)])}}}
-  out = run("alibi", given, params)[:, 0, 0]
+  out = run("alibi", sample, params)[:, 0, 0]
   np.testing.assert_allclose(out, [(1 + 5 + 25) / 1.75, (0.5 + 10 + 50) / 2, (0.25 + 5 + 100) / 1.75], rtol=1e-14)
 
 

@@ -41,16 +41,16 @@ def over_root_mean_square(x):
 @pytest.mark.parametrize("query_rank", [0, 2])
 def test_mla_equals_the_formula_by_matrices(query_rank):
   y, params = np.random.default_rng(5).normal(size=(T, D)), params_of("mla")
-  e, own = example("mla", y=y, i=3 * I, j=2 * I + 1), params["per_head"]
+  e, tables = example("mla", y=y, i=3 * I, j=2 * I + 1), params["per_head"]
   if not query_rank:
-    own["query"] = np.random.default_rng(6).normal(size=(N, D, H + R))
+    tables["query"] = np.random.default_rng(6).normal(size=(N, D, H + R))
     del params["query"]
   latent = over_root_mean_square(y @ params["down"])
   u = over_root_mean_square(e.x @ params["query"]) if query_rank else e.x
-  q = np.einsum("td,ndh->tnh", u, own["query"])
-  logits = np.einsum("tnh,sr,nrh->nts", q[..., :H], latent, own["keys"])
+  q = np.einsum("td,ndh->tnh", u, tables["query"])
+  logits = np.einsum("tnh,sr,nrh->nts", q[..., :H], latent, tables["keys"])
   logits += np.einsum("tnr,sr->nts", rotated(q[..., H:], 3 * I, 100.0), rotated(y @ params["rope"], 2 * I + 1, 100.0))
-  values = np.einsum("sr,nrv->snv", latent, own["values"])
+  values = np.einsum("sr,nrv->snv", latent, tables["values"])
   expected = attended(logits / np.sqrt(H + R), example("mla", v=values))
   close("mla", e, expected, params, query_rank=query_rank)
 
@@ -78,12 +78,12 @@ def test_shared_reads_queries_or_values_as_keys():
 
 @pytest.mark.parametrize("memory", [0, 2])
 def test_transformer_xl_equals_the_four_terms_of_the_paper(memory):
-  e, own = example(i=I + 1), params_of("transformer_xl")["per_head"]
+  e, tables = example(i=I + 1), params_of("transformer_xl")["per_head"]
   angles = np.multiply.outer(AWAY + 1, 10000.0 ** (-np.array([0, 2, 4]) / D))
-  r = np.einsum("tsd,ndh->ntsh", np.concatenate([np.sin(angles), np.cos(angles)], axis=-1), own["kernel"])
+  r = np.einsum("tsd,ndh->ntsh", np.concatenate([np.sin(angles), np.cos(angles)], axis=-1), tables["kernel"])
   k = per_query_head(e.k)
   logits = products(e) + np.einsum("tnh,ntsh->nts", e.q, r)
-  logits += np.einsum("nh,snh->ns", own["content"], k)[:, None] + np.einsum("nh,ntsh->nts", own["position"], r)
+  logits += np.einsum("nh,snh->ns", tables["content"], k)[:, None] + np.einsum("nh,ntsh->nts", tables["position"], r)
   allowed = (np.abs(AWAY + 1) < memory) | (memory == 0)
   close("transformer_xl", e, attended(logits / np.sqrt(H), e, allowed), memory=memory)
 
@@ -100,10 +100,10 @@ def test_disentangled_buckets_are_the_literal_table():
 
 
 def test_disentangled_equals_the_formula_with_gathered_tables():
-  e, own = example(i=I + 1), params_of("disentangled")["per_head"]
+  e, tables = example(i=I + 1), params_of("disentangled")["per_head"]
   forth, back = (np.clip(sign * (AWAY + 1) + 2, 0, 3) for sign in (1, -1))
-  logits = products(e) + np.einsum("tnh,ntsh->nts", e.q, own["keys"][:, forth])
-  logits += np.einsum("snh,ntsh->nts", per_query_head(e.k), own["queries"][:, back])
+  logits = products(e) + np.einsum("tnh,ntsh->nts", e.q, tables["keys"][:, forth])
+  logits += np.einsum("snh,ntsh->nts", per_query_head(e.k), tables["queries"][:, back])
   close("disentangled", e, attended(logits / np.sqrt(3 * H), e))
 
 
@@ -153,8 +153,8 @@ def test_long_convolution_is_convolution_with_a_squashed_filter():
 
 
 def test_long_convolution_is_a_toeplitz_matrix_for_each_head():
-  e, own = example("long_convolution", valid=(1, 1, 0, 1, 1)), params_of("long_convolution")["per_head"]
-  taps = {side: np.sign(f) * np.maximum(np.abs(f) - 0.1, 0) for side, f in own.items()}
+  e, tables = example("long_convolution", valid=(1, 1, 0, 1, 1)), params_of("long_convolution")["per_head"]
+  taps = {side: np.sign(f) * np.maximum(np.abs(f) - 0.1, 0) for side, f in tables.items()}
   bands = sum(np.multiply.outer(taps["filter"][:, d], d == AWAY) for d in range(3))
   bands = bands + sum(np.multiply.outer(taps["backward"][:, d], -d == AWAY) for d in (1, 2))
   close("long_convolution", e, mixed(bands * e.readable, e))
@@ -162,10 +162,10 @@ def test_long_convolution_is_a_toeplitz_matrix_for_each_head():
 
 @pytest.mark.parametrize("valid", [(1, 1, 1, 1, 1), (1, 1, 1, 0, 0), (0, 1, 1, 0, 1), (0, 0, 0, 0, 0)])
 def test_fourier_transforms_the_valid_tokens_alone(valid):
-  e, kept = example("fourier", valid=valid), np.flatnonzero(valid)
+  e, visible = example("fourier", valid=valid), np.flatnonzero(valid)
   expected = np.zeros((T, D))
-  if len(kept):
-    expected[kept] = np.fft.fft2(e.x[kept]).real
+  if len(visible):
+    expected[visible] = np.fft.fft2(e.x[visible]).real
   expected[2] = 0.0  # a query that is not valid
   close("fourier", e, expected)
 

@@ -46,9 +46,9 @@ def drawn(seed, queries, keys, readable, bias=False):
   """Four query heads on two key heads; the queries are those at the places `queries` of the array."""
   rng = np.random.default_rng(seed)
   q, k, v = rng.normal(size=(keys, 4, 3)), rng.normal(size=(keys, 2, 3)), rng.normal(size=(keys, 2, 2))
-  given = rng.normal(size=(4, keys, keys))[:, queries] if bias else None
+  added = rng.normal(size=(4, keys, keys))[:, queries] if bias else None
   mask = np.broadcast_to(readable, (4, keys, keys))[:, queries]
-  return Example(q[queries], k, v, mask, np.asarray(queries), np.arange(keys), bias=given)
+  return Example(q[queries], k, v, mask, np.asarray(queries), np.arange(keys), bias=added)
 
 
 def dense(example, keys, values, read, factor):
@@ -86,8 +86,8 @@ def test_a_pattern_is_its_literal_table_whatever_order_the_positions_come_in(nam
     example = drawn(1, picked, 9, mask, bias=True)
     shuffled = Example(example.q, example.k, example.v, example.readable, picked, order, bias=example.bias)
     expected = dense(example, wide(example.k), wide(example.v), literal[picked][:, order] & example.readable, factor)
-    given = oracle(Variant(**vars(variant), scale=scale), params, shuffled)
-    np.testing.assert_allclose(given, expected, atol=1e-13)
+    out = oracle(Variant(**vars(variant), scale=scale), params, shuffled)
+    np.testing.assert_allclose(out, expected, atol=1e-13)
 
 
 def test_summaries_stand_beside_near_keys_and_count_valid_keys_only():
@@ -115,14 +115,14 @@ def test_other_regions_are_read_as_means_and_the_own_one_by_token():
 @pytest.mark.parametrize("name", ["long_t5_tglobal", "region"])
 def test_pooled_keys_are_slots_of_one_softmax(name, picked):
   cells = {"long_t5_tglobal": "000111222", "region": "001001223"}[name]
-  own = np.array([int(c) for c in cells])
+  cell_of = np.array([int(c) for c in cells])
   q_valid, kv_valid = NINE != 2, ~np.isin(NINE, [1, 2, 5])
   example = drawn(2, picked, 9, q_valid[:, None] & kv_valid)
-  member = (own == np.arange(4)[:, None]) & kv_valid
+  member = (cell_of == np.arange(4)[:, None]) & kv_valid
   pool = np.einsum("cs,snh->cnh", member / np.maximum(member.sum(1, keepdims=True), 1), example.k)
   pool_values = np.einsum("cs,snh->cnh", member / np.maximum(member.sum(1, keepdims=True), 1), example.v)
   if name == "region":
-    single, group = own[picked][:, None] == own, own[picked][:, None] != np.arange(4)
+    single, group = cell_of[picked][:, None] == cell_of, cell_of[picked][:, None] != np.arange(4)
     oracle, variant = region.oracle, Variant(size=2, columns=3, scale=0.7)
   else:
     single, group = abs(picked[:, None] - NINE) < 2, np.ones((len(picked), 4), bool)
@@ -185,8 +185,8 @@ def test_rounds_of_hashing_are_joined_and_heads_hash_for_themselves():
   read = np.where(others.any(-1, keepdims=True), others, shared)
   keys = q / np.sqrt((q**2).sum(-1, keepdims=True) + 1e-6)
   example, params = Example(q, None, v, readable, order, order, bias=bias), {"fixed": {"rotations": rotations}}
-  given = lsh.oracle(Variant(scale=None), params, example)
-  np.testing.assert_allclose(given, dense(example, keys, v, read, 3**-0.5), atol=1e-13)
+  out = lsh.oracle(Variant(scale=None), params, example)
+  np.testing.assert_allclose(out, dense(example, keys, v, read, 3**-0.5), atol=1e-13)
   with pytest.raises(ValueError, match="give all 9 rows"):
     lsh.oracle(Variant(scale=None), params, Example(q[:2], None, v, readable[:, :2], order[:2], order))
 
@@ -196,8 +196,8 @@ def blocks_read(q, hidden=(), top_k=2, picked=range(8)):
   keys, picked = np.array([0, 0, 3, 1, 2.5, 2.5, 0, 0]), list(picked)
   mask = (np.tri(8, dtype=bool) & ~np.isin(np.arange(8), list(hidden)))[picked]
   queries = np.full((len(picked), 1, 1), float(q))
-  given = Example(queries, keys[:, None, None], np.eye(8)[:, None], mask[None], np.array(picked), np.arange(8))
-  out = moba.oracle(Variant(block=2, top_k=top_k, scale=1.0), {}, given)[:, 0]
+  sample = Example(queries, keys[:, None, None], np.eye(8)[:, None], mask[None], np.array(picked), np.arange(8))
+  out = moba.oracle(Variant(block=2, top_k=top_k, scale=1.0), {}, sample)[:, 0]
   return ["".join("1" if x > 0 else "0" for x in row) for row in out]
 
 
@@ -208,8 +208,8 @@ def test_the_best_earlier_blocks_are_read_with_the_own_one():
   assert blocks_read(0) == [*first, "11111000", "11111100", "11111110", "11111111"]
   assert blocks_read(1, hidden=(4, 5))[6:] == ["00110010", "00110011"]
   assert blocks_read(1, hidden=(3,))[6:] == ["00100010", "00100011"]
-  own = ["10000000", "11000000", "00100000", "00110000", "00001000", "00001100", "00000010", "00000011"]
-  assert blocks_read(1, top_k=1) == own
+  own_blocks = ["10000000", "11000000", "00100000", "00110000", "00001000", "00001100", "00000010", "00000011"]
+  assert blocks_read(1, top_k=1) == own_blocks
   assert blocks_read(1, top_k=3)[6] == "00111110"
   assert blocks_read(1, picked=(7, 2)) == ["00001111", "11100000"]
 
@@ -233,11 +233,11 @@ def test_heads_choose_blocks_alone_and_look_back_only():
 def test_what_counts_in_array_places_refuses_positions_and_bias(name):
   oracle = importlib.import_module(f"attention_lab.certify.cases.{name}").oracle
   variant = Variant(window=2, block=2, size=2, columns=3, top_k=2, scale=None)
-  given = plain(np.tri(4, dtype=bool))
-  moved = Example(given.q, given.k, given.v, given.readable, given.i + 1, given.j + 1)
+  sample = plain(np.tri(4, dtype=bool))
+  moved = Example(sample.q, sample.k, sample.v, sample.readable, sample.i + 1, sample.j + 1)
   with pytest.raises(ValueError, match="leave the positions out"):
     oracle(variant, {}, moved)
-  biased = Example(given.q, given.k, given.v, given.readable, given.i, given.j, bias=np.zeros((1, 4, 4)))
+  biased = Example(sample.q, sample.k, sample.v, sample.readable, sample.i, sample.j, bias=np.zeros((1, 4, 4)))
   with pytest.raises(ValueError, match="drop the bias"):
     oracle(variant, {}, biased)
   assert np.all(oracle(variant, {}, plain(np.zeros((4, 4), bool))) == 0)

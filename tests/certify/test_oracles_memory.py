@@ -62,10 +62,10 @@ def line(q, k, v, mask=None):
   )
 
 
-def run(name, given, params=None, **fields):
+def run(name, sample, params=None, **fields):
   module = importlib.import_module(f"attention_lab.certify.cases.{name}")
   variant = Variant(**(vars(VARIANTS[name]) | fields))
-  return module.oracle(variant, params_of(name) if params is None else params, given)
+  return module.oracle(variant, params_of(name) if params is None else params, sample)
 
 
 def softmax(logits, mask=True):
@@ -172,9 +172,9 @@ def test_synthesizers_equal_their_matrix_forms():
     "random": tables["random"]["logits"][:, :T],
     "factorized": (f["rows"] @ f["columns"].transpose(0, 2, 1))[:, :T],
   }
-  given = example(q=None, k=None, bias=bias)
+  sample = example(q=None, k=None, bias=bias)
   for kind, expected in logits.items():
-    out = run("synthesizer", given, {"per_head": tables[kind]}, kind=kind)
+    out = run("synthesizer", sample, {"per_head": tables[kind]}, kind=kind)
     np.testing.assert_allclose(out, mixed(softmax(expected + bias), e), atol=TINY)
 
 
@@ -201,8 +201,8 @@ def test_induced_sets_equal_their_matrix_form():
 def test_pooled_cells_are_array_slots_and_means_over_the_readable():
   mask = np.array([[True, True, False, True, False, False, True]])
   keys = np.log([1, 9, 7, 2, 5, 5, 4])  # cells (0, 1), (3), none, (6): weights 3, 2, 4
-  given = line([1.0], keys, [2, 4, 9, 5, 9, 9, 7], mask)
-  np.testing.assert_allclose(run("memory_compressed", given)[0, 0, 0], (3 * 3 + 2 * 5 + 4 * 7) / 9, rtol=1e-14)
+  sample = line([1.0], keys, [2, 4, 9, 5, 9, 9, 7], mask)
+  np.testing.assert_allclose(run("memory_compressed", sample)[0, 0, 0], (3 * 3 + 2 * 5 + 4 * 7) / 9, rtol=1e-14)
 
 
 def test_pooled_of_stride_one_is_softmax_attention_and_of_any_stride_softmax_over_means():
@@ -229,12 +229,12 @@ def test_persistent_memories_stand_beside_the_tokens_without_a_bias():
 
 def test_memorizing_of_one_query_by_hand():
   params = {"per_head": {"gate": np.log([3])}}  # g = 3/4
-  given = line(np.ones(6), np.log([5, 1, 3, 5, 2, 6]), [1, 2, 3, 4, 8, 16], np.tri(6, dtype=bool))
-  out = memorizing.oracle(VARIANTS["memorizing"], params, given)[:, 0, 0]
+  sample = line(np.ones(6), np.log([5, 1, 3, 5, 2, 6]), [1, 2, 3, 4, 8, 16], np.tri(6, dtype=bool))
+  out = memorizing.oracle(VARIANTS["memorizing"], params, sample)[:, 0, 0]
   near, far = (2 * 8 + 6 * 16) / 8, (5 * 1 + 5 * 4) / 10
   np.testing.assert_allclose(out[5], 0.25 * near + 0.75 * far, rtol=1e-14)
   np.testing.assert_allclose(out[:3], [1, (5 + 2) / 6, 0.25 * (2 + 3 * 3) / 4 + 0.75 * 1], rtol=1e-14)
-  tied = memorizing.oracle(Variant(window=2, neighbours=1, scale=None), params, given)[5, 0, 0]
+  tied = memorizing.oracle(Variant(window=2, neighbours=1, scale=None), params, sample)[5, 0, 0]
   np.testing.assert_allclose(tied, 0.25 * near + 0.75 * far, rtol=1e-14)
 
 

@@ -26,10 +26,10 @@ TABLES = {
 def test_hard_coded_heads_look_back_ahead_and_at_themselves():
   v = np.array([1.0, 2, 4, 8])
   mask, places = np.ones((4, 4, 4), bool), np.arange(4)
-  given = Example(None, None, np.tile(v[:, None, None], (1, 4, 1)), mask, places, places)
-  sharp = hard_coded.oracle(Variant(sigma=0.05), {}, given)[..., 0].T
+  sample = Example(None, None, np.tile(v[:, None, None], (1, 4, 1)), mask, places, places)
+  sharp = hard_coded.oracle(Variant(sigma=0.05), {}, sample)[..., 0].T
   np.testing.assert_allclose(sharp, [[1, 1, 2, 4], [2, 4, 8, 8], v, [1, 1, 2, 4]], rtol=1e-12)
-  wide = hard_coded.oracle(Variant(sigma=2.0), {}, given)[0, :, 0]
+  wide = hard_coded.oracle(Variant(sigma=2.0), {}, sample)[0, :, 0]
   back = np.exp([-1 / 8, -4 / 8, -9 / 8, -16 / 8])
   np.testing.assert_allclose(wide[[0, 3]], back @ v / back.sum(), rtol=1e-14)
 
@@ -57,7 +57,7 @@ def test_within_its_pattern_a_row_is_a_softmax_of_the_logits(name):
   mask, places = np.ones((1, 7, 7), bool), np.arange(7)
   for scale, factor in ((None, 0.5), (0.3, 0.3)):
     variant = Variant(**(vars(VARIANTS[name]) | {"scale": scale}))
-    given = Example(q[:, None], k[:, None], v[:, None], mask, places, places, bias=bias[None])
+    sample = Example(q[:, None], k[:, None], v[:, None], mask, places, places, bias=bias[None])
     weights = np.where(table, np.exp(factor * q @ k.T + bias), 0.0)
     expected = weights @ v / weights.sum(1, keepdims=True)
-    np.testing.assert_allclose(oracle(variant, {}, given)[:, 0], expected, atol=1e-13)
+    np.testing.assert_allclose(oracle(variant, {}, sample)[:, 0], expected, atol=1e-13)

@@ -51,9 +51,9 @@ def gate(bias):
   return {"kernel": np.zeros((1, 1)), "bias": np.array([bias])}
 
 
-def run(name, given, params=None):
+def run(name, sample, params=None):
   module = importlib.import_module(f"attention_lab.certify.cases.{name}")
-  return module.oracle(Variant(chunk=4, temperature=2.0), params_of(name) if params is None else params, given)
+  return module.oracle(Variant(chunk=4, temperature=2.0), params_of(name) if params is None else params, sample)
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -198,8 +198,8 @@ def test_delta_rule_on_orthonormal_keys_recalls_every_value():
   v = np.random.default_rng(3).normal(size=(5, 2))
   written = np.array([0, 1, 2, 3, 1])
   for asked, newest in ((0, 0), (1, 4), (2, 2), (3, 3)):
-    given = single(np.tile(2 * keys[asked], (5, 1)), 1e4 * keys[written], v)  # 2 = √H
-    out = delta_rule.oracle(None, gate(OPEN), given)
+    sample = single(np.tile(2 * keys[asked], (5, 1)), 1e4 * keys[written], v)  # 2 = √H
+    out = delta_rule.oracle(None, gate(OPEN), sample)
     np.testing.assert_allclose(out[4, 0], v[newest], atol=1e-12)
     np.testing.assert_allclose(out[3, 0], v[asked], atol=1e-12)
 

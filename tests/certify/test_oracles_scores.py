@@ -103,10 +103,10 @@ def test_the_key_index_is_found_by_position_only_where_it_is_one():
 
 
 def test_softmax_with_a_sink_is_softmax_with_one_more_logit_whose_value_is_zero():
-  e, own = example(bias=np.random.default_rng(3).normal(size=(N, T, T))), params_of("softmax")["per_head"]
-  scaled = np.exp(own["temperature"])[:, None, None] * products(e) / 2
+  e, tables = example(bias=np.random.default_rng(3).normal(size=(N, T, T))), params_of("softmax")["per_head"]
+  scaled = np.exp(tables["temperature"])[:, None, None] * products(e) / 2
   logits = np.concatenate(
-    [2 * np.tanh(scaled / 2) + e.bias, np.broadcast_to(own["sink"][:, None, None], (N, T, 1))], -1
+    [2 * np.tanh(scaled / 2) + e.bias, np.broadcast_to(tables["sink"][:, None, None], (N, T, 1))], -1
   )
   weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
   everywhere = example(asked=(1,) * T, bias=e.bias)
@@ -136,13 +136,13 @@ def test_stick_breaking_halves_the_stick_from_the_last_key_on():
   np.testing.assert_allclose(run("stick_breaking", e, own=True)[1:, 0], (before[1:, 0] + e.v[1:, 0]) / 2)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_stick_breaking_multiplies_what_all_later_keys_leave(own):
+@pytest.mark.parametrize("reads_own", [False, True])
+def test_stick_breaking_multiplies_what_all_later_keys_leave(reads_own):
   e = example("stick_breaking", valid=(1, 0, 1, 1, 1))
-  read = e.readable & (own | ~np.eye(T, dtype=bool))
+  read = e.readable & (reads_own | ~np.eye(T, dtype=bool))
   taken = np.where(read, 1 / (1 + np.exp(-products(e) / 2)), 0.0)
   left = np.cumprod(1 - taken[..., ::-1], axis=-1)[..., ::-1]
-  close("stick_breaking", e, mixed(taken * np.append(left[..., 1:], np.ones((N, T, 1)), axis=-1), e), own=own)
+  close("stick_breaking", e, mixed(taken * np.append(left[..., 1:], np.ones((N, T, 1)), axis=-1), e), own=reads_own)
 
 
 def test_adaptive_span_fades_over_the_ramp():

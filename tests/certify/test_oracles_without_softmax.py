@@ -28,8 +28,8 @@ def example(valid):
 
 
 def test_linear_equals_the_two_by_two_case_by_hand():
-  given = column([1, -1], [0, 2], [3, 5], mask=[[1, 0], [1, 1]])
-  np.testing.assert_allclose(linear.oracle(None, {}, given)[:, 0, 0], [3, (1 * 3 + 3 * 5) / 4], rtol=1e-14)
+  sample = column([1, -1], [0, 2], [3, 5], mask=[[1, 0], [1, 1]])
+  np.testing.assert_allclose(linear.oracle(None, {}, sample)[:, 0, 0], [3, (1 * 3 + 3 * 5) / 4], rtol=1e-14)
   wide = Example(
     q=np.array([[[1.0, -math.log(2)]]]), k=np.array([[[0.0, 1.0]], [[-math.log(4), 0.0]]]),
     v=np.array([[[1.0]], [[10.0]]]), readable=np.ones((1, 1, 2), bool), i=np.arange(1), j=np.arange(2),
@@ -56,9 +56,9 @@ def test_performer_features_average_to_the_softmax_kernel():
 
 
 def test_linformer_that_keeps_every_key_is_softmax():
-  given, params = example([1, 1, 1, 1, 1]), {"keys": np.eye(T), "values": np.eye(T)}
-  out = linformer.oracle(SimpleNamespace(rank=T), params, given)
-  expected = softmax.oracle(SimpleNamespace(scale=None, soft_cap=None), {}, given)
+  sample, params = example([1, 1, 1, 1, 1]), {"keys": np.eye(T), "values": np.eye(T)}
+  out = linformer.oracle(SimpleNamespace(rank=T), params, sample)
+  expected = softmax.oracle(SimpleNamespace(scale=None, soft_cap=None), {}, sample)
   np.testing.assert_allclose(out, expected, atol=1e-13)
 
 
@@ -75,8 +75,8 @@ def test_linformer_drops_padding_before_it_projects():
 
 def test_pooling_is_the_running_mean_under_a_causal_mask():
   v = np.array([3.0, 5.0, 10.0])
-  given = Example(None, None, v[:, None, None], np.tri(3, dtype=bool)[None], np.arange(3), np.arange(3))
-  np.testing.assert_allclose(pooling.oracle(None, {}, given)[:, 0, 0], [3, 4, 6], rtol=1e-14)
+  sample = Example(None, None, v[:, None, None], np.tri(3, dtype=bool)[None], np.arange(3), np.arange(3))
+  np.testing.assert_allclose(pooling.oracle(None, {}, sample)[:, 0, 0], [3, 4, 6], rtol=1e-14)
 
 
 def test_identity_returns_the_own_value_of_each_query():
@@ -91,12 +91,12 @@ def test_identity_returns_the_own_value_of_each_query():
 def test_fourier_equals_the_fast_transform(shape):
   x = np.random.default_rng(0).normal(size=shape)
   everywhere = np.ones((1, shape[0], shape[0]), bool)
-  given = Example(None, None, None, everywhere, np.arange(shape[0]), np.arange(shape[0]), x=x, y=x)
-  np.testing.assert_allclose(fourier.oracle(None, {}, given), np.fft.fft2(x).real, atol=1e-12)
+  sample = Example(None, None, None, everywhere, np.arange(shape[0]), np.arange(shape[0]), x=x, y=x)
+  np.testing.assert_allclose(fourier.oracle(None, {}, sample), np.fft.fft2(x).real, atol=1e-12)
   np.testing.assert_allclose(fourier.transform(x[0]), np.fft.fft(x[0]), atol=1e-12)
 
 
 def test_fourier_refuses_a_mask():
-  given = Example(None, None, None, np.tri(3, dtype=bool)[None], np.arange(3), np.arange(3), x=np.ones((3, 2)))
+  sample = Example(None, None, None, np.tri(3, dtype=bool)[None], np.arange(3), np.arange(3), x=np.ones((3, 2)))
   with pytest.raises(ValueError, match="takes no mask"):
-    fourier.oracle(None, {}, given)
+    fourier.oracle(None, {}, sample)

@@ -71,9 +71,9 @@ def params_of(name):
   return draw(SHAPES.get(name, {}))
 
 
-def run(name, given, params=None, **fields):
+def run(name, sample, params=None, **fields):
   variant = Variant(**(vars(VARIANTS[name]) | fields))
-  return case(name).oracle(variant, params_of(name) if params is None else params, given)
+  return case(name).oracle(variant, params_of(name) if params is None else params, sample)
 
 
 def products(e, q=None, k=None):
@@ -174,10 +174,10 @@ def test_sparse_maps_solve_their_threshold_equation(function, halve, power):
 
 
 def test_sparse_maps_of_two_keys_by_hand():
-  given = column([1], [0.5, 0.1], [10, 20])
-  np.testing.assert_allclose(run("sparsemax", given)[0, 0, 0], 0.7 * 10 + 0.3 * 20, rtol=1e-14)
+  sample = column([1], [0.5, 0.1], [10, 20])
+  np.testing.assert_allclose(run("sparsemax", sample)[0, 0, 0], 0.7 * 10 + 0.3 * 20, rtol=1e-14)
   share = (0.1 + math.sqrt(0.5 - 0.01)) ** 2  # p₁ = (x + √(1/2 − x²))² with x = (z₁ − z₂) / 4
-  np.testing.assert_allclose(run("entmax", given)[0, 0, 0], share * 10 + (1 - share) * 20, rtol=1e-14)
+  np.testing.assert_allclose(run("entmax", sample)[0, 0, 0], share * 10 + (1 - share) * 20, rtol=1e-14)
 
 
 def test_bilinear_multiplies_query_by_matrix_by_key():
@@ -244,7 +244,7 @@ def test_linear_kernels_equal_the_matrix_formula(name):
 
 
 def test_linear_kernels_by_hand_and_relu_without_any_weight_is_zero():
-  given = column([1, -1], [1, 2, -3], [10, 20, 40])
-  np.testing.assert_allclose(run("relu", given)[:, 0, 0], [(10 + 2 * 20) / 3, 0], rtol=1e-14)
+  sample = column([1, -1], [1, 2, -3], [10, 20, 40])
+  np.testing.assert_allclose(run("relu", sample)[:, 0, 0], [(10 + 2 * 20) / 3, 0], rtol=1e-14)
   first = (2.5 * 10 + 5 * 20 + 2.5 * 40) / 10
-  np.testing.assert_allclose(run("taylor", given)[:, 0, 0], [first, (0.5 * 10 + 20 + 8.5 * 40) / 10], rtol=1e-14)
+  np.testing.assert_allclose(run("taylor", sample)[:, 0, 0], [first, (0.5 * 10 + 20 + 8.5 * 40) / 10], rtol=1e-14)

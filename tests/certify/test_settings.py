@@ -53,9 +53,9 @@ def starting(init):
   return type("Started", (Mean,), {"init": lambda self, key, dims: init(key, dims)})()
 
 
-def found(claim, variant, quick=True, **facts):
+def finding_of(claim, variant, quick=True, **attributes):
   case = types.ModuleType("case")
-  vars(case).update(facts)
+  vars(case).update(attributes)
   return battery.prove(claim, variant, case, quick=quick)
 
 
@@ -71,8 +71,8 @@ def checked_fields(kind):
 def test_every_checked_field_has_a_limit_that_is_a_spec_of_its_variant(name):
   limits = getattr(CASES[name], "LIMITS", ())
   kind = type(spec.parse(CASES[name].SPECS[0]))
-  given = [keyword.arg for _, beyond in limits for keyword in ast.parse(beyond, mode="eval").body.keywords]
-  assert checked_fields(kind) <= set(given)
+  illegal_fields = [keyword.arg for _, beyond in limits for keyword in ast.parse(beyond, mode="eval").body.keywords]
+  assert checked_fields(kind) <= set(illegal_fields)
   for legal, beyond in limits:
     assert type(spec.parse(legal)) is kind
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
@@ -90,23 +90,23 @@ def test_every_checked_field_has_a_limit_that_is_a_spec_of_its_variant(name):
   ],
 )
 def test_a_check_that_is_off_by_one_or_does_not_say_why_is_found(variant, says):
-  finding = found(LIMITS, variant, LIMITS=(("mean(k=2)", "mean(k=1)"),))
+  finding = finding_of(LIMITS, variant, LIMITS=(("mean(k=2)", "mean(k=1)"),))
   assert finding.status == (FAILED if says else PROVED), finding.detail
   assert says in finding.detail
 
 
 def test_the_full_battery_calls_at_the_limit():
   variant, limits = refusing(1, "k must be at least 1"), (("mean(k=1)", "mean(k=0)"),)
-  assert found(LIMITS, variant, LIMITS=limits).status == PROVED
-  finding = found(LIMITS, variant, quick=False, LIMITS=limits)
+  assert finding_of(LIMITS, variant, LIMITS=limits).status == PROVED
+  finding = finding_of(LIMITS, variant, quick=False, LIMITS=limits)
   assert (finding.status, finding.detail) == (FAILED, "mean(k=1) is legal, and its output is not finite")
 
 
 def test_limits_are_wanted_where_there_are_fields():
-  assert found(LIMITS, spec.parse("fourier")).status == NOT_CLAIMED
-  assert found(LIMITS, Mean()).status == NOT_GIVEN
-  assert found(LIMITS, Mean(), LIMITS=()).status == NOT_CLAIMED
-  assert found(LIMITS, refusing(1, "k"), LIMITS=()).status == NOT_GIVEN
+  assert finding_of(LIMITS, spec.parse("fourier")).status == NOT_CLAIMED
+  assert finding_of(LIMITS, Mean()).status == NOT_GIVEN
+  assert finding_of(LIMITS, Mean(), LIMITS=()).status == NOT_CLAIMED
+  assert finding_of(LIMITS, refusing(1, "k"), LIMITS=()).status == NOT_GIVEN
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_a_fixed_parameter_of_another_value_shape_or_name_is_found(init, says):
   def fixed(variant, dims):
     return {"per_head": {"a": 0.1 * np.arange(dims.heads)}, "b": np.log(dims.max_len)}
 
-  finding = found(FIXED, starting(init), fixed=fixed)
+  finding = finding_of(FIXED, starting(init), fixed=fixed)
   assert finding.status == (FAILED if says else PROVED), finding.detail
   assert says in finding.detail
 
 
 def test_values_are_wanted_where_something_is_fixed():
-  assert found(FIXED, Mean()).status == NOT_CLAIMED
-  assert found(FIXED, spec.parse("alibi")).status == NOT_GIVEN
+  assert finding_of(FIXED, Mean()).status == NOT_CLAIMED
+  assert finding_of(FIXED, spec.parse("alibi")).status == NOT_GIVEN
 
 
 def test_a_law_sees_many_draws_and_its_verdict_counts():
@@ -143,8 +143,8 @@ def test_a_law_sees_many_draws_and_its_verdict_counts():
     shapes.append((leaves["a"].shape, dims.heads))
     return "ones" if dims.heads == 4 else ""
 
-  assert found(FIXED, init, fixed_law=law).status == PROVED
-  assert found(FIXED, init, quick=False, fixed_law=law).detail == "ones"
+  assert finding_of(FIXED, init, fixed_law=law).status == PROVED
+  assert finding_of(FIXED, init, quick=False, fixed_law=law).detail == "ones"
   assert shapes[0] == ((DRAWS, 1), 1)
 
 
