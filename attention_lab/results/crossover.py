@@ -98,7 +98,7 @@ def _gap(row: Log, name: str, exact: Sequence[str]) -> float:
 
 
 def _drawn(row: Log, random: np.random.Generator) -> Log:
-  """Rounds drawn anew; those with as many rounds were measured together and are drawn together."""
+  """A bootstrap sample of the rounds; those with as many rounds were measured together and are drawn together."""
   picks: dict[int, np.ndarray] = {}
   for values in row.values():
     if len(values) not in picks:

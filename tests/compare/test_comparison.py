@@ -29,6 +29,7 @@ TINY = [
     "mesh.data=1",
   )
 ]
+ROWS = ("softmax", "linear", "pooling")
 SCORES = {"softmax": 0.9, "fox": 0.8, "linear": 0.6, "pooling": 0.3}
 
 
@@ -63,7 +64,7 @@ def runs(monkeypatch):
   return fake
 
 
-def compare(folder, specs="softmax;linear;pooling", task="recall", **kwargs):
+def compare(folder, specs=";".join(ROWS), task="recall", **kwargs):
   """Fields of the protocol, and options of `run.execute`."""
   fields = {name: kwargs.pop(name) for name in tuple(kwargs) if name in Protocol.__match_args__}
   comparison = run.plan(task, specs, 6, TINY, Protocol(**({"seeds": "3"} | fields)))
@@ -107,7 +108,7 @@ def test_without_second_chances_training_and_test_are_one_run(runs, tmp_path):
 def test_trials_are_the_same_for_all_rows_and_judged_on_validation_alone(runs, tmp_path):
   compare(tmp_path, trials=3, lr_retries=False)
   trials = [call for call in runs.calls if call[2] == (1_000_000,)]
-  rates = {name: [call[1] for call in trials if call[0] == name] for name in SCORES}
+  rates = {name: [call[1] for call in trials if call[0] == name] for name in ROWS}
   assert len(set(map(tuple, rates.values()))) == 1
   assert len(set(rates["softmax"])) == 3
   assert {call[3] for call in trials} == {("validation",)}
@@ -208,7 +209,7 @@ def test_cells_that_are_run_alone_and_collected_give_the_same_rows(runs, tmp_pat
 
 def test_auto_seeds_are_added_to_every_row(runs, tmp_path):
   compare(tmp_path, seeds="auto", half_width=0.003, most=8, lr_retries=False)
-  counts = {name: [row["seed"] for row in rows(tmp_path) if row["attention"] == name] for name in SCORES}
+  counts = {name: [row["seed"] for row in rows(tmp_path) if row["attention"] == name] for name in ROWS}
   assert counts["softmax"] == counts["linear"] == counts["pooling"]
   assert 3 < len(counts["softmax"]) <= 8
 

@@ -1,1 +1,1 @@
-"""What a row of a comparison costs, and how its sizes are matched to a budget."""
+"""Budgets of a comparison: the costs of its rows, and the matching of their sizes."""

@@ -21,7 +21,7 @@ FILE = "budgets.jsonl"
 
 @dataclasses.dataclass
 class TaskSetup:
-  """What the rows of one task start from.
+  """The setup that the rows of one task start from.
 
   Attributes:
     name: of the task, `BINARY` or `BINARY:DATASET`.

@@ -1,1 +1,1 @@
-"""What a comparison consists of: its grid, protocol, search space, suites, and which jobs come next."""
+"""The schedule of a comparison: grid, protocol, search space and suites, and the scheduler of its jobs."""
