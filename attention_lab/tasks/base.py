@@ -1,4 +1,4 @@
-"""What every task is. A file of this package defines NAME, Config and `build(config, workdir, mesh, read) -> Task`."""
+"""The interface of a task; each file of this package defines NAME, Config and `build(config, workdir, mesh, read)`."""
 
 import dataclasses
 import importlib
@@ -25,11 +25,11 @@ from attention_lab.models.layers import Output
 from attention_lab.models.position_specs import check_widths, resolve, to_string
 
 Batch = Mapping[str, Array]
-LoadFn = Callable[..., Dataset]  # (load, *its arguments) -> what it gives
+LoadFn = Callable[..., Dataset]  # (load, *arguments) -> the dataset that `load(*arguments)` reads
 
 
 class EvalResult(NamedTuple):
-  """What the predictions of a whole split come to."""
+  """The metrics, tables and errors of a whole split's predictions."""
 
   metrics: dict[str, float]  # beside those of `Task.summarize`, which stand where both have a name
   tables: dict[str, Any] = {}  # JSON: a confusion matrix, precision and recall by class, …
@@ -57,7 +57,7 @@ class Task:
   higher_is_better: bool
   tokens_per_example: int
   chance: float | None  # of the primary metric, from guessing
-  positions: str  # what `--config.model.positions` came to
+  resolved_positions: str  # the position encodings that `--config.model.positions` stands for, as a spec
   predict: Callable[[Params, Batch], dict[str, Array]] | None = None  # outputs of each example, as `judge` reads them
   judge: Callable[[Mapping[str, np.ndarray], str], EvalResult] | None = None  # all predictions of a split, and its name
   inspect: Callable[[Params, Batch], dict[str, Array]] | None = None  # scalars of layers on a small batch, to be logged
@@ -68,28 +68,28 @@ class Task:
 
 
 def read(load: Callable[..., Dataset], *args: Any, **kwargs: Any) -> Dataset:
-  """What `load` gives: how a task reads its data, unless it is given a `Library`."""
+  """The dataset that `load` reads; a task reads its data so, unless it is given a `SourceCache`."""
   return load(*args, **kwargs)
 
 
 class SourceCache:
-  """Reads each source once, so that the rows of a comparison share it; in the place of `read`."""
+  """Each source, read once and shared by the rows of a comparison; takes the place of `read`."""
 
   def __init__(self) -> None:
-    self._held: dict[str, Dataset] = {}
+    self._datasets: dict[str, Dataset] = {}
 
   def __call__(self, load: Callable[..., Dataset], *args: Any, **kwargs: Any) -> Dataset:
-    """What `load` gives for these arguments, which are told apart by how they are printed."""
+    """The dataset that `load` reads for these arguments, which are told apart by how they are printed."""
     key = f"{load.__module__}.{load.__qualname__}{args}{sorted(kwargs.items())}"
-    if key not in self._held:
-      self._held[key] = load(*args, **kwargs)
-    return self._held[key]
+    if key not in self._datasets:
+      self._datasets[key] = load(*args, **kwargs)
+    return self._datasets[key]
 
 
 def names() -> tuple[str, ...]:
   """The tasks, by file name."""
-  found = pkgutil.iter_modules(tasks.__path__)
-  return tuple(sorted(module.name for module in found if module.name != "base" and not module.ispkg))
+  modules = pkgutil.iter_modules(tasks.__path__)
+  return tuple(sorted(module.name for module in modules if module.name != "base" and not module.ispkg))
 
 
 def load(name: str) -> types.ModuleType:
@@ -100,7 +100,7 @@ def load(name: str) -> types.ModuleType:
 
 
 def check(config: ModelConfig, task: str, *, causal: bool, grid: bool = False) -> str:
-  """What the positions come to; refuses a model that the task cannot use, before any data is read.
+  """The spec of the model's position encodings; refuses a model that the task cannot use, before any data is read.
 
   Raises ValueError for sizes that do not fit, Unsupported for a variant that reads in the wrong directions, and without
   `grid` for one that needs a grid.
@@ -132,6 +132,6 @@ def _check_grid(variant: Attention, task: str) -> None:
       raise Unsupported(f"{spec.to_string(part)} needs a grid, and {task} has sequences: {fix}")
 
 
-def objective(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:
+def total_loss(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:
   """The training loss: the task's own plus the variants' auxiliary losses; with the scalars to log."""
   return sum(output.losses.values(), mean), {"loss": mean} | output.losses | output.stats

@@ -70,7 +70,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     )
   vision.check(config.model)
   settings, drawn = sized(config.model), augmentation(config.data)
-  codes = positions(settings)
+  resolved = resolved_positions(settings)
   source = folds.fold(read(images.load, config.data, config.data.side), config.data.folds, config.data.fold)
   shape, classes = tuple(source.metadata["image"]), source.metadata["classes"]
   tokens = vision.places(settings, shape)
@@ -78,18 +78,18 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   def model(key: PRNGKeyArray) -> Any:
     return vision.build(settings, shape, classes, key=key, mesh=mesh)
 
-  own = functional(model)
-  inspected = lambda params, batch: inspection.inspect(own, params, lambda module: forward(module, batch, None))
+  network = functional(model)
+  inspected = lambda params, batch: inspection.inspect(network, params, lambda module: forward(module, batch, None))
   return Task(
     name=NAME,
     source=_augmented(source, drawn) if drawn else source,
-    model=own,
-    **classification.functions(own, forward, source),
+    model=network,
+    **classification.functions(network, forward, source),
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=tokens,
     chance=source.metadata["chance"],
-    positions=codes,
+    resolved_positions=resolved,
     inspect=inspected if attends(settings) else None,
   )
 
@@ -99,8 +99,8 @@ def attends(config: VisionConfig) -> bool:
   return config.architecture != "resnet" or config.block == "non_local"
 
 
-def positions(config: VisionConfig) -> str:
-  """What the codes of positions come to, "none" for a residual network; refuses what cannot be, before data is read."""
+def resolved_positions(config: VisionConfig) -> str:
+  """The spec of the position encodings, "none" for a residual network; refuses a misfit before data is read."""
   if config.architecture != "resnet":
     return check(config, NAME, causal=False, grid=True)
   network = functional(lambda key: vision.build(config, (8, 8, 1), 2, key=key))

@@ -24,7 +24,7 @@ from attention_lab.models import chunked_cross_entropy, config_checks, inspectio
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, LoadFn, Task, check, objective, read
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, read, total_loss
 
 NAME = "language_modeling"
 LARGEST_EXPONENT = 100.0  # of a perplexity, beyond which it says nothing
@@ -59,7 +59,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
 
   Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is not causal.
   """
-  positions = check(config.model, NAME, causal=True)
+  resolved = check(config.model, NAME, causal=True)
   if config.data.folds:
     raise ValueError(
       f"--config.data.folds={config.data.folds}: windows of one document would stand in two parts; give 0"
@@ -67,25 +67,25 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   data = config.data
   _check_demands(config)
   source = read(text.load, data, workdir, data.vocabulary, data.tokenizer, data.packing, data.prefix)
-  words, length = source.metadata["vocabulary"], config.data.length
+  vocabulary, length = source.metadata["vocabulary"], config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:
-    return TransformerLM(config.model, words, length, key=key, tied=config.model.tied, mesh=mesh)
+    return TransformerLM(config.model, vocabulary, length, key=key, tied=config.model.tied, mesh=mesh)
 
-  own = functional(model)
+  network = functional(model)
   return Task(
     name=NAME,
     source=source,
-    model=own,
-    loss=lambda params, batch, key: loss(own, params, batch, key, data.prefix),
-    score=lambda params, batch: score(own, params, batch, data.prefix),
+    model=network,
+    loss=lambda params, batch, key: loss(network, params, batch, key, data.prefix),
+    score=lambda params, batch: score(network, params, batch, data.prefix),
     summarize=summarize,
     primary="bits_per_byte",
     higher_is_better=False,
     tokens_per_example=length,
     chance=None,
-    positions=positions,
-    inspect=lambda params, batch: inspection.inspect(own, params, lambda module: _inspected(module, batch)),
+    resolved_positions=resolved,
+    inspect=lambda params, batch: inspection.inspect(network, params, lambda module: _inspected(module, batch)),
   )
 
 
@@ -96,7 +96,7 @@ def loss(
   head, hidden = _run(model, params, batch, key, prefix)
   counted = _counted(batch)
   nll = chunked_cross_entropy.nll_sum(head, hidden.logits, batch["tokens"][:, 1:], counted)
-  return objective(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
+  return total_loss(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
 
 
 def score(model: Functional, params: Params, batch: Batch, prefix: int = 0) -> dict[str, Array]:
@@ -133,9 +133,10 @@ def _run(
   if prefix:
     mask = Mask(causal=True, prefix=jnp.full((1,), prefix, jnp.int32))
   if "segments" in batch:
-    own = batch["segments"][:, :-1]
-    place = restarting(own)
-    mask, positions = Mask(causal=True, q_segments=own, k_segments=own), Positions(q=place, k=place)
+    segments = batch["segments"][:, :-1]
+    restarted = restarting(segments)
+    mask = Mask(causal=True, q_segments=segments, k_segments=segments)
+    positions = Positions(q=restarted, k=restarted)
   module = model.bind(params)
   return module.output_head(), module.hidden(batch["tokens"][:, :-1], mask=mask, positions=positions, key=key)
 
@@ -152,9 +153,9 @@ def _check_demands(config: Config) -> None:
 
 def restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
   """0, 1, 2, … within each run of one segment number."""
-  place = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
+  index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None]
   starts = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
-  return place - jax.lax.cummax(jnp.where(starts, place, 0), axis=1)
+  return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
 
 
 def _counted(batch: Batch) -> Float[Array, "B T"]:

@@ -18,7 +18,7 @@ from attention_lab.data import article_matching, folds, labelled, listops, pixel
 from attention_lab.data.dataset import Dataset, validate_name
 from attention_lab.data.images import IMAGES
 from attention_lab.tasks.base import LoadFn, Task, read
-from attention_lab.tasks.parts import segments, sequences
+from attention_lab.tasks.parts import sequences
 
 NAME = "long_range"
 LENGTHS = {"listops": 512, "imdb_bytes": 1024, "same_article": 512}  # tokens, where none are asked for
@@ -68,10 +68,10 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   Folds deal examples; of same_article a passage may then stand in a pair of either part. Raises ValueError for what
   does not fit, naming the flag, and Unsupported for a variant that the model cannot use.
   """
-  codes = sequences.positions(config.model, NAME)
+  resolved = sequences.resolved_positions(config.model, NAME)
   source = folds.fold(read(load, config.data, workdir), config.data.folds, config.data.fold)
-  settings = dataclasses.replace(config, model=segments.typed(config.model, source.metadata, source.name))
-  return sequences.task(NAME, settings, source, codes, mesh=mesh)
+  settings = dataclasses.replace(config, model=sequences.with_types(config.model, source.metadata, source.name))
+  return sequences.task(NAME, settings, source, resolved, mesh=mesh)
 
 
 def load(data: DataConfig, workdir: str) -> Dataset:
@@ -83,10 +83,10 @@ def load(data: DataConfig, workdir: str) -> Dataset:
   function, reads = READ[name]
   default = type(data)()
   for field in dataclasses.fields(data):
-    given, usual = getattr(data, field.name), getattr(default, field.name)
-    if field.name not in EVERY | reads and given != usual:
+    value, usual = getattr(data, field.name), getattr(default, field.name)
+    if field.name not in EVERY | reads and value != usual:
       fix = f"leave it at {usual!r}; it reads {', '.join(sorted(EVERY | reads))}"
-      raise ValueError(f"--config.data.{field.name}={given} means nothing to {name}: {fix}")
+      raise ValueError(f"--config.data.{field.name}={value} means nothing to {name}: {fix}")
   return function(dataclasses.replace(data, length=data.length or LENGTHS.get(name, 0)), workdir)
 
 

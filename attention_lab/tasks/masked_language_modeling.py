@@ -19,7 +19,7 @@ from attention_lab.models import bert, chunked_cross_entropy, inspection
 from attention_lab.models.bert import TYPES, Bert
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, LoadFn, Task, check, objective, read
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, read, total_loss
 from attention_lab.tasks.parts import sequences
 
 NAME = "masked_language_modeling"
@@ -55,31 +55,33 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is causal by
   construction.
   """
-  codes = check(config.model, NAME, causal=False)
-  for name, given, wanted, why in (
+  resolved = check(config.model, NAME, causal=False)
+  for name, value, wanted, why in (
     ("model.types", config.model.types, TYPES, "a pair of texts has two"),
     ("data.folds", config.data.folds, 0, "training draws its own masks, so that train and validation differ"),
   ):
-    if given != wanted:
-      raise ValueError(f"--config.{name}={given}: {why}; give {wanted}")
+    if value != wanted:
+      raise ValueError(f"--config.{name}={value}: {why}; give {wanted}")
   source = read(masked.load, config.data, workdir, sequences.reading(config.data))
-  words, length = source.metadata["vocabulary"], config.data.length
-  own = functional(lambda key: Bert(config.model, words, length, key=key, mesh=mesh))
+  vocabulary, length = source.metadata["vocabulary"], config.data.length
+  network = functional(lambda key: Bert(config.model, vocabulary, length, key=key, mesh=mesh))
   special = dict(source.metadata["special"]) | {"end_of_text": source.metadata["end_of_text"]}
   return Task(
     name=NAME,
     source=source,
-    model=own,
-    loss=lambda params, batch, key: loss(own, special, params, batch, key),
-    score=lambda params, batch: score(own, params, batch),
+    model=network,
+    loss=lambda params, batch, key: loss(network, special, params, batch, key),
+    score=lambda params, batch: score(network, params, batch),
     summarize=summarize,
     primary="loss",
     higher_is_better=False,
     tokens_per_example=length,
     chance=None,
-    positions=codes,
+    resolved_positions=resolved,
     inspect=lambda params, batch: inspection.inspect(
-      own, params, lambda module: _hidden(module, inspection.shortened(batch), batch["masked"][:, : inspection.LENGTH])
+      network,
+      params,
+      lambda module: _hidden(module, inspection.shortened(batch), batch["masked"][:, : inspection.LENGTH]),
     ),
   )
 
@@ -90,14 +92,13 @@ def loss(
   """Nats per hidden token, drawn anew by `key`, plus nats per pair, plus auxiliary losses."""
   module, ids = model.bind(params), tuple(sorted(set(special.values())))
   draw = jax.random.key(0) if key is None else jax.random.fold_in(key, 1)
-  words = module.vocabulary
-  shown, chosen = bert.mask_tokens(draw, batch["tokens"], batch["length"], ids, words, special["mask"])
+  shown, chosen = bert.mask_tokens(draw, batch["tokens"], batch["length"], ids, module.vocabulary, special["mask"])
   hidden = _hidden(module, batch, shown, key)
   states, targets, weights = _gathered(hidden.logits, batch["tokens"], chosen)
   total = chunked_cross_entropy.nll_sum(module.masked_head(), module.transform(states), targets, weights)
   nats = total / jnp.maximum(jnp.sum(weights), 1.0)
   pairs = jnp.mean(chunked_cross_entropy.cross_entropy(module.next_logits(hidden.logits), batch["next"]))
-  value, scalars = objective(nats + pairs, hidden)
+  value, scalars = total_loss(nats + pairs, hidden)
   return value, scalars | {"masked_loss": nats, "next_loss": pairs}
 
 
@@ -125,6 +126,11 @@ def summarize(sums: Mapping[str, float]) -> dict[str, float]:
     "next_loss": sums["next_nll"] / sums["pairs"],
     "next_accuracy": sums["next_correct"] / sums["pairs"],
   }
+
+
+def _inspected(module: Bert, batch: Batch) -> Output:
+  """Hidden states of the first tokens."""
+  return _hidden(module, inspection.shortened(batch), batch["masked"][:, : inspection.LENGTH])
 
 
 def _hidden(module: Bert, batch: Batch, shown: Array, key: PRNGKeyArray | None = None) -> Output:

@@ -68,30 +68,29 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   The model has room for the longest test examples, so that a variant whose numbers depend on that room (cosformer,
   sigmoid, bigbird) begins otherwise with `longest` than without. Raises ValueError for what does not fit, naming the
   flag, and Unsupported for a variant that is not causal, or that cannot read longer sequences than it was trained on
-  where
-  `longest` asks for them.
+  where `longest` asks for them.
   """
   del workdir
-  positions = check(config.model, NAME, causal=True)
+  resolved = check(config.model, NAME, causal=True)
   name, shape = _shape(config.data)
   tested = generation.tested_lengths(name, shape.length, config.data.longest)
   make = lambda longest: functional(lambda key: _model(config, shape.vocabulary, longest, key, mesh))
-  own = make(tested[-1])
+  network = make(tested[-1])
   if len(tested) > 1:
-    _check_longer(make(shape.length), own, config, positions)
+    _check_longer(make(shape.length), network, config, resolved)
   source = read(_source, config.data)
   return Task(
     name=NAME,
     source=source,
-    model=own,
-    loss=lambda params, batch, key: masked_targets.loss(own, params, batch, key),
-    score=lambda params, batch: score(own, tested, params, batch),
+    model=network,
+    loss=lambda params, batch, key: masked_targets.loss(network, params, batch, key),
+    score=lambda params, batch: score(network, tested, params, batch),
     summarize=functools.partial(summarize, tested),
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=shape.length,
     chance=source.metadata["chance"],
-    positions=positions,
+    resolved_positions=resolved,
   )
 
 
@@ -105,7 +104,7 @@ def score(model: Functional, tested: tuple[int, ...], params: Params, batch: Bat
 
 
 def summarize(tested: tuple[int, ...], sums: Mapping[str, float]) -> dict[str, float]:
-  """Accuracy, nats per question and solved on the trained length; where there are longer ones, what they come to.
+  """Accuracy, nats per question and solved on the trained length; where there are longer ones, theirs too.
 
   effective_length: the longest of the lengths `tested` up to which the accuracy does not fall below EFFECTIVE, in
   tokens; 0 if none. As RULER's effective context size (Hsieh et al. 2024, section 4), whose threshold is a score too.
@@ -113,18 +112,18 @@ def summarize(tested: tuple[int, ...], sums: Mapping[str, float]) -> dict[str, f
   metrics = masked_targets.summarize(sums)
   if f"correct@{tested[-1]}" not in sums:
     return metrics
-  found = {length: sums[f"correct@{length}"] / sums[f"questions@{length}"] for length in tested[1:]}
+  longer = {length: sums[f"correct@{length}"] / sums[f"questions@{length}"] for length in tested[1:]}
   effective = 0
-  for length, accuracy in ({tested[0]: metrics["accuracy"]} | found).items():
+  for length, accuracy in ({tested[0]: metrics["accuracy"]} | longer).items():
     if accuracy < EFFECTIVE:
       break
     effective = length
-  longer = {f"accuracy@{length}": accuracy for length, accuracy in found.items()}
-  return metrics | longer | {"effective_length": float(effective)}
+  named = {f"accuracy@{length}": accuracy for length, accuracy in longer.items()}
+  return metrics | named | {"effective_length": float(effective)}
 
 
-def _model(config: Config, words: int, longest: int, key: PRNGKeyArray, mesh: Mesh | None) -> TransformerLM:
-  return TransformerLM(config.model, words, longest, key=key, tied=config.model.tied, mesh=mesh)
+def _model(config: Config, vocabulary: int, longest: int, key: PRNGKeyArray, mesh: Mesh | None) -> TransformerLM:
+  return TransformerLM(config.model, vocabulary, longest, key=key, tied=config.model.tied, mesh=mesh)
 
 
 def _shape(data: DataConfig) -> tuple[str, Shape]:
@@ -132,20 +131,20 @@ def _shape(data: DataConfig) -> tuple[str, Shape]:
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: {NAME} are generated, and read no files; leave the path out")
   name = validate_name(data, tuple(generation.MECHANISMS))
-  return name, generation.resolve_shape(name, _given(data))
+  return name, generation.resolve_shape(name, _sizes(data))
 
 
-def _given(data: DataConfig) -> dict[str, int | float]:
+def _sizes(data: DataConfig) -> dict[str, int | float]:
   return {field.name: getattr(data, field.name) for field in dataclasses.fields(Shape)}
 
 
 def _source(data: DataConfig) -> Dataset:
   name, _ = _shape(data)
-  sizes = (data.train, data.validation, data.test)
-  return generation.generate(name, _given(data), longest=data.longest, sizes=sizes)
+  examples = (data.train, data.validation, data.test)
+  return generation.generate(name, _sizes(data), longest=data.longest, sizes=examples)
 
 
-def _check_longer(trained: Functional, longer: Functional, config: Config, positions: str) -> None:
+def _check_longer(trained: Functional, longer: Functional, config: Config, resolved: str) -> None:
   """Refuses parameters for each position: those beyond the trained length would be tested as they were drawn."""
   leaves = lambda model: jax.tree_util.tree_leaves_with_path(jax.eval_shape(model.init, jax.random.key(0)))
   for (path, short), (_, long) in zip(leaves(trained), leaves(longer), strict=True):
@@ -153,7 +152,7 @@ def _check_longer(trained: Functional, longer: Functional, config: Config, posit
     if short.shape == long.shape or "fixed" in names:
       continue
     what = f"--config.model.positions={config.model.positions}"
-    what = f"{what} (here {positions})" if "codes" in names else config.model.attention
+    what = f"{what} (here {resolved})" if "codes" in names else config.model.attention
     fix = "take a variant without them" if "codes" not in names or config.model.positions == "auto" else "give rope"
     why = "has parameters for each position, and those of longer sequences are never trained"
     raise Unsupported(f"{what} {why}: {fix}, or --config.data.longest=0")

@@ -6,6 +6,8 @@ start, end and example int32 [B].
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 from jax.sharding import Mesh
@@ -13,9 +15,9 @@ from jax.sharding import Mesh
 from attention_lab import config as configs
 from attention_lab.data import babi, prepared
 from attention_lab.data import spans as spans_data
-from attention_lab.data.dataset import Dataset
+from attention_lab.data.dataset import Arrays, Dataset
 from attention_lab.tasks.base import EvalResult, LoadFn, Task, read
-from attention_lab.tasks.parts import classification, segments, sequences, span_answers
+from attention_lab.tasks.parts import classification, sequences, span_answers
 
 NAME = "question_answering"
 NAMES = ("babi", "squad", "xquad/en")  # others of TFDS are read by their features
@@ -68,10 +70,10 @@ def stories(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn
   """The tasks of bAbI: the answer is a class. Nothing is kept in `workdir`."""
   del workdir
   _idle(config, ("data.tokenizer", "data.vocabulary", "pretrained"), "bAbI, whose words are a vocabulary of its own")
-  codes = sequences.positions(config.model, NAME)
+  resolved = sequences.resolved_positions(config.model, NAME)
   source = read(babi.load, config.data, config.data.task, config.data.sentences)
-  settings = dataclasses.replace(config, model=segments.typed(config.model, source.metadata, "bAbI"))
-  task = sequences.task(NAME, settings, source, codes, mesh=mesh)
+  settings = dataclasses.replace(config, model=sequences.with_types(config.model, source.metadata, "bAbI"))
+  task = sequences.task(NAME, settings, source, resolved, mesh=mesh)
   return dataclasses.replace(task, judge=lambda predictions, split: judge(source, predictions, split))
 
 
@@ -79,24 +81,26 @@ def spans(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   """Questions whose answers are spans of their contexts, by two pointers on an encoder."""
   data = config.data
   _idle(config, ("data.task", "data.sentences"), "spans, which are one task, and read by words")
-  settings = dataclasses.replace(config, model=segments.typed(config.model, span_answers.FACTS, "a row of spans"))
-  codes = span_answers.positions(settings.model, NAME)
+  settings = dataclasses.replace(
+    config, model=sequences.with_types(config.model, span_answers.METADATA, "a row of spans")
+  )
+  resolved = span_answers.resolved_positions(settings.model, NAME)
   if not data.path:
     prepared.check(data.name, data.dir, NAMES)
   data = dataclasses.replace(data, tokenizer=data.tokenizer or "wordpiece", vocabulary=data.vocabulary or 8000)
   source = read(spans_data.load, data, workdir, sequences.reading(data), config.pretrained)
-  return span_answers.task(NAME, settings, source, codes, mesh=mesh)
+  return span_answers.task(NAME, settings, source, resolved, mesh=mesh)
 
 
-def judge(source: Dataset, predictions: dict[str, np.ndarray], split: str) -> EvalResult:
+def judge(source: Dataset, predictions: Mapping[str, np.ndarray], split: str) -> EvalResult:
   """How many tasks of bAbI are solved, the error of each, and the wrong answers with their task."""
-  groups = source.splits[split].arrays["group"]
+  groups = cast(Arrays, source.splits[split]).arrays["group"]
   right = predictions["probabilities"].argmax(-1) == predictions["label"]
   rows, solved = {}, 0
   for number in np.unique(groups).tolist():
-    own = right[groups == number]
-    rows[babi.TASKS[number - 1]] = {"task": number, "examples": len(own), "error": float(1 - own.mean())}
-    solved += bool(own.mean() >= SOLVED)
+    answers = right[groups == number]
+    rows[babi.TASKS[number - 1]] = {"task": number, "examples": len(answers), "error": float(1 - answers.mean())}
+    solved += bool(answers.mean() >= SOLVED)
   wrong = classification.judge(source, predictions, split).errors
   errors = [row | {"task": babi.TASKS[groups[row["index"]] - 1]} for row in wrong]
   return EvalResult({"tasks_solved": float(solved)}, {"error_by_task": rows}, errors)
@@ -104,7 +108,7 @@ def judge(source: Dataset, predictions: dict[str, np.ndarray], split: str) -> Ev
 
 def _idle(config: Config, names: tuple[str, ...], what: str) -> None:
   """Raises ValueError for a setting that is given and means nothing here."""
-  given, default = configs.flatten(config), configs.flatten(Config())
+  settings, default = configs.flatten(config), configs.flatten(Config())
   for name in (f"config.{name}" for name in names):
-    if given[name] != default[name]:
-      raise ValueError(f"--{name}={given[name]} means nothing to {what}; leave it out")
+    if settings[name] != default[name]:
+      raise ValueError(f"--{name}={settings[name]} means nothing to {what}; leave it out")

@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from attention_lab import config as configs
 from attention_lab.data import recall
-from attention_lab.data.dataset import validate_name
+from attention_lab.data.dataset import Dataset, validate_name
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.tasks.base import LoadFn, Task, check, read
@@ -54,30 +54,30 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   Raises ValueError for what does not fit, naming the flag, and Unsupported for a variant that is not causal.
   """
   del workdir
-  positions = check(config.model, NAME, causal=True)
+  resolved = check(config.model, NAME, causal=True)
   source = read(_source, config.data)
-  words, length = config.data.vocabulary, config.data.length
+  vocabulary, length = config.data.vocabulary, config.data.length
 
   def model(key: PRNGKeyArray) -> TransformerLM:
-    return TransformerLM(config.model, words, length, key=key, tied=config.model.tied, mesh=mesh)
+    return TransformerLM(config.model, vocabulary, length, key=key, tied=config.model.tied, mesh=mesh)
 
-  own = functional(model)
+  network = functional(model)
   return Task(
     name=NAME,
     source=source,
-    model=own,
-    loss=lambda params, batch, key: masked_targets.loss(own, params, batch, key),
-    score=lambda params, batch: masked_targets.score(own, params, batch),
+    model=network,
+    loss=lambda params, batch, key: masked_targets.loss(network, params, batch, key),
+    score=lambda params, batch: masked_targets.score(network, params, batch),
     summarize=summarize,
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=length,
     chance=source.metadata["chance"],
-    positions=positions,
+    resolved_positions=resolved,
   )
 
 
-def _source(data: DataConfig) -> recall.Dataset:
+def _source(data: DataConfig) -> Dataset:
   if data.path:
     raise ValueError(f"--config.data.path={data.path}: recall is generated, and reads no files; leave the path out")
   validate_name(data, recall.RECALLS)

@@ -45,11 +45,11 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
   if config.model.types not in (0, bert.TYPES):
     why = f"a text has no types of tokens; give 0, or {bert.TYPES} for the arrays of a pre-trained BERT"
     raise ValueError(f"--config.model.types={config.model.types}: {why}")
-  codes = sequences.positions(config.model, NAME)
+  resolved = sequences.resolved_positions(config.model, NAME)
   reading = sequences.reading(config.data)
   source = read(labelled.load, config.data, workdir, reading, tokenizer_from=config.pretrained)
   source = folds.fold(source, config.data.folds, config.data.fold)
-  return sequences.task(NAME, config, limited(source, config.data.limit), codes, mesh=mesh)
+  return sequences.task(NAME, config, limited(source, config.data.limit), resolved, mesh=mesh)
 
 
 def limited(source: Dataset, limit: int) -> Dataset:

@@ -203,7 +203,7 @@ class Trainer:
     costs = self._step.count(self._state, batch, tokens)
     if self._start < spec.config.steps:
       self._step.compile(self._state, batch)
-    spec.log(cost.headline(costs, spec.mesh, seeds, tokens, spec.task.positions))
+    spec.log(cost.headline(costs, spec.mesh, seeds, tokens, spec.task.resolved_positions))
     self._progress = Progress(spec.config.steps, self._start, tokens, spec.log)
 
   def train(self, step: int) -> None:

@@ -26,7 +26,7 @@ from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.vision import VisionConfig
 from attention_lab.tasks import image_classification, language_modeling, masked_language_modeling
-from attention_lab.tasks.base import Batch, objective
+from attention_lab.tasks.base import Batch, total_loss
 from attention_lab.tasks.parts import classification, sequences
 from attention_lab.workflows.matrix import Architecture, FindMissing, MissingCapability
 
@@ -101,7 +101,7 @@ def _prefix_loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyAr
   hidden = module.hidden(tokens[:, :-1], mask=Mask(causal=True, prefix=prefix), key=key)
   after = (jnp.arange(LENGTH, dtype=jnp.int32)[None] >= prefix[:, None] - 1).astype(jnp.float32)
   nll = chunked_cross_entropy.nll_sum(module.output_head(), hidden.logits, tokens[:, 1:], after)
-  return objective(nll / jnp.sum(after), hidden)
+  return total_loss(nll / jnp.sum(after), hidden)
 
 
 def _masked_loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:

@@ -16,7 +16,7 @@ from attention_lab.models import chunked_cross_entropy
 from attention_lab.models.functional import functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.tasks import language_modeling
-from attention_lab.tasks.base import objective
+from attention_lab.tasks.base import total_loss
 
 B, T, D = 4, 7, 5
 
@@ -143,7 +143,7 @@ def loss_of(model, params, batch):
 
 def plain_loss(model, params, batch):
   output = model.apply(params, batch["tokens"][:, :-1])
-  return objective(jnp.mean(chunked_cross_entropy.cross_entropy(output.logits, batch["tokens"][:, 1:])), output)[0]
+  return total_loss(jnp.mean(chunked_cross_entropy.cross_entropy(output.logits, batch["tokens"][:, 1:])), output)[0]
 
 
 @pytest.fixture(scope="module")

@@ -116,16 +116,16 @@ def test_other_architectures_train_and_are_judged(name, tmp_path):
 
 def test_a_network_without_attention_has_no_layers_to_inspect_and_no_positions():
   task = build(model={"architecture": "resnet", "width": 8})
-  assert (task.positions, task.inspect, task.tokens_per_example) == ("none", None, 64)
+  assert (task.resolved_positions, task.inspect, task.tokens_per_example) == ("none", None, 64)
   attending = build(model=ARCHITECTURES["resnet"])
-  assert attending.positions == "none"
+  assert attending.resolved_positions == "none"
   assert attending.inspect is not None
 
 
 def test_a_small_image_says_its_tokens_and_codes():
   assert build(model={"pooling": "cls", "registers": 3}).tokens_per_example == 16 + 1 + 3
-  assert build(model={"architecture": "hierarchical", "layers": 2, "positions": "auto"}).positions == "rope"
-  assert build(model={"positions": "sincos2d"}).positions == "sincos2d"
+  assert build(model={"architecture": "hierarchical", "layers": 2, "positions": "auto"}).resolved_positions == "rope"
+  assert build(model={"positions": "sincos2d"}).resolved_positions == "sincos2d"
 
 
 def test_folds_of_augmented_images_cut_train_and_validation_and_leave_test(plain):

@@ -110,7 +110,7 @@ def test_folds_are_parts_of_train_and_validation():
 
 def test_a_baseline_stands_in_the_same_table():
   task = long_range.build(small(model={"architecture": "bag_of_words", "heads": 4, "layers": 2}), "")
-  assert (task.positions, task.inspect) == ("none", None)
+  assert (task.resolved_positions, task.inspect) == ("none", None)
   assert traced(task) == {"nll", "correct", "examples"}
 
 

@@ -193,7 +193,7 @@ def test_bad_settings_are_one_line_that_names_the_flag(name, group, fields, mess
 
 def test_a_task_says_what_its_positions_came_to():
   came_to = {
-    attention: recall.build(small("recall", attention=attention), "").positions
+    attention: recall.build(small("recall", attention=attention), "").resolved_positions
     for attention in ("softmax", "alibi", "pooling")
   }
   assert came_to == {"softmax": "rope", "alibi": "none", "pooling": "learned"}

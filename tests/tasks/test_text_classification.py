@@ -167,7 +167,7 @@ def test_a_fold_is_judged_with_its_own_texts(table, mesh):
   ],
 )
 def test_positions_are_those_of_the_architecture(table, model, codes):
-  assert build(table, model=model).positions == codes
+  assert build(table, model=model).resolved_positions == codes
 
 
 REFUSED = {

@@ -76,7 +76,7 @@ def build(*, dropout=True, poisoned=()):
     higher_is_better=True,
     tokens_per_example=3,
     chance=1 / CLASSES,
-    positions="none",
+    resolved_positions="none",
   )
 
 

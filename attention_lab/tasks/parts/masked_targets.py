@@ -1,4 +1,4 @@
-"""The functions of a task that asks a decoder for a token at some positions: loss, sums and what they come to.
+"""The functions of a task that asks a decoder for a token at some positions: loss, sums and metrics.
 
 Batches: tokens int32 [B, T], targets int32 [B, T], −1 where nothing is asked.
 """
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.models import chunked_cross_entropy
 from attention_lab.models.functional import Functional, Params
-from attention_lab.tasks.base import Batch, objective
+from attention_lab.tasks.base import Batch, total_loss
 
 SOLVED = 0.99  # accuracy from which a task counts as solved: such tasks are learned by a jump
 
@@ -20,7 +20,7 @@ def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | No
   module = model.bind(params)
   hidden, (targets, asked) = module.hidden(batch["tokens"], key=key), _asked(batch)
   nll = chunked_cross_entropy.nll_sum(module.output_head(), hidden.logits, targets, asked)
-  return objective(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
+  return total_loss(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
 
 
 def score(
@@ -35,10 +35,10 @@ def score(
   sums: dict[str, Array] = {}
   for ending, weight in ({"": batch["weight"]} if weights is None else weights).items():
     counted = asked * weight[:, None]
-    own = chunked_cross_entropy.score_sums(module.output_head(), hidden, targets, counted) | {
+    scored = chunked_cross_entropy.score_sums(module.output_head(), hidden, targets, counted) | {
       "questions": jnp.sum(counted)
     }
-    sums |= {f"{name}{ending}": value for name, value in own.items()}
+    sums |= {f"{name}{ending}": value for name, value in scored.items()}
   return sums
 
 

@@ -5,7 +5,8 @@ Of whole sentences, tokens int32 [B, T, W], and T counts sentences.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from attention_lab.models.layers import Output
 from attention_lab.tasks.base import Batch, Task, check
 from attention_lab.tasks.parts import classification
 
+ConfigT = TypeVar("ConfigT", bound=ClassifierConfig)
+
 
 @dataclasses.dataclass
 class ModelConfig(ClassifierConfig):
@@ -39,22 +42,32 @@ class DataConfig(configs.DataConfig):
   buckets: bool = True  # batches of examples of similar length, one program for each of a few widths
 
 
+class SequenceConfig(Protocol):
+  """The parts of a task's configuration that `task` reads."""
+
+  @property
+  def model(self) -> ClassifierConfig: ...
+
+  @property
+  def data(self) -> configs.DataConfig: ...
+
+
 def reading(data: Any) -> Reading:
-  """What `data` says about reading texts."""
+  """The settings of `data` for reading texts."""
   names = [field.name for field in dataclasses.fields(Reading) if hasattr(data, field.name)]
   return Reading(**{name: getattr(data, name) for name in names})
 
 
-def positions(config: ClassifierConfig, task: str) -> str:
-  """What the codes of positions come to, "none" for a baseline; refuses a model that cannot be, before data is read."""
+def resolved_positions(config: ClassifierConfig, task: str) -> str:
+  """The spec of the position encodings, "none" for a baseline; refuses a misfit before data is read."""
   attends = config.architecture in MASKS
-  codes = check(config, task, causal=config.architecture == "decoder") if attends else "none"
+  resolved = check(config, task, causal=config.architecture == "decoder") if attends else "none"
   smallest = functional(lambda key: classifier.build(config, 2, 2, 2, key=key))
   jax.eval_shape(smallest.init, jax.random.key(0))
-  return codes
+  return resolved
 
 
-def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh: Mesh | None = None) -> Task:
+def task(name: str, config: SequenceConfig, source: Dataset, resolved: str, *, mesh: Mesh | None = None) -> Task:
   """The task `name` on `source`, folded before, whose metadata has vocabulary, length, classes, names and chance."""
   metadata, model = source.metadata, config.model
   T = metadata["length"]
@@ -62,20 +75,20 @@ def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh
   def build(key: PRNGKeyArray) -> Any:
     return classifier.build(model, metadata["vocabulary"], T, metadata["classes"], key=key, mesh=mesh)
 
-  own = functional(build)
+  network = functional(build)
   inspected = lambda params, batch: inspection.inspect(
-    own, params, lambda module: forward(module, inspection.shortened(batch), None)
+    network, params, lambda module: forward(module, inspection.shortened(batch), None)
   )
   return Task(
     name=name,
     source=bucketed(source) if getattr(config.data, "buckets", False) else source,
-    model=own,
-    **classification.functions(own, forward, source),
+    model=network,
+    **classification.functions(network, forward, source),
     primary="accuracy",
     higher_is_better=True,
     tokens_per_example=T,
     chance=metadata["chance"],
-    positions=codes,
+    resolved_positions=resolved,
     inspect=inspected if model.architecture in MASKS else None,
   )
 
@@ -103,9 +116,9 @@ def limited(source: Dataset, limit: int) -> Dataset:
   train = source.splits["train"]
   if not limit or limit >= len(train):
     return source
-  found = example_hashes.read(train)
-  kept = np.sort(np.lexsort((found.whole, found.inputs))[:limit])
-  part = folds.View([train], kept)
+  hashes = example_hashes.read(train)
+  chosen = np.sort(np.lexsort((hashes.whole, hashes.inputs))[:limit])
+  part = folds.View([train], chosen)
   arrays, names = part[np.arange(limit)], source.metadata["names"]
   if len(np.unique(arrays["label"])) < 2:
     raise ValueError(f"--config.data.limit={limit} leaves one class in train; give more examples, or 0 for all")
@@ -121,3 +134,12 @@ def _grouped(split: Split, widths: tuple[int, ...]) -> buckets.Bucketed:
   batch = split[np.arange(len(split))]
   cut = [name for name in ("tokens", "types") if name in batch]
   return buckets.Bucketed(split, batch["length"], widths, cut)
+
+
+def with_types(config: ConfigT, metadata: Mapping[str, Any], name: str) -> ConfigT:
+  """`config` with the `types` of the dataset `name`, for 0; raises ValueError for another number of them."""
+  types = metadata.get("types", 0)
+  if config.types not in (0, types):
+    told = f"{name} tells {types} types of tokens apart" if types else f"{name} has no types of tokens"
+    raise ValueError(f"--config.model.types={config.types}: {told}; give {types}, or 0 for what the data have")
+  return dataclasses.replace(config, types=types)

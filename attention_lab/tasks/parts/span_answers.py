@@ -1,4 +1,4 @@
-"""The functions of a task that points at spans of a text: loss, sums, predictions and what is said of them.
+"""The functions of a task that points at spans of a text: loss, sums, predictions and their verdict.
 
 Batches: tokens and types int32 [B, T], length int32 [B], and start and end int32 [B], the ends of the answer, 0 and 0
 where the row's part of the context does not hold it.
@@ -6,6 +6,7 @@ where the row's part of the context does not hold it.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,47 +14,49 @@ from jax.scipy.special import logsumexp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from attention_lab import config as configs
 from attention_lab.data import span_metrics
 from attention_lab.data.dataset import Dataset, Lazy
+from attention_lab.data.spans import Spans
 from attention_lab.models import inspection, span_model
 from attention_lab.models.chunked_cross_entropy import cross_entropy
 from attention_lab.models.classifier import ClassifierConfig
 from attention_lab.models.functional import Functional, Params, functional
-from attention_lab.tasks.base import Batch, EvalResult, Task, check, objective
+from attention_lab.tasks.base import Batch, EvalResult, Task, check, total_loss
 from attention_lab.tasks.parts import sequences
 
-FACTS = {"types": span_model.TYPES}
+METADATA = {"types": span_model.TYPES}
 
 
-def positions(config: ClassifierConfig, task: str) -> str:
-  """What the codes of positions come to; refuses a model that cannot be, before data is read."""
+def resolved_positions(config: ClassifierConfig, task: str) -> str:
+  """The spec of the position encodings; refuses a misfit before data is read."""
   span_model.check(config)
   return check(config, task, causal=False)
 
 
-def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh: Mesh | None = None) -> Task:
+def task(
+  name: str, config: sequences.SequenceConfig, source: Dataset, resolved: str, *, mesh: Mesh | None = None
+) -> Task:
   """The task `name` on a source of `data.spans`; its primary metric is both ends right, in every row."""
-  T, words, model = source.metadata["length"], source.metadata["vocabulary"], config.model
-  own = functional(lambda key: span_model.SpanModel(model, words, T, key=key, mesh=mesh))
+  T, vocabulary, model = source.metadata["length"], source.metadata["vocabulary"], config.model
+  network = functional(lambda key: span_model.SpanModel(model, vocabulary, T, key=key, mesh=mesh))
   inspected = lambda params, batch: inspection.inspect(
-    own, params, lambda module: sequences.forward(module, inspection.shortened(batch), None)
+    network, params, lambda module: sequences.forward(module, inspection.shortened(batch), None)
   )
-  nothing = lambda: float((source.splits["test"].arrays["start"] == 0).mean())
+  nothing = lambda: float((cast(Spans, source.splits["test"]).arrays["start"] == 0).mean())
   shown = dataclasses.replace(source, controls=Lazy({"no answer in any row": nothing}))
   return Task(
     name=name,
-    source=sequences.bucketed(shown) if config.data.buckets else shown,
-    model=own,
-    loss=lambda params, batch, key: loss(own, params, batch, key),
-    score=lambda params, batch: score(own, params, batch),
+    source=sequences.bucketed(shown) if getattr(config.data, "buckets", False) else shown,
+    model=network,
+    loss=lambda params, batch, key: loss(network, params, batch, key),
+    score=lambda params, batch: score(network, params, batch),
     summarize=summarize,
     primary="span_accuracy",
     higher_is_better=True,
     tokens_per_example=T,
     chance=None,
-    positions=codes,
-    predict=lambda params, batch: predict(own, T, params, batch),
+    resolved_positions=resolved,
+    predict=lambda params, batch: predict(network, T, params, batch),
     judge=lambda predictions, split: judge(source, predictions, split),
     inspect=inspected,
   )
@@ -62,7 +65,7 @@ def task(name: str, config: configs.Config, source: Dataset, codes: str, *, mesh
 def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
   """The mean of both ends' cross entropies, in nats, plus auxiliary losses."""
   output = sequences.forward(model.bind(params), batch, key)
-  return objective(jnp.mean(_nats(output.logits, batch)), output)
+  return total_loss(jnp.mean(_nats(output.logits, batch)), output)
 
 
 def score(model: Functional, params: Params, batch: Batch) -> dict[str, Array]:
@@ -102,7 +105,7 @@ def judge(source: Dataset, predictions: Mapping[str, np.ndarray], split: str) ->
 
   The confidence of an answer is the probability of its ends among those of its row.
   """
-  part = source.splits[split]
+  part = cast(Spans, source.splits[split])
   texts = part.predictions(predictions["start"], predictions["end"])
   metrics = span_metrics.evaluate(texts, part.answers)
   confidence = _confidence(predictions, part.arrays["example"])
@@ -112,8 +115,8 @@ def judge(source: Dataset, predictions: Mapping[str, np.ndarray], split: str) ->
     if not span_metrics.best(span_metrics.exact_match, texts[i], question.answers):
       row = {"index": i, "input": f"{question.text} | {question.context}", "label": list(question.answers)}
       overlap = span_metrics.best(span_metrics.f1, texts[i], question.answers)
-      said = {"predicted": texts[i], "confidence": round(float(confidence[i]), 4), "f1": round(overlap, 4)}
-      errors.append(row | said)
+      answer = {"predicted": texts[i], "confidence": round(float(confidence[i]), 4), "f1": round(overlap, 4)}
+      errors.append(row | answer)
   tables = {"questions": len(part.questions), "rows": len(part)}
   return EvalResult(metrics, tables | ({"controls": dict(source.controls)} if split == "test" else {}), errors)
 

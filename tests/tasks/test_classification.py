@@ -11,7 +11,7 @@ from sklearn import metrics as references
 from attention_lab.data.dataset import Arrays, Dataset
 from attention_lab.models.functional import Functional
 from attention_lab.models.layers import Output
-from attention_lab.tasks.parts import classification, metrics
+from attention_lab.tasks.parts import classification
 
 RIGHT = np.array([1, 1, 1, 0, 0, 0])
 POSITIVE = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.1])  # two of three found, one of three alarms false
@@ -51,16 +51,16 @@ def drawn(count, classes):
 
 
 def test_two_classes_are_judged_by_the_positive_one():
-  found = metrics.classification(binary(), RIGHT)
+  found = classification.probability_metrics(binary(), RIGHT)
   assert found["precision"] == found["recall"] == found["f1"] == pytest.approx(2 / 3)
   assert found["roc_auc"] == pytest.approx(8 / 9)  # 0.3 is below 0.6, the one pair of nine in the wrong order
   assert "top_5" not in found
-  other = metrics.classification(binary(), np.array([1, 1, 1, 1, 0, 0]), positive=0)
+  other = classification.probability_metrics(binary(), np.array([1, 1, 1, 1, 0, 0]), positive=0)
   assert (other["precision"], other["recall"]) == (pytest.approx(2 / 3), 1.0)
 
 
 def test_several_classes_are_judged_by_the_mean_over_classes():
-  found = metrics.classification(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
+  found = classification.probability_metrics(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
   assert found["precision"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
   assert found["recall"] == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
   assert found["f1"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
@@ -69,7 +69,7 @@ def test_several_classes_are_judged_by_the_mean_over_classes():
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_metrics_are_those_of_scikit_learn(classes):
   probabilities, label = drawn(200, classes)
-  found, guess = metrics.classification(probabilities, label), probabilities.argmax(axis=1)
+  found, guess = classification.probability_metrics(probabilities, label), probabilities.argmax(axis=1)
   average = {"average": "binary" if classes == 2 else "macro"}
   assert found["precision"] == pytest.approx(references.precision_score(label, guess, **average))
   assert found["recall"] == pytest.approx(references.recall_score(label, guess, **average))
@@ -95,45 +95,45 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order(classes):
     pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in own for b in others]
     areas.append(sum(pairs) / len(pairs))
   expected = areas[1] if classes == 2 else np.mean(areas)
-  assert metrics.classification(probabilities, label)["roc_auc"] == pytest.approx(expected)
+  assert classification.probability_metrics(probabilities, label)["roc_auc"] == pytest.approx(expected)
 
 
 def test_top_5_holds_the_label_among_the_five_largest():
   probabilities = np.array([[0.3, 0.25, 0.2, 0.1, 0.08, 0.07]] * 6)
-  assert metrics.classification(probabilities, np.arange(6))["top_5"] == pytest.approx(5 / 6)
-  assert "top_5" not in metrics.classification(sure([0, 1, 2, 3, 4], 5), np.arange(5))
+  assert classification.probability_metrics(probabilities, np.arange(6))["top_5"] == pytest.approx(5 / 6)
+  assert "top_5" not in classification.probability_metrics(sure([0, 1, 2, 3, 4], 5), np.arange(5))
 
 
 def test_the_calibration_error_of_three_examples_is_that_by_hand():
   probabilities = np.array([[0.97, 0.03], [0.05, 0.95], [0.9, 0.1]])  # two in the bin above 14/15, one below
   label = np.array([0, 0, 0])
   expected = (abs(1 - 0.97 - 0.95) + abs(1 - 0.9)) / 3
-  assert metrics.calibration_error(probabilities, label) == pytest.approx(expected)
-  assert metrics.classification(probabilities, label)["calibration_error"] == pytest.approx(expected)
+  assert classification.calibration_error(probabilities, label) == pytest.approx(expected)
+  assert classification.probability_metrics(probabilities, label)["calibration_error"] == pytest.approx(expected)
   certain = np.array([[1.0, 0.0], [0.0, 1.0]])
-  assert metrics.calibration_error(certain, np.array([0, 1])) == 0.0
-  assert metrics.calibration_error(certain, np.array([1, 0])) == 1.0
+  assert classification.calibration_error(certain, np.array([0, 1])) == 0.0
+  assert classification.calibration_error(certain, np.array([1, 0])) == 1.0
 
 
 def test_a_class_without_examples_has_no_area_and_counts_as_zero():
-  found = metrics.classification(sure([0, 1, 1], 3), np.array([0, 1, 1]))
+  found = classification.probability_metrics(sure([0, 1, 1], 3), np.array([0, 1, 1]))
   assert "roc_auc" not in found
   assert found["recall"] == pytest.approx(2 / 3)
-  alone = metrics.classification(sure([0, 0, 0], 2), np.zeros(3, int))
+  alone = classification.probability_metrics(sure([0, 0, 0], 2), np.zeros(3, int))
   assert (alone["precision"], alone["recall"], alone["f1"], "roc_auc" in alone) == (0.0, 0.0, 0.0, False)
-  rows = metrics.tables(sure([0, 1, 1], 3), np.array([0, 1, 1]), ["a", "b", "c"])["by_class"]
+  rows = classification.class_tables(sure([0, 1, 1], 3), np.array([0, 1, 1]), ["a", "b", "c"])["by_class"]
   assert rows[2] == {"class": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "examples": 0}
 
 
 def test_tables_are_json_whose_rows_are_labels():
-  found = metrics.tables(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]), ["a", "b", "c"])
+  found = classification.class_tables(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]), ["a", "b", "c"])
   assert json.loads(json.dumps(found)) == found
   assert found["classes"] == ["a", "b", "c"]
   assert found["confusion"] == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
   expected = {"class": "b", "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "examples": 2}
   assert found["by_class"][1] == expected
-  names = [str(n) for n in range(metrics.TABLED + 1)]
-  assert metrics.tables(sure([0, 1], len(names)), np.array([0, 1]), names) == {}
+  names = [str(n) for n in range(classification.TABLED + 1)]
+  assert classification.class_tables(sure([0, 1], len(names)), np.array([0, 1]), names) == {}
 
 
 class Written(Arrays):
