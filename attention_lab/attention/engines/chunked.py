@@ -74,7 +74,7 @@ def distance(block: Block) -> Int[Array, "C 1 T S"]:
 def attend_in_blocks(
   equation: Equation,
   q: Float[Array, "B T N H"],
-  k: Float[Array, "B S K H"],
+  k: Float[Array, "B S K _"],
   v: Float[Array, "B S K V"],
   call: Call,
   *,
