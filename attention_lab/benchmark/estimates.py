@@ -9,12 +9,13 @@ percentile bootstrap over so few covers too little. Neither knows of another hou
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from attention_lab.results import statistics
 
-LEVEL = 0.95
+LEVEL = 0.95  # confidence of the intervals
 ENOUGH = 6  # rounds, the fewest whose smallest and largest hold the median with 95 %
 
 
@@ -30,11 +31,11 @@ class Estimate:
 
 
 def ratio(times: Sequence[float], baseline: Sequence[float]) -> Estimate:
-  """Time over the baseline's, paired by round. ValueError unless both are positive and equally many."""
-  ours, theirs = np.asarray(times, np.float64), np.asarray(baseline, np.float64)
-  if ours.shape != theirs.shape or not ours.size or min(ours.min(), theirs.min()) <= 0:
-    raise ValueError(f"ratios need as many positive times as the baseline has, got {ours.size} and {theirs.size}")
-  return positive((ours / theirs).tolist())
+  """The time over the baseline's, paired by round. ValueError unless both are positive and equally many."""
+  sample, paired = np.asarray(times, np.float64), np.asarray(baseline, np.float64)
+  if sample.shape != paired.shape or not sample.size or min(sample.min(), paired.min()) <= 0:
+    raise ValueError(f"ratios need as many positive times as the baseline has, got {sample.size} and {paired.size}")
+  return positive((sample / paired).tolist())
 
 
 def positive(values: Sequence[float]) -> Estimate:
@@ -49,6 +50,29 @@ def positive(values: Sequence[float]) -> Estimate:
     return Estimate(middle, None, None, n, "student t")
   low, high = math.exp(student.low), math.exp(student.high)
   return Estimate(middle, min(low, middle), max(high, middle), n, "student t")
+
+
+def timed(times: Sequence[float], baseline: Sequence[float] | None) -> dict[str, Any]:
+  """The fields of a row on its times; it has those of its baseline, of the same rounds, so that it stands alone.
+
+  Args:
+    times: seconds of one call in each round.
+    baseline: those of the baseline, left out where there are none or not as many.
+  """
+  fields: dict[str, Any] = {"times": times, "rounds": len(times), "time": vars(positive(times))}
+  if baseline is not None and len(baseline) == len(times):
+    fields |= {"baseline_times": baseline, "ratio": vars(ratio(times, baseline))}
+  return fields
+
+
+def share_of_matmul(
+  flops: int | None, times: Sequence[float], product_flops: int | None, product_times: Sequence[float]
+) -> dict[str, Any]:
+  """The fields of a row on its speed and its share of the matrix product's; empty where one of them is not known."""
+  if not flops or not product_flops or len(product_times) != len(times):
+    return {}
+  shares = [flops / time * peak / product_flops for time, peak in zip(times, product_times, strict=True)]
+  return {"share_of_matmul": vars(positive(shares)), "flops_per_second": flops / positive(times).median}
 
 
 def _rank(n: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, attention_flops, build, refuse
+from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, attention_flops, build, refuse
+from attention_lab.timing import Sample
 
 QKV = ("q", "k", "v")
 
@@ -76,7 +77,7 @@ def _decode(name: str, attend: Callable, case: Case) -> Program:
 
   def start(arrays: Arrays) -> Sample:
     held = {letter: jnp.pad(arrays[letter], ((0, 0), (0, TOKENS), (0, 0), (0, 0))) for letter in "kv"}
-    one = {letter: arrays[letter][:, :1] for letter in QKV}
+    first_token = {letter: arrays[letter][:, :1] for letter in QKV}
     lengths = [jnp.asarray(case.length + i, jnp.int32) for i in range(TOKENS)]
     current: dict[str, Any] = {}
 
@@ -85,7 +86,7 @@ def _decode(name: str, attend: Callable, case: Case) -> Program:
 
     def run() -> jax.Array:
       for length in lengths:
-        current["cache"], out = executable(current["cache"], length, one)
+        current["cache"], out = executable(current["cache"], length, first_token)
         jax.block_until_ready(out)
       return out
 

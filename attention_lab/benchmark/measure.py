@@ -10,19 +10,19 @@ import attention_lab
 from attention_lab import timing
 from attention_lab.attention import spec
 from attention_lab.attention.base import Unsupported
-from attention_lab.benchmark import estimates, explanation, fit, load, peers
-from attention_lab.benchmark.program import Arrays, Case, Program, Sample, matmul
+from attention_lab.benchmark import estimates, explanation, machine, peers
+from attention_lab.benchmark.program import Arrays, Case, Program, matmul
 from attention_lab.benchmark.settings import Settings
-from attention_lab.benchmark.subject import compile_variant
+from attention_lab.benchmark.variant_program import compile_variant
 
-MATMUL = "matmul"
-OURS = tuple(attention_lab.__path__)
+MATMUL = "matmul"  # name of the matrix product that stands for the peak
+OURS = tuple(attention_lab.__path__)  # folders of this project's code
 
 Row = dict[str, Any]
 
 
 def cases(settings: Settings) -> list[Case]:
-  """Every mode, and in it every length from the shortest on."""
+  """The points to be measured: every mode, and in it every length from the shortest on."""
   sizes = (settings.batch, settings.heads, settings.kv_heads, settings.head_width, settings.dtype, settings.causal)
   return [Case(mode, length, *sizes, settings.window) for mode in settings.modes for length in settings.lengths]
 
@@ -34,33 +34,40 @@ def measure(
   after: Callable[[int], Any] = lambda _: None,
   explain: bool = False,
 ) -> list[Row]:
-  """One row for each of `names`, in their order; the baseline runs beside them, whether it is among them or not.
+  """Times variants and peers in interleaved rounds; the baseline runs beside them, whether it is among them or not.
 
-  A row has status done, refused (the variant does not do this), skipped (it does not fit) or failed, and a reason.
-  after: called with the number of rounds that are done. explain: other implementations are tried too, and compiled.
+  Args:
+    settings: sizes, rounds and limits.
+    case: the mode, length and shapes.
+    names: variants and peers that get a row.
+    after: called with the number of rounds that are done.
+    explain: True compiles the other implementations of each variant too.
+
+  Returns:
+    One row for each of `names`, in their order, with status done, refused (the variant does not do this), skipped (it
+    does not fit) or failed, and a reason.
   """
-  wanted = tuple(dict.fromkeys((settings.baseline, *names)))
   inputs: Arrays = {}
   compiled: dict[str, Program] = {}
-  samples: dict[str, Sample] = {}
+  samples: dict[str, timing.Sample] = {}
   timed: dict[str, timing.Timed] = {}
   table: dict[str, Row] = {}
   product, operands = matmul(settings.matmul, settings.dtype)
   _start(MATMUL, product, operands, settings, table, samples, timed)
-  for name in wanted:
+  for name in dict.fromkeys((settings.baseline, *names)):
     table[name], program = _compile(name, case, settings, explain)
     if program is not None:
       inputs = inputs or case.inputs()
       compiled[name] = program
       _start(name, program, inputs, settings, table, samples, timed)
-  meter = load.Meter()
+  meter = machine.Meter()
   ready = [name for name in compiled if table[name]["status"] == "done"]
   if any(name in names for name in ready):
     timing.interleave(samples, timed, settings.rounds, settings.seconds, after=after)
-  others = meter.read()
+  other_load = meter.read()
   for name in ready:
-    times = {one: timed[one].times for one in (name, settings.baseline, MATMUL) if one in timed}
-    table[name] |= _outcome(timed[name]) | {"other_load": others}
+    times = {program: timed[program].times for program in (name, settings.baseline, MATMUL) if program in timed}
+    table[name] |= _outcome(timed[name]) | {"other_load": other_load}
     if not timed[name].problem:
       table[name] |= _speeds(times, name, settings.baseline, compiled[name], product)
   return [table[name] for name in names]
@@ -84,18 +91,18 @@ def _compile(name: str, case: Case, settings: Settings, explain: bool) -> tuple[
     "flops_from": program.flops_from,
     "memory": program.memory,
     "needs": program.needs,
-    "program": explanation.program(program, case),
+    "program": explanation.summary(program, case),
     "implementations": explanation.implementations(variant, case) if variant and explain else None,
   }
-  limit = int(settings.memory * 2**30) if settings.memory else fit.available()
-  problem = fit.problem(program.needs, limit)
+  limit = int(settings.memory * 2**30) if settings.memory else machine.free_memory()
+  problem = machine.memory_problem(program.needs, limit)
   return (row | {"status": "skipped", "reason": problem}, None) if problem else (row, program)
 
 
 def _start(
   name: str, program: Program, inputs: Arrays, settings: Settings, table: dict, samples: dict, timed: dict
 ) -> None:
-  """Allocates and warms up; what fails or is too slow is noted in the table and not run again."""
+  """Allocates and warms up a program; one that fails or is too slow is noted in the table and not run again."""
   try:
     sample = program.start(inputs)
     timed[name] = timing.warm_up(sample, settings.seconds)
@@ -118,7 +125,7 @@ def _outcome(timed: timing.Timed) -> Row:
 
 
 def _problem(error: Exception, peer: bool = False) -> Row:
-  """A refusal is raised by this project's own code, or by a peer that cannot; anything else is a failure."""
+  """The status and reason of an error: a refusal of this project's own code or of a peer, else a failure."""
   ours = peer or traceback.extract_tb(error.__traceback__)[-1].filename.startswith(OURS)
   reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
   if isinstance(error, Unsupported) or (isinstance(error, ValueError | NotImplementedError) and ours):
@@ -127,21 +134,15 @@ def _problem(error: Exception, peer: bool = False) -> Row:
 
 
 def _speeds(times: dict[str, list[float]], name: str, baseline: str, program: Program, product: Program) -> Row:
-  """Medians and intervals; a row keeps the times of its baseline, of the same rounds, so that it stands alone."""
-  mine, peak = times[name], times[MATMUL]
-  row: Row = {"times": mine, "matmul_times": peak, "rounds": len(mine), "time": vars(estimates.positive(mine))}
-  if len(times.get(baseline, ())) == len(mine):
-    row |= {"baseline_times": times[baseline], "ratio": vars(estimates.ratio(mine, times[baseline]))}
-  if program.flops and product.flops and len(peak) == len(mine):
-    share = [program.flops / one * two / product.flops for one, two in zip(mine, peak, strict=True)]
-    row |= {
-      "share_of_matmul": vars(estimates.positive(share)),
-      "flops_per_second": program.flops / row["time"]["median"],
-    }
-    row |= {"matmul_flops_per_second": product.flops / estimates.positive(peak).median}
-  return row
+  """The medians, intervals and shares of a program that was timed."""
+  peak = times[MATMUL]
+  row = estimates.timed(times[name], times.get(baseline)) | {"matmul_times": peak}
+  share = estimates.share_of_matmul(program.flops, times[name], product.flops, peak)
+  if share and product.flops:
+    share |= {"matmul_flops_per_second": product.flops / estimates.positive(peak).median}
+  return row | share
 
 
 def platform() -> str:
-  """`cpu`, `gpu` or `tpu`."""
+  """The platform that JAX runs on: `cpu`, `gpu` or `tpu`."""
   return jax.default_backend()

@@ -1,4 +1,4 @@
-"""What a user would otherwise pick, measured in the same rounds: the names, and whether each can run here.
+"""Peers, which a user would otherwise pick, measured in the same rounds: their names, and whether each can run here.
 
 torch and JAX share one process: torch is given as many threads as there are cores, and waits while JAX runs.
 """
@@ -36,7 +36,7 @@ def check(names: Sequence[str], platform: str) -> None:
 
 
 def compile_peer(name: str, case: Case) -> Program:
-  """The program of a peer; raises Unsupported for what it does not do."""
+  """The program of a peer at a case; raises Unsupported for a call that it does not have."""
   if name in TORCH:
     from attention_lab.benchmark import torch_peers
 

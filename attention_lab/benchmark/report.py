@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.benchmark import explanation, load, plots, tables
+from attention_lab.benchmark import explanation, machine, plots, tables
 from attention_lab.benchmark.settings import MODES
 from attention_lab.results import benchmark_rows, document
 from attention_lab.results.document import Block, Grid, Heading, Listing, Text
@@ -118,7 +118,7 @@ def _settings(settings: dict[str, Any]) -> Grid:
 
 def _notes(damaged: Sequence[int], others: int, rows: Sequence[Row]) -> list[str]:
   notes = []
-  busy = [row["other_load"] for row in rows if (row.get("other_load") or 0.0) > load.QUIET]
+  busy = [row["other_load"] for row in rows if (row.get("other_load") or 0.0) > machine.QUIET]
   if busy:
     notes.append(
       f"**The machine was not quiet**: others used up to {max(busy):.1f} cores while {len(busy)} of {len(rows)} rows "

@@ -1,5 +1,6 @@
 """A whole benchmark: what is not yet in the workdir is measured and added, then the report is written."""
 
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -7,7 +8,8 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from attention_lab.benchmark import load, measure, peers, report
+from attention_lab.benchmark import machine, measure, peers, report
+from attention_lab.benchmark.program import Case
 from attention_lab.benchmark.settings import Settings, digest
 from attention_lab.results import benchmark_rows, provenance
 from attention_lab.train import progress
@@ -17,9 +19,19 @@ Row = dict[str, Any]
 
 
 def execute(settings: Settings, workdir: str | os.PathLike[str], log: Log, explain: bool = False) -> int:
-  """Measures, writes rows and report, and returns how many rows failed.
+  """Measures the rows that the workdir lacks, and writes them and the report.
 
-  ValueError, before anything is written, for a folder that is a file and for peers that cannot run here.
+  Args:
+    settings: what is measured.
+    workdir: the folder of `rows.jsonl` and the report.
+    log: a function that is given lines of progress.
+    explain: True compiles the other implementations of each variant too, and explains each row.
+
+  Returns:
+    The number of rows that failed.
+
+  Raises:
+    ValueError: before anything is written, for a folder that is a file and for peers that cannot run here.
   """
   folder = pathlib.Path(workdir)
   if folder.exists() and not folder.is_dir():
@@ -32,17 +44,17 @@ def execute(settings: Settings, workdir: str | os.PathLike[str], log: Log, expla
     (case, unmeasured(settings.names(), case, run_fields["digest"], held.rows)) for case in measure.cases(settings)
   ]
   todo = [(case, names) for case, names in todo if names]
-  whole = len(measure.cases(settings)) * len(settings.names())
+  total = len(measure.cases(settings)) * len(settings.names())
   left = sum(len(names) for _, names in todo)
-  if left < whole:
-    log(f"{whole - left} of {whole} rows are measured already: going on with the others")
+  if left < total:
+    log(f"{total - left} of {total} rows are measured already: going on with the others")
   bar = _Rounds(max(1, len(todo) * settings.rounds), log)
   failed = 0
   try:
     for number, (case, names) in enumerate(todo):
       bar.case = f"{case.mode} {case.length}"
       begun = number * settings.rounds
-      rows = measure.measure(settings, case, names, lambda done, begun=begun: bar.at(begun + done), explain)
+      rows = measure.measure(settings, case, names, functools.partial(bar.after, begun), explain)
       bar.clear()
       for row in rows:
         command = settings.command(row["attention"], case.length, case.mode)
@@ -59,11 +71,11 @@ def stamp(settings: Settings) -> Row:
   """The fields that all rows of a run share: settings, commit, versions, device, cores, and the digest of them."""
   versions = provenance.versions()
   shared = {
-    "settings": settings.facts(),
+    "settings": settings.row_settings(),
     "commit": provenance.commit(),
     "versions": versions,
     "device": provenance.device(),
-    "cores": load.cores(),
+    "cores": machine.cores(),
   }
   used = {peers.PACKAGES[name][0] for name in settings.peers if name in peers.PACKAGES}
   others = {name: importlib.metadata.version(name) for name in ("torch", "tokamax") if name in used}
@@ -71,19 +83,20 @@ def stamp(settings: Settings) -> Row:
   return shared | {"versions": versions | others, "digest": digest(shared)}
 
 
-def unmeasured(names: Sequence[str], case: measure.Case, mark: str, rows: Iterable[Row]) -> list[str]:
+def unmeasured(names: Sequence[str], case: Case, mark: str, rows: Iterable[Row]) -> list[str]:
   """The names that have neither been measured nor refused at this mode and length, under the digest `mark`."""
   finished = {benchmark_rows.key(row) for row in rows if row["status"] in ("done", "refused")}
   return [name for name in names if (mark, case.mode, case.length, name) not in finished]
 
 
 class _Rounds(progress.Bar):
-  """Rounds done, and what is being measured."""
+  """A bar of the rounds done."""
 
-  case = ""
+  case = ""  # the mode and length being measured
 
-  def at(self, step: int) -> None:
-    self.draw(step, lambda now: self._status(step, now))
+  def after(self, begun: int, done: int) -> None:
+    """Draws the bar when `done` rounds of a case are over, of which the first was number `begun`."""
+    self.draw(begun + done, lambda now: self._status(begun + done, now))
 
   def _status(self, step: int, now: float) -> str:
     left = (now - self._begun) / max(step, 1) * (self._steps - step)

@@ -1,4 +1,4 @@
-"""What is to be measured: variants and peers, lengths, modes, sizes, and how long."""
+"""Settings of a benchmark: variants and peers, lengths, modes, sizes, and how long."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ LISTS = ("attention", "lengths", "modes", "peers")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """All of a benchmark; ValueError, in one line, for what does not exist or does not fit."""
+  """The settings of a benchmark; ValueError, in one line, for what does not exist or does not fit."""
 
   attention: tuple[str, ...]  # specs
   lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)  # T = S
@@ -57,17 +57,17 @@ class Settings:
     """Variants and peers in the order in which a round runs them: the baseline first."""
     return tuple(dict.fromkeys((self.baseline, *self.attention, *self.peers)))
 
-  def facts(self) -> dict[str, Any]:
-    """What two rows must share to stand in one table."""
+  def row_settings(self) -> dict[str, Any]:
+    """The settings that two rows must share to stand in one table."""
     return {name: value for name, value in dataclasses.asdict(self).items() if name not in (*LISTS, "memory")}
 
   def command(self, name: str, length: int, mode: str) -> str:
     """The command that makes one row again, with its baseline beside it."""
     peer = name in peer_table.NAMES
-    words = {"attention": self.attention[0] if peer else name, "lengths": length, "mode": mode}
-    words |= {"peers": name} if peer else {}
-    words |= {k: v for k, v in self.facts().items() if v != _DEFAULTS[k] and k not in ("causal", "huge_pages")}
-    flags = [f"--{key}={value}" for key, value in words.items()]
+    values = {"attention": self.attention[0] if peer else name, "lengths": length, "mode": mode}
+    values |= {"peers": name} if peer else {}
+    values |= {k: v for k, v in self.row_settings().items() if v != _DEFAULTS[k] and k not in ("causal", "huge_pages")}
+    flags = [f"--{key}={value}" for key, value in values.items()]
     flags += ["--nocausal"] * (not self.causal) + ["--huge_pages"] * self.huge_pages
     return " ".join(["python", "-m", "experiments.benchmark", *map(shlex.quote, flags)])
 
@@ -93,9 +93,9 @@ class Settings:
       raise ValueError(f"--kv_heads={self.kv_heads} must divide --heads={self.heads}")
 
 
-def digest(facts: dict[str, Any]) -> str:
-  """First 16 hex digits of the SHA-256 of facts."""
-  return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def digest(fields: dict[str, Any]) -> str:
+  """The first 16 hex digits of the SHA-256 of fields, as JSON with sorted keys."""
+  return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def specs(text: str) -> tuple[str, ...]:

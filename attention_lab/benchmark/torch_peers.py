@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from attention_lab.benchmark import load
-from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, Sample, attention_flops, refuse
+from attention_lab.benchmark import machine
+from attention_lab.benchmark.program import TOKENS, Arrays, Case, Program, attention_flops, refuse
+from attention_lab.timing import Sample
 
 Tensors = dict[str, Any]
 
@@ -20,7 +21,7 @@ def compile_torch(name: str, case: Case) -> Program:
   """`torch_sdpa` or `torch_flex` at `case`; raises Unsupported for what they do not do here."""
   import torch
 
-  torch.set_num_threads(load.cores())
+  torch.set_num_threads(machine.cores())
   device = "cuda" if jax.default_backend() == "gpu" else "cpu"
   if name == "torch_sdpa" and case.window:
     raise refuse(name, "has no window but as a dense mask: take torch_flex, or leave --window out")
@@ -106,14 +107,14 @@ def _decode(attend: Callable, inputs: Tensors) -> Sample:
 
   T = inputs["k"].shape[2]
   cache = {letter: torch.nn.functional.pad(inputs[letter], (0, 0, 0, TOKENS)) for letter in "kv"}
-  one = {letter: tensor[:, :, :1].contiguous() for letter, tensor in inputs.items()}
+  first_token = {letter: tensor[:, :, :1].contiguous() for letter, tensor in inputs.items()}
 
   def run() -> Any:
     with torch.inference_mode():
       for end in range(T, T + TOKENS):
         for letter in "kv":
-          cache[letter][:, :, end : end + 1] = one[letter]
-        out = attend(one["q"], cache["k"][:, :, : end + 1], cache["v"][:, :, : end + 1])
+          cache[letter][:, :, end : end + 1] = first_token[letter]
+        out = attend(first_token["q"], cache["k"][:, :, : end + 1], cache["v"][:, :, : end + 1])
         _synchronise(inputs)
     return out
 

@@ -13,9 +13,10 @@ def row(name, length, seconds, *, exact, seed=0, memory=None, **rest):
   draw = np.random.default_rng([seed, length])
   drift = np.exp(0.3 * draw.standard_normal(8))
   base, times = (value * drift * np.exp(0.02 * draw.standard_normal(8)) for value in (1e-3, seconds))
-  facts = {"settings": SETTINGS.facts(), "commit": "abc", "versions": {"jax": "1"}, "device": "1 × cpu", "cores": 2}
+  shared = {"settings": SETTINGS.row_settings(), "commit": "abc", "versions": {"jax": "1"}, "device": "1 × cpu"}
   return {
-    **facts,
+    **shared,
+    "cores": 2,
     "digest": "d",
     "session": "s",
     "mode": "forward",

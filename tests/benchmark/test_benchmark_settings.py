@@ -23,9 +23,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("change, said", WRONG.values(), ids=WRONG)
-def test_a_mistake_is_refused_in_one_line(change, said):
-  with pytest.raises(ValueError, match=said) as caught:
+@pytest.mark.parametrize("change, message", WRONG.values(), ids=WRONG)
+def test_a_mistake_is_refused_in_one_line(change, message):
+  with pytest.raises(ValueError, match=message) as caught:
     settings.Settings(**{"attention": ("softmax",), **change})
   assert "\n" not in str(caught.value)
 
@@ -45,9 +45,13 @@ def test_names_start_with_the_baseline_and_hold_each_once():
 
 
 def test_the_memory_limit_and_the_lists_do_not_make_another_measurement():
-  one = settings.Settings(("softmax",))
-  assert settings.digest(one.facts()) == settings.digest(settings.Settings(("softmax",), (64,), memory=3.0).facts())
-  assert settings.digest(one.facts()) != settings.digest(settings.Settings(("softmax",), causal=False).facts())
+  first = settings.Settings(("softmax",))
+  assert settings.digest(first.row_settings()) == settings.digest(
+    settings.Settings(("softmax",), (64,), memory=3.0).row_settings()
+  )
+  assert settings.digest(first.row_settings()) != settings.digest(
+    settings.Settings(("softmax",), causal=False).row_settings()
+  )
 
 
 @pytest.mark.parametrize(

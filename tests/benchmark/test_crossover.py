@@ -21,17 +21,17 @@ COSTS = {"softmax": lambda n: n * n, "slow": lambda n: 3 * n * n, "linear": lamb
 
 
 def test_crossover_is_found_where_it_lies_by_construction():
-  found = crossover.of_rounds(logs(COSTS), "linear", ["softmax", "slow"])
-  assert found.low < 700 < found.high
-  assert found.high / found.low < 1.1
-  assert found.length == pytest.approx(700, rel=0.05)
+  crossing = crossover.of_rounds(logs(COSTS), "linear", ["softmax", "slow"])
+  assert crossing.low < 700 < crossing.high
+  assert crossing.high / crossing.low < 1.1
+  assert crossing.length == pytest.approx(700, rel=0.05)
 
 
 def test_planted_interval_of_the_crossover_holds_it_in_90_of_100_runs():
   held = 0
   for seed in range(150):
-    found = crossover.of_rounds(logs(COSTS, 0.1, seed, 20), "linear", ["softmax"], draws=200)
-    held += found.low <= 700 <= found.high
+    crossing = crossover.of_rounds(logs(COSTS, 0.1, seed, 20), "linear", ["softmax"], draws=200)
+    held += crossing.low <= 700 <= crossing.high
   assert held / 150 > 0.88
 
 
@@ -52,9 +52,9 @@ def test_outside_of_the_measured_lengths_nothing_is_claimed():
 
 def test_an_end_that_noise_moves_outside_is_said_to_lie_there():
   late = logs(COSTS | {"linear": lambda n: 1900 * n}, 0.3)
-  found = crossover.of_rounds(late, "linear", ["softmax"])
-  assert found.high is None
-  assert "beyond 2048" in str(found) or str(found).startswith("not within")
+  crossing = crossover.of_rounds(late, "linear", ["softmax"])
+  assert crossing.high is None
+  assert "beyond 2048" in str(crossing) or str(crossing).startswith("not within")
 
 
 def test_it_must_stay_ahead_at_every_longer_length():
@@ -63,25 +63,25 @@ def test_it_must_stay_ahead_at_every_longer_length():
 
 
 def test_fewer_than_two_lengths_have_no_crossover():
-  one = {256: logs(COSTS)[256]}
-  assert crossover.of_rounds(one, "linear", ["softmax"]) is None
+  single = {256: logs(COSTS)[256]}
+  assert crossover.of_rounds(single, "linear", ["softmax"]) is None
   assert crossover.of_rounds(logs(COSTS), "softmax", ["softmax"]) is None
 
 
 def test_bytes_cross_without_an_interval():
-  found = crossover.of_costs(
+  crossing = crossover.of_costs(
     {n: {name: float(cost(n)) for name, cost in COSTS.items()} for n in LENGTHS}, "linear", ["softmax"]
   )
-  assert found.length == pytest.approx(700)
-  assert str(found) == "700"
+  assert crossing.length == pytest.approx(700)
+  assert str(crossing) == "700"
 
 
 def test_rows_of_two_runs_meet_through_the_baseline_alone(rows):
   for row in rows[3:]:
     row["session"] = "later"
     row["times"], row["baseline_times"] = ([9.0 * t for t in row[name]] for name in ("times", "baseline_times"))
-  found = crossover.of_rounds(benchmark_rows.log_times(rows), "linear", ["softmax"])
-  assert found.length == pytest.approx(150, rel=0.05)
+  crossing = crossover.of_rounds(benchmark_rows.log_times(rows), "linear", ["softmax"])
+  assert crossing.length == pytest.approx(150, rel=0.05)
   for row in rows[:3]:
     del row["baseline_times"]
   assert "softmax" not in benchmark_rows.log_times(rows)[64]

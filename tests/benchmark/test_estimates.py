@@ -20,8 +20,8 @@ def test_planted_interval_covers_the_true_ratio_in_95_of_100_runs(count, spikes)
   draw = np.random.default_rng([count, int(10 * spikes)])
   held = 0
   for _ in range(600):
-    found = estimates.ratio(*(side.tolist() for side in rounds(draw, count, 0.6, spikes)))
-    held += found.low <= 0.6 <= found.high
+    estimate = estimates.ratio(*(side.tolist() for side in rounds(draw, count, 0.6, spikes)))
+    held += estimate.low <= 0.6 <= estimate.high
   assert held / 600 > 0.93
 
 
@@ -32,14 +32,14 @@ def test_planted_drift_that_hits_both_leaves_the_ratio_narrow():
 
 
 def test_six_rounds_are_the_first_whose_ends_hold_the_median():
-  found = estimates.positive([3.0, 1.0, 2.0, 5.0, 4.0, 6.0])
-  assert (found.median, found.low, found.high, found.method) == (3.5, 1.0, 6.0, "order statistics")
+  estimate = estimates.positive([3.0, 1.0, 2.0, 5.0, 4.0, 6.0])
+  assert (estimate.median, estimate.low, estimate.high, estimate.method) == (3.5, 1.0, 6.0, "order statistics")
   assert estimates.positive([1.0, 2.0, 3.0]).method == "student t"
 
 
 def test_twenty_rounds_are_bounded_by_the_sixth_from_either_end():
-  found = estimates.positive([float(i) for i in range(1, 21)])
-  assert (found.low, found.high) == (6.0, 15.0)
+  estimate = estimates.positive([float(i) for i in range(1, 21)])
+  assert (estimate.low, estimate.high) == (6.0, 15.0)
 
 
 def test_a_spike_in_one_round_of_twenty_does_not_widen_the_interval():
@@ -48,8 +48,8 @@ def test_a_spike_in_one_round_of_twenty_does_not_widen_the_interval():
 
 
 def test_one_round_has_no_interval():
-  found = estimates.ratio([2.0], [1.0])
-  assert (found.median, found.low, found.high) == (2.0, None, None)
+  estimate = estimates.ratio([2.0], [1.0])
+  assert (estimate.median, estimate.low, estimate.high) == (2.0, None, None)
 
 
 @pytest.mark.parametrize("times, baseline", [([1.0], [1.0, 2.0]), ([], []), ([0.0], [1.0])])

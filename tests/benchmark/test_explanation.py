@@ -3,21 +3,21 @@ import jax.numpy as jnp
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.benchmark import explanation, program, subject
+from attention_lab.benchmark import explanation, program, variant_program
 from attention_lab.benchmark.program import Case
 
 CASE = Case("forward", 600, 1, 2, 2, 8, "float32", True)
 
 
 def explained(function, *args, case=CASE):
-  return explanation.program(program.build(function, *args)[1], case)
+  return explanation.summary(program.build(function, *args)[1], case)
 
 
 def test_a_matrix_of_logits_is_seen_and_blocks_are_not():
   long = CASE._replace(length=1200)
   q = jnp.ones((1200, 8))
   assert explained(lambda q: jax.nn.softmax(q @ q.T) @ q, q, case=long)["dense"]
-  assert explanation.program(subject.compile_variant(spec.parse("softmax"), long), long)["dense"] is False
+  assert explanation.summary(variant_program.compile_variant(spec.parse("softmax"), long), long)["dense"] is False
 
 
 def test_loops_and_products_are_counted():
@@ -48,13 +48,13 @@ def test_a_buffer_inside_a_fusion_is_none():
 
 @pytest.mark.parametrize("name", ["softmax", "linear"])
 def test_every_implementation_that_did_not_run_has_a_reason(name):
-  said = explanation.implementations(spec.parse(name), CASE)
-  assert sum(one.startswith("ran") for one in said.values()) == 1
-  assert all(one.startswith(("ran", "not used: ")) for one in said.values())
+  outcomes = explanation.implementations(spec.parse(name), CASE)
+  assert sum(option.startswith("ran") for option in outcomes.values()) == 1
+  assert all(option.startswith(("ran", "not used: ")) for option in outcomes.values())
 
 
 def test_a_program_without_text_says_so():
-  made = explanation.program(program.Program(lambda _: program.Sample(lambda: None)), CASE)
+  made = explanation.summary(program.Program(lambda _: program.Sample(lambda: None)), CASE)
   assert made is None
   assert "cannot be read here" in explanation.sentences({"program": None, "peer": True})[0]
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from attention_lab.benchmark.models import ours, settings
+from attention_lab.benchmark.models import lab_programs, settings
 
 SIZES = {
   "gpt": {"length": 6, "vocabulary": 11},
@@ -14,10 +14,10 @@ SIZES = {
 @pytest.mark.parametrize("model", SIZES)
 def test_the_program_of_each_model_runs(model):
   sizes = {"layers": 1, "width": 8, "heads": 2, **SIZES[model]}
-  job = settings.Settings((model,), sizes=sizes).jobs(model, 2)["softmax"]
-  subject = ours.build(job)
-  found = [subject.run(number) for number in range(2)]
-  assert all(one["seconds"] > 0 for one in found)
+  workload = settings.Settings((model,), sizes=sizes).workloads(model, 2)["softmax"]
+  program = lab_programs.build(workload)
+  runs = [program.run(number) for number in range(2)]
+  assert all(run["seconds"] > 0 for run in runs)
   if model != "generate":
-    assert all(math.isfinite(one["loss"]) for one in found)
-    assert subject.facts["flops"] > 0
+    assert all(math.isfinite(run["loss"]) for run in runs)
+    assert program.fields["flops"] > 0

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from attention_lab.benchmark.models import job, run, settings, worker
+from attention_lab.benchmark.models import run, settings, worker, workload
 
 WRONG = {
   "an unknown model": ({"models": ("gtp",)}, "--model=gtp is not one of gpt, .* did you mean 'gpt'"),
@@ -27,9 +27,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("change, said", WRONG.values(), ids=WRONG)
-def test_a_mistake_is_refused_in_one_line(change, said):
-  with pytest.raises(ValueError, match=said) as caught:
+@pytest.mark.parametrize("change, message", WRONG.values(), ids=WRONG)
+def test_a_mistake_is_refused_in_one_line(change, message):
+  with pytest.raises(ValueError, match=message) as caught:
     settings.Settings(**change)
   assert "\n" not in str(caught.value)
 
@@ -50,54 +50,54 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path):
 
 def test_each_variant_is_a_row_and_in_huge_pages_another_before_the_peers():
   chosen = settings.Settings(attention=("softmax()", "linear|softmax"), peers=("hf_eager",), huge_pages=True)
-  jobs = chosen.jobs("gpt", 8)
-  assert list(jobs) == [
+  workloads = chosen.workloads("gpt", 8)
+  assert list(workloads) == [
     *("softmax", "softmax +huge_pages", "linear|softmax", "linear|softmax +huge_pages"),
     "hf_eager",
   ]
-  assert [one.huge_pages for one in jobs.values()] == [False, True, False, True, False]
-  assert [one.program for one in jobs.values()] == ["ours"] * 4 + ["hf_eager"]
-  assert list(chosen.jobs("start", 8)) == ["softmax", "linear|softmax"]
+  assert [entry.huge_pages for entry in workloads.values()] == [False, True, False, True, False]
+  assert [entry.program for entry in workloads.values()] == ["lab"] * 4 + ["hf_eager"]
+  assert list(chosen.workloads("start", 8)) == ["softmax", "linear|softmax"]
 
 
 def test_sizes_are_the_models_own_unless_given():
   chosen = settings.Settings(("gpt", "vit", "generate"), sizes={"layers": 2, "patch": 0}, batch=())
-  vit = chosen.jobs("vit", 16)["softmax"]
+  vit = chosen.workloads("vit", 16)["softmax"]
   assert (vit.layers, vit.width, vit.heads, vit.image, vit.patch, vit.classes) == (2, 192, 3, 224, 16, 1000)
   assert (vit.length, vit.items, vit.unit) == (0, 16, "images")
-  gpt = chosen.jobs("gpt", 8)["softmax"]
+  gpt = chosen.workloads("gpt", 8)["softmax"]
   assert (gpt.layers, gpt.width, gpt.length, gpt.vocabulary, gpt.items, gpt.unit) == (2, 256, 512, 8192, 4096, "tokens")
   assert chosen.batches("generate") == (1, 8)
-  assert chosen.jobs("generate", 8)["softmax"].items == 8 * 512
+  assert chosen.workloads("generate", 8)["softmax"].items == 8 * 512
 
 
 def test_a_command_makes_the_same_settings_again():
   chosen = settings.Settings(
     ("generate",), ("linear",), ("hf_eager",), {"layers": 2}, (1, 3), 5, baseline="hf_eager", huge_pages=True
   )
-  words = shlex.split(chosen.command("generate", 3))
-  assert words[:3] == ["python", "-m", "experiments.benchmark_models"]
-  assert set(words[3:]) == {
+  arguments = shlex.split(chosen.command("generate", 3))
+  assert arguments[:3] == ["python", "-m", "experiments.benchmark_models"]
+  assert set(arguments[3:]) == {
     *("--model=generate", "--attention=linear", "--peers=hf_eager", "--layers=2", "--batch=3", "--rounds=5"),
     *("--baseline=hf_eager", "--huge_pages"),
   }
 
 
 def test_a_job_survives_its_way_to_the_worker():
-  one = settings.Settings(("vit",), huge_pages=True).jobs("vit", 3)["softmax +huge_pages"]
-  assert job.from_json(one.to_json()) == one
+  vit = settings.Settings(("vit",), huge_pages=True).workloads("vit", 3)["softmax +huge_pages"]
+  assert workload.from_json(vit.to_json()) == vit
 
 
 def test_all_workers_draw_the_same_batch_and_each_number_another():
-  gpt = settings.Settings(sizes={"length": 7, "vocabulary": 5}).jobs("gpt", 2)
-  first, again, second = (job.tokens(gpt["softmax"], number) for number in (0, 0, 1))
+  gpt = settings.Settings(sizes={"length": 7, "vocabulary": 5}).workloads("gpt", 2)
+  first, again, second = (workload.tokens(gpt["softmax"], number) for number in (0, 0, 1))
   assert first.shape == (2, 8)
   assert first.dtype == np.int32
   assert 0 <= first.min() <= first.max() < 5
   assert np.array_equal(first, again)
   assert not np.array_equal(first, second)
-  vit = settings.Settings(("vit",), sizes={"image": 16, "classes": 3}).jobs("vit", 4)["softmax"]
-  pixels, labels = job.images(vit, 0)
+  vit = settings.Settings(("vit",), sizes={"image": 16, "classes": 3}).workloads("vit", 4)["softmax"]
+  pixels, labels = workload.images(vit, 0)
   assert pixels.shape == (4, 16, 16, 3)
   assert pixels.dtype == np.float32
   assert 0 <= pixels.min() <= pixels.max() < 1
@@ -105,8 +105,8 @@ def test_all_workers_draw_the_same_batch_and_each_number_another():
 
 
 def test_a_prompt_has_no_target():
-  prompt = settings.Settings(("generate",), sizes={"length": 7}).jobs("generate", 2)["softmax"]
-  assert job.tokens(prompt, 0).shape == (2, 7)
+  prompt = settings.Settings(("generate",), sizes={"length": 7}).workloads("generate", 2)["softmax"]
+  assert workload.tokens(prompt, 0).shape == (2, 7)
 
 
 def test_a_worker_that_dies_is_known_by_the_last_line_of_its_log(tmp_path, monkeypatch):
@@ -114,10 +114,10 @@ def test_a_worker_that_dies_is_known_by_the_last_line_of_its_log(tmp_path, monke
   log = tmp_path / "log"
   log.write_text("of another worker\n")
   with (
-    worker.Worker(json.dumps({}), log) as one,
+    worker.Worker(json.dumps({}), log) as handle,
     pytest.raises(worker.Died, match=r"ended with code 1: .*nowhere_at_all"),
   ):
-    one.read()
+    handle.read()
   assert log.read_text().startswith("of another worker\n")
 
 

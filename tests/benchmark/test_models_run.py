@@ -24,7 +24,7 @@ ANSWERS = {
 
 
 def taken(**times):
-  return {name: [{"seconds": one} for one in own] for name, own in times.items()}
+  return {name: [{"seconds": answer} for answer in values] for name, values in times.items()}
 
 
 def table(chosen, answers, times):
@@ -33,10 +33,10 @@ def table(chosen, answers, times):
 
 
 def written(folder, chosen, rows, session="s"):
-  facts = {"settings": chosen.facts(rows[0]["model"], 2), "commit": "abc", "device": "1 × cpu", "cores": 2}
-  facts |= {"digest": "d", "session": session, "command": "python -m experiments.benchmark_models"}
+  shared = {"settings": chosen.row_settings(rows[0]["model"], 2), "commit": "abc", "device": "1 × cpu", "cores": 2}
+  shared |= {"digest": "d", "session": session, "command": "python -m experiments.benchmark_models"}
   for row in rows:
-    report.append(folder, facts | {"versions": {}} | row)
+    report.append(folder, shared | {"versions": {}} | row)
   return report.write(folder).read_text()
 
 
@@ -81,8 +81,8 @@ def test_the_run_leaves_rows_report_and_log_and_no_weights(finished):
   folder, _, _ = finished
   assert {path.name for path in folder.iterdir()} == {"rows.jsonl", "report.md", "workers.log"}
   text = (folder / "report.md").read_text()
-  for piece in ("## GPT, one training step, batch 2", "time ÷ softmax [95 %]", "| `linear` |", "--vocabulary=32"):
-    assert piece in text
+  for phrase in ("## GPT, one training step, batch 2", "time ÷ softmax [95 %]", "| `linear` |", "--vocabulary=32"):
+    assert phrase in text
 
 
 def test_rates_ratios_and_shares_are_taken_in_each_round():
@@ -128,9 +128,9 @@ def test_generated_tokens_are_held_against_those_of_the_model_that_gave_the_weig
 
 def test_a_warm_start_is_over_the_cold_one_of_its_own_round(tmp_path):
   parts = ("import", "init", "compile", "trace", "lower", "backend", "step")
-  one = READY | {f"{part}_seconds": 0.5 for part in parts}
-  cold = [one | {"seconds": 4.0 + i, "hits": 0, "requests": 2} for i in range(3)]
-  warm = [one | {"seconds": 2.0 + i / 2, "hits": 2, "requests": 2} for i in range(3)]
+  answer = READY | {f"{part}_seconds": 0.5 for part in parts}
+  cold = [answer | {"seconds": 4.0 + i, "hits": 0, "requests": 2} for i in range(3)]
+  warm = [answer | {"seconds": 2.0 + i / 2, "hits": 2, "requests": 2} for i in range(3)]
   chosen = dataclasses.replace(TINY, models=("start",), attention=("softmax",))
   rows = run.starts(chosen, 2, {"softmax cold": cold, "softmax warm": warm})
   assert [row["ratio"]["median"] for row in rows] == [1.0, 0.5]

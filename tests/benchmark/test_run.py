@@ -72,8 +72,8 @@ def test_training_costs_more_flops_than_forward_and_a_decoded_token_fewer(finish
 def test_the_report_shows_all_in_files_that_stand_alone(finished):
   folder, _, _ = finished
   text = (folder / "report.md").read_text()
-  for piece in ("## Forward, causal", "## Train", "## Decode", "### Crossover", "24 | `jax_dpa`", "What ran"):
-    assert piece in text
+  for phrase in ("## Forward, causal", "## Train", "## Decode", "### Crossover", "24 | `jax_dpa`", "What ran"):
+    assert phrase in text
   page = (folder / "report.html").read_text()
   assert page.count("<svg") == 9
   assert "http" not in page.replace("http://www.w3.org", "")
@@ -94,9 +94,9 @@ def test_what_is_measured_is_not_measured_again(finished, monkeypatch):
 
 def test_a_killed_run_goes_on_beside_its_baseline(finished, tmp_path):
   folder, rows, _ = finished
-  kept = (folder / benchmark_rows.FILE).read_bytes().splitlines(keepends=True)
+  written = (folder / benchmark_rows.FILE).read_bytes().splitlines(keepends=True)
   cut = next(i for i, row in enumerate(rows) if row["attention"] == "linear")
-  (tmp_path / benchmark_rows.FILE).write_bytes(b"".join([*kept[:cut], *kept[cut + 1 :]]) + kept[cut][:99])
+  (tmp_path / benchmark_rows.FILE).write_bytes(b"".join([*written[:cut], *written[cut + 1 :]]) + written[cut][:99])
   run.execute(TINY, tmp_path, lambda _: None)
   *old, new = benchmark_rows.read(tmp_path / benchmark_rows.FILE).rows
   assert len(old) == len(rows) - 1
@@ -135,8 +135,12 @@ def test_skipped_and_failed_rows_are_tried_again_and_a_done_one_wins(rows):
 
 def test_peers_that_cannot_run_here_are_refused_by_name(tmp_path, monkeypatch):
   monkeypatch.setattr(peers.importlib.util, "find_spec", lambda _: None)
-  for name, said in (("torch_sdpa", r"needs torch.*\[peers\]"), ("tokamax", "needs tokamax"), ("jax_cudnn", "a GPU")):
-    with pytest.raises(ValueError, match=f"--peers={name} {said}" if said != "a GPU" else "needs a GPU"):
+  for name, message in (
+    ("torch_sdpa", r"needs torch.*\[peers\]"),
+    ("tokamax", "needs tokamax"),
+    ("jax_cudnn", "a GPU"),
+  ):
+    with pytest.raises(ValueError, match=f"--peers={name} {message}" if message != "a GPU" else "needs a GPU"):
       run.execute(dataclasses.replace(TINY, peers=(name,)), tmp_path / "new", lambda _: None)
   assert not (tmp_path / "new").exists()
 
@@ -165,5 +169,5 @@ def test_the_report_of_rows_names_the_crossover_with_its_interval(rows, tmp_path
   for row in rows:
     benchmark_rows.append(tmp_path / benchmark_rows.FILE, row)
   report.write(tmp_path)
-  (line,) = [one for one in (tmp_path / "report.md").read_text().splitlines() if one.startswith("| `linear` | 1")]
+  (line,) = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| `linear` | 1")]
   assert re.fullmatch(r"\| `linear` \| 1[45]\d \[1[45]\d, 1[45]\d\] \| from 64, the shortest, on \|", line)

@@ -13,8 +13,8 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from attention_lab.benchmark import load
-from attention_lab.benchmark.models.job import LEARNING_RATE, WEIGHT_DECAY, Job, Subject, images, tokens
+from attention_lab.benchmark import machine
+from attention_lab.benchmark.models.workload import LEARNING_RATE, WEIGHT_DECAY, ModelProgram, Workload, images, tokens
 
 EPSILON = 1e-6  # of our norms
 ACTIVATION = "gelu_pytorch_tanh"  # GPT-2's own gelu_new is the same function in seven operations
@@ -24,30 +24,30 @@ LINEAR = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "out"
 Arrays = dict[str, np.ndarray]
 
 
-def build(job: Job) -> Subject:
-  """The program of a job, with the processors that this process may use."""
-  torch.set_num_threads(load.cores())
-  if job.platform == "gpu":
+def build(workload: Workload) -> ModelProgram:
+  """The program of a workload, with the processors that this process may use."""
+  torch.set_num_threads(machine.cores())
+  if workload.platform == "gpu":
     torch.set_float32_matmul_precision("high")  # as JAX does there
   transformers.logging.set_verbosity_error()
   transformers.set_seed(0)
-  device = "cuda" if job.platform == "gpu" else "cpu"
-  model = (_vision if job.model == "vit" else _language)(job).to(device)
-  subject = _generate(job, model, device) if job.model == "generate" else _train(job, model, device)
+  device = "cuda" if workload.platform == "gpu" else "cpu"
+  model = (_vision if workload.model == "vit" else _language)(workload).to(device)
+  program = _generate(workload, model, device) if workload.model == "generate" else _train(workload, model, device)
   versions = {"torch": torch.__version__, "transformers": transformers.__version__}
   parameters = sum(parameter.numel() for parameter in model.parameters())
-  return Subject(subject.run, subject.facts | {"parameters": parameters, "versions": versions})
+  return ModelProgram(program.run, program.fields | {"parameters": parameters, "versions": versions})
 
 
-def _language(job: Job) -> torch.nn.Module:
+def _language(workload: Workload) -> torch.nn.Module:
   config = transformers.GPT2Config(
-    vocab_size=job.vocabulary,
-    n_positions=job.length + job.new_tokens,
-    n_embd=job.width,
-    n_layer=job.layers,
-    n_head=job.heads,
+    vocab_size=workload.vocabulary,
+    n_positions=workload.length + workload.new_tokens,
+    n_embd=workload.width,
+    n_layer=workload.layers,
+    n_head=workload.heads,
     activation_function=ACTIVATION,
-    layer_norm_epsilon=EPSILON / job.width,
+    layer_norm_epsilon=EPSILON / workload.width,
     resid_pdrop=0.0,
     embd_pdrop=0.0,
     attn_pdrop=0.0,
@@ -56,27 +56,27 @@ def _language(job: Job) -> torch.nn.Module:
     attn_implementation="sdpa",
   )
   model = transformers.GPT2LMHeadModel(config)
-  if job.weights:
-    model.load_state_dict(_tensors(gpt2_values(dict(np.load(job.weights)), job.layers)))
+  if workload.weights:
+    model.load_state_dict(_tensors(gpt2_values(dict(np.load(workload.weights)), workload.layers)))
   return model
 
 
-def _vision(job: Job) -> torch.nn.Module:
+def _vision(workload: Workload) -> torch.nn.Module:
   config = transformers.ViTConfig(
-    hidden_size=job.width,
-    num_hidden_layers=job.layers,
-    num_attention_heads=job.heads,
-    intermediate_size=4 * job.width,
+    hidden_size=workload.width,
+    num_hidden_layers=workload.layers,
+    num_attention_heads=workload.heads,
+    intermediate_size=4 * workload.width,
     hidden_act=ACTIVATION,
     layer_norm_eps=EPSILON,
-    image_size=job.image,
-    patch_size=job.patch,
-    num_labels=job.classes,
+    image_size=workload.image,
+    patch_size=workload.patch,
+    num_labels=workload.classes,
     attn_implementation="sdpa",
   )
   model = transformers.ViTForImageClassification(config)
-  if job.weights:
-    model.load_state_dict(_tensors(vit_values(dict(np.load(job.weights)), job.layers, job.patch)))
+  if workload.weights:
+    model.load_state_dict(_tensors(vit_values(dict(np.load(workload.weights)), workload.layers, workload.patch)))
   return model
 
 
@@ -90,14 +90,16 @@ def gpt2_values(ours: Arrays, layers: int) -> Arrays:
     **_norm("transformer.ln_f", ours, "decoder/norm"),
   }
   for i in range(layers):
-    to, own = f"transformer.h.{i}", f"decoder/layers/{i}"
-    theirs |= _norm(f"{to}.ln_1", ours, f"{own}/attention_norm") | _norm(f"{to}.ln_2", ours, f"{own}/mlp_norm")
+    block, layer = f"transformer.h.{i}", f"decoder/layers/{i}"
+    theirs |= _norm(f"{block}.ln_1", ours, f"{layer}/attention_norm") | _norm(
+      f"{block}.ln_2", ours, f"{layer}/mlp_norm"
+    )
     for name, source in MAPS.items():
-      names = [f"attention/{one}" for one in ("query", "key", "value")] if source == "qkv" else [source]
-      parts = [_flat(ours, f"{own}/{one}", name == "attn.c_proj") for one in names]
-      kernel, bias = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+      names = [f"attention/{part}" for part in ("query", "key", "value")] if source == "qkv" else [source]
+      linears = [_flat(ours, f"{layer}/{part}", name == "attn.c_proj") for part in names]
+      kernel, bias = (np.concatenate(arrays, axis=-1) for arrays in zip(*linears, strict=True))
       factor = scale if name.endswith("c_proj") else 1.0
-      theirs |= {f"{to}.{name}.weight": kernel * factor, f"{to}.{name}.bias": bias * factor}
+      theirs |= {f"{block}.{name}.weight": kernel * factor, f"{block}.{name}.bias": bias * factor}
   return theirs
 
 
@@ -115,23 +117,23 @@ def vit_values(ours: Arrays, layers: int, patch: int) -> Arrays:
     **_norm("vit.layernorm", ours, "encoder/norm"),
   }
   for i in range(layers):
-    to, own = f"vit.layers.{i}", f"encoder/layers/{i}"
-    theirs |= _norm(f"{to}.layernorm_before", ours, f"{own}/attention_norm")
-    theirs |= _norm(f"{to}.layernorm_after", ours, f"{own}/mlp_norm")
+    block, layer = f"vit.layers.{i}", f"encoder/layers/{i}"
+    theirs |= _norm(f"{block}.layernorm_before", ours, f"{layer}/attention_norm")
+    theirs |= _norm(f"{block}.layernorm_after", ours, f"{layer}/mlp_norm")
     maps = {f"attention.{name}": f"attention/{source}" for name, source in LINEAR.items()}
     for name, source in {**maps, "mlp.fc1": "mlp/up", "mlp.fc2": "mlp/down"}.items():
-      kernel, bias = _flat(ours, f"{own}/{source}", source == "attention/out")
-      theirs |= {f"{to}.{name}.weight": kernel.T, f"{to}.{name}.bias": bias}
+      kernel, bias = _flat(ours, f"{layer}/{source}", source == "attention/out")
+      theirs |= {f"{block}.{name}.weight": kernel.T, f"{block}.{name}.bias": bias}
   return theirs
 
 
-def _norm(to: str, ours: Arrays, own: str) -> Arrays:
-  return {f"{to}.weight": ours[f"{own}/scale"], f"{to}.bias": ours[f"{own}/bias"]}
+def _norm(name: str, ours: Arrays, path: str) -> Arrays:
+  return {f"{name}.weight": ours[f"{path}/scale"], f"{name}.bias": ours[f"{path}/bias"]}
 
 
-def _flat(ours: Arrays, own: str, merges: bool) -> tuple[np.ndarray, np.ndarray]:
+def _flat(ours: Arrays, path: str, merges: bool) -> tuple[np.ndarray, np.ndarray]:
   """Kernel and bias of a linear map as `in out` and `out`; merges: its heads are inputs."""
-  kernel, bias = ours[f"{own}/kernel"], ours[f"{own}/bias"].reshape(-1)
+  kernel, bias = ours[f"{path}/kernel"], ours[f"{path}/bias"].reshape(-1)
   return kernel.reshape(-1, bias.size) if merges else kernel.reshape(kernel.shape[0], -1), bias
 
 
@@ -139,29 +141,29 @@ def _tensors(values: Arrays) -> dict[str, torch.Tensor]:
   return {name: torch.from_numpy(np.array(value, np.float32, order="C")) for name, value in values.items()}
 
 
-def _train(job: Job, model: torch.nn.Module, device: str) -> Subject:
+def _train(workload: Workload, model: torch.nn.Module, device: str) -> ModelProgram:
   """Loss, gradients and AdamW, fused, as the fastest that torch has; decay is on matrices, as ours."""
   model.train()
-  matrices = [one for one in model.parameters() if one.ndim >= 2]
-  rest = [one for one in model.parameters() if one.ndim < 2]
+  matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+  rest = [parameter for parameter in model.parameters() if parameter.ndim < 2]
   groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": rest, "weight_decay": 0.0}]
-  rule = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
-  loss = _vision_loss(model) if job.model == "vit" else _language_loss(model)
-  if job.program == "hf_compile":
+  optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
+  loss = _vision_loss(model) if workload.model == "vit" else _language_loss(model)
+  if workload.program == "hf_compile":
     loss = torch.compile(loss, dynamic=False)
 
   def run(number: int) -> dict[str, Any]:
-    inputs, targets = (part.to(device) for part in _batch(job, number))
+    inputs, targets = (part.to(device) for part in _batch(workload, number))
     _synchronize(device)
     begun = time.perf_counter()
-    rule.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     value = loss(inputs, targets)
     value.backward()
-    rule.step()
+    optimizer.step()
     _synchronize(device)
     return {"seconds": time.perf_counter() - begun, "loss": float(value.detach())}
 
-  return Subject(run, {"optimizer": "torch.optim.AdamW(fused=True)"})
+  return ModelProgram(run, {"optimizer": "torch.optim.AdamW(fused=True)"})
 
 
 def _language_loss(model: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -179,38 +181,38 @@ def _vision_loss(model: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Ten
   return loss
 
 
-def _batch(job: Job, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(workload: Workload, number: int) -> tuple[torch.Tensor, torch.Tensor]:
   """Inputs and targets; pixels are brought to [−1, 1] and to `B c h w`, which our model does itself."""
-  if job.model == "vit":
-    pixels, labels = images(job, number)
+  if workload.model == "vit":
+    pixels, labels = images(workload, number)
     whole = torch.from_numpy(np.ascontiguousarray(2.0 * pixels.transpose(0, 3, 1, 2) - 1.0))
     return whole, torch.from_numpy(labels.astype(np.int64))
-  whole = torch.from_numpy(tokens(job, number).astype(np.int64))
+  whole = torch.from_numpy(tokens(workload, number).astype(np.int64))
   return whole[:, :-1].contiguous(), whole[:, 1:].contiguous()
 
 
-def _generate(job: Job, model: Any, device: str) -> Subject:
+def _generate(workload: Workload, model: Any, device: str) -> ModelProgram:
   """Greedy, with a cache that grows; compiled: with a static cache, as `generate` compiles its forward pass."""
   model.eval()
-  wanted: dict[str, Any] = {"use_cache": True, "do_sample": False, "pad_token_id": 0}
-  wanted |= {"min_new_tokens": job.new_tokens, "max_new_tokens": job.new_tokens}
-  if job.program == "hf_compile":
-    how = transformers.CompileConfig(mode="default", dynamic=False)
-    how._compile_all_devices = True  # a CPU too
-    wanted |= {"cache_implementation": "static", "compile_config": how}
+  options: dict[str, Any] = {"use_cache": True, "do_sample": False, "pad_token_id": 0}
+  options |= {"min_new_tokens": workload.new_tokens, "max_new_tokens": workload.new_tokens}
+  if workload.program == "hf_compile":
+    compilation = transformers.CompileConfig(mode="default", dynamic=False)
+    compilation._compile_all_devices = True  # a CPU too
+    options |= {"cache_implementation": "static", "compile_config": compilation}
 
   def run(number: int) -> dict[str, Any]:
-    prompts = torch.from_numpy(tokens(job, number).astype(np.int64)).to(device)
-    ones = torch.ones_like(prompts)
+    prompts = torch.from_numpy(tokens(workload, number).astype(np.int64)).to(device)
+    mask = torch.ones_like(prompts)
     _synchronize(device)
     begun = time.perf_counter()
     with torch.inference_mode():
-      rows = model.generate(prompts, attention_mask=ones, **wanted)
+      rows = model.generate(prompts, attention_mask=mask, **options)
     _synchronize(device)
     seconds = time.perf_counter() - begun
-    return {"seconds": seconds, "tokens": rows[:, job.length :].cpu().tolist()}
+    return {"seconds": seconds, "tokens": rows[:, workload.length :].cpu().tolist()}
 
-  return Subject(run)
+  return ModelProgram(run)
 
 
 def _synchronize(device: str) -> None:

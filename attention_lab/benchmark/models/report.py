@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attention_lab.benchmark import load
+from attention_lab.benchmark import machine
 from attention_lab.benchmark.tables import between, duration
 from attention_lab.results import document, formatting, records
 from attention_lab.results.document import Block, Grid, Heading, Listing, Text
@@ -109,7 +109,7 @@ def _facts(rows: Sequence[Row]) -> str:
 
 def _busy(rows: Sequence[Row]) -> list[Block]:
   others = max((row.get("other_load") or 0.0 for row in rows), default=0.0)
-  if others <= load.QUIET:
+  if others <= machine.QUIET:
     return []
   return [Text(f"**The machine was not quiet**: others used {others:.1f} cores meanwhile (`other_load` in the rows).")]
 

@@ -1,4 +1,4 @@
-"""What is to be measured: models and their sizes, variants, peers, and how long."""
+"""Settings of a benchmark of whole models: models and their sizes, variants, peers, and how long."""
 
 import dataclasses
 import importlib.util
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from attention_lab.attention import spec
-from attention_lab.benchmark.models.job import Job
+from attention_lab.benchmark.models.workload import Workload
 from attention_lab.config import nearest_hint
 from attention_lab.timing import MIN_ROUNDS
 
 MATMUL = "matmul"
-PAGES = " +huge_pages"  # behind the name of a row
+PAGES = " +huge_pages"  # ending of the name of a row
 PEERS = ("hf_eager", "hf_compile")
 INSTALL = "pip install -e '.[peers]'"
 GPT = {"layers": 6, "width": 256, "heads": 4, "length": 512, "vocabulary": 8192}
@@ -30,7 +30,7 @@ FLAGS = tuple(dict.fromkeys(name for sizes in SIZES.values() for name in sizes))
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """All of a benchmark; ValueError, in one line, for what does not exist or does not fit."""
+  """The settings of a benchmark; ValueError, in one line, for what does not exist or does not fit."""
 
   models: tuple[str, ...] = ("gpt",)
   attention: tuple[str, ...] = ("softmax",)  # specs
@@ -45,12 +45,12 @@ class Settings:
   baseline: str = ""  # the row that ratios are to; empty = the first variant
 
   def __post_init__(self):
-    for flag, given, choices in (("model", self.models, MODELS), ("peers", self.peers, PEERS)):
-      for value in given:
+    for flag, names, choices in (("model", self.models, MODELS), ("peers", self.peers, PEERS)):
+      for value in names:
         if value not in choices:
           raise ValueError(f"--{flag}={value} is not one of {', '.join(choices)}{nearest_hint(value, choices)}")
-    for flag, given in (("model", self.models), ("attention", self.attention)):
-      if not given:
+    for flag, names in (("model", self.models), ("attention", self.attention)):
+      if not names:
         raise ValueError(f"--{flag} is empty: name at least one")
     object.__setattr__(self, "models", tuple(dict.fromkeys(self.models)))
     object.__setattr__(self, "attention", tuple(dict.fromkeys(map(spec.canonical, self.attention))))
@@ -62,51 +62,51 @@ class Settings:
     self._check_baseline()
 
   def size(self, model: str) -> dict[str, int]:
-    """The sizes of a model, as given or its own."""
+    """The sizes of a model, as asked for, else its defaults."""
     return {name: self.sizes.get(name, default) for name, default in SIZES[model].items()}
 
   def batches(self, model: str) -> tuple[int, ...]:
-    """Examples in a step; each is a measurement of its own."""
+    """The numbers of examples in a step; each is a measurement of its own."""
     return self.batch or BATCHES[model]
 
   def count(self, model: str) -> int:
-    """Rounds."""
+    """The number of rounds."""
     return self.rounds or ROUNDS[model]
 
-  def jobs(self, model: str, batch: int) -> dict[str, Job]:
+  def workloads(self, model: str, batch: int) -> dict[str, Workload]:
     """The programs of a model by the names of their rows: each variant, once more in huge pages, and the peers."""
     sizes: dict[str, Any] = {"model": model, "batch": batch, **self.size(model)}
-    jobs = {}
+    workloads = {}
     for row in self.attention:
-      jobs[row] = Job("ours", attention=row, **sizes)
+      workloads[row] = Workload("lab", attention=row, **sizes)
       if self.huge_pages and model != "start":
-        jobs[row + PAGES] = Job("ours", attention=row, huge_pages=True, **sizes)
-    return jobs | {name: Job(name, **sizes) for name in self.peers if model != "start"}
+        workloads[row + PAGES] = Workload("lab", attention=row, huge_pages=True, **sizes)
+    return workloads | {name: Workload(name, **sizes) for name in self.peers if model != "start"}
 
   def first(self, model: str) -> str:
     """The row that ratios are to; the start of a run has no peers, so that one of them is not it there."""
     return self.baseline if self.baseline and model != "start" else self.attention[0]
 
-  def facts(self, model: str, batch: int) -> dict[str, Any]:
-    """What two rows must share to stand in one table."""
-    own = {"model": model, "batch": batch, **self.size(model), "rounds": self.count(model), "matmul": self.matmul}
-    return own | {"seconds": self.seconds, "pause": self.pause, "baseline": self.first(model)}
+  def row_settings(self, model: str, batch: int) -> dict[str, Any]:
+    """The settings that two rows must share to stand in one table."""
+    sizes = {"model": model, "batch": batch, **self.size(model), "rounds": self.count(model), "matmul": self.matmul}
+    return sizes | {"seconds": self.seconds, "pause": self.pause, "baseline": self.first(model)}
 
   def command(self, model: str, batch: int) -> str:
     """The command that makes the rows of one table again."""
-    words: dict[str, Any] = {"model": model, "attention": ";".join(self.attention)}
-    words |= {"peers": ",".join(self.peers)} if self.peers and model != "start" else {}
-    words |= {name: value for name, value in self.size(model).items() if value != SIZES[model][name]}
-    words |= {"batch": batch} if (batch,) != BATCHES[model] else {}
+    values: dict[str, Any] = {"model": model, "attention": ";".join(self.attention)}
+    values |= {"peers": ",".join(self.peers)} if self.peers and model != "start" else {}
+    values |= {name: value for name, value in self.size(model).items() if value != SIZES[model][name]}
+    values |= {"batch": batch} if (batch,) != BATCHES[model] else {}
     default = {field.name: field.default for field in dataclasses.fields(self)}
-    kept = ("rounds", "seconds", "pause", "matmul", *(["baseline"] if model != "start" else []))
-    words |= {name: getattr(self, name) for name in kept if getattr(self, name) != default[name]}
-    flags = [f"--{name}={value}" for name, value in words.items()]
+    others = ("rounds", "seconds", "pause", "matmul", *(["baseline"] if model != "start" else []))
+    values |= {name: getattr(self, name) for name in others if getattr(self, name) != default[name]}
+    flags = [f"--{name}={value}" for name, value in values.items()]
     flags += ["--huge_pages"] * (self.huge_pages and model != "start")
     return " ".join(["python", "-m", "experiments.benchmark_models", *map(shlex.quote, flags)])
 
   def _check_numbers(self) -> None:
-    for name, value in (*self.sizes.items(), *(("batch", one) for one in self.batch), ("matmul", self.matmul)):
+    for name, value in (*self.sizes.items(), *(("batch", size) for size in self.batch), ("matmul", self.matmul)):
       if value < 1:
         raise ValueError(f"--{name}={value} must be at least 1")
     if self.rounds and self.rounds < MIN_ROUNDS:
@@ -115,7 +115,7 @@ class Settings:
       raise ValueError(f"--seconds={self.seconds:g} must be above 0 and --pause={self.pause:g} not below")
 
   def _check_use(self) -> None:
-    """Nothing is accepted and ignored."""
+    """Raises ValueError for a flag that would be accepted and ignored."""
     for name in self.sizes:
       users = [model for model in MODELS if name in SIZES[model]]
       if not set(users) & set(self.models):
@@ -123,8 +123,8 @@ class Settings:
           f"--{name}={self.sizes[name]} is no size of --model={','.join(self.models)}: it belongs to {', '.join(users)}"
         )
     if self.models == ("start",):
-      for name, given in (("peers", self.peers), ("huge_pages", self.huge_pages), ("baseline", self.baseline)):
-        if given:
+      for name, value in (("peers", self.peers), ("huge_pages", self.huge_pages), ("baseline", self.baseline)):
+        if value:
           raise ValueError(f"--{name} has no part in --model=start, a cold beside a warm start: leave it out")
 
   def _check_sizes(self, model: str) -> None:
@@ -138,7 +138,7 @@ class Settings:
 
   def _check_baseline(self) -> None:
     for model in self.models if self.baseline else ():
-      names = self.jobs(model, 1)
+      names = self.workloads(model, 1)
       if model != "start" and self.baseline not in names:
         hint = nearest_hint(self.baseline, names)
         raise ValueError(f"--baseline={self.baseline} is not one of the rows {', '.join(names)}{hint}")

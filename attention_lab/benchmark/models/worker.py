@@ -1,8 +1,8 @@
 """A process for one program, so that allocators, pools of threads and other libraries do not meet; and its handle.
 
-The process gets its job as an argument, builds and warms it up, and says so. Then it answers each line of its standard
-input, a word, with one line of JSON: `run` with the seconds of one run, `usage` with what it has used. It ends with its
-input. Neither jax nor numpy is imported before the allocator is set.
+The process gets its workload as an argument, builds and warms it up, and says so. Then it answers each line of its
+standard input, a word, with one line of JSON: `run` with the seconds of one run, `usage` with what it has used. It ends
+with its input. Neither jax nor numpy is imported before the allocator is set.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 from attention_lab import compile_cache, huge_pages
 
 MODULE = "attention_lab.benchmark.models.worker"
-WARM = 2  # runs before the first that counts
+WARM = 2  # runs of the warm-up, before the first that counts
 SHORT = 0.05  # seconds of a run before which another one is not timed: caches and threads are then its own
 BEGUN = "ATTENTION_LAB_WORKER_BEGUN"  # environment variable: time.time() when the process was asked for
 
@@ -27,25 +27,28 @@ Answer = dict[str, Any]
 
 
 class Died(RuntimeError):
-  """A worker ended without an answer; the message is the last line of its log."""
+  """The error of a worker that ended without an answer; the message is the last line of its log."""
 
 
 class Worker:
-  """The handle of a process, used in a `with`; `answer` is what it said when it was ready, or why it is not."""
+  """The handle of a process, used in a `with`."""
 
-  def __init__(self, job: str, log: pathlib.Path):
+  def __init__(self, workload: str, log: pathlib.Path) -> None:
     self._log = log
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {BEGUN: repr(time.time())}
     with log.open("ab") as errors:
       self._start = errors.tell()
       self._process = subprocess.Popen(
-        [sys.executable, "-m", MODULE, job],
+        [sys.executable, "-m", MODULE, workload],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
         env=environment,
       )
+    assert self._process.stdin is not None
+    assert self._process.stdout is not None
+    self._requests, self._answers = self._process.stdin, self._process.stdout
 
   def __enter__(self) -> "Worker":
     return self
@@ -53,17 +56,17 @@ class Worker:
   def __exit__(self, *_: Any) -> None:
     """Ends the process, by force if it does not end with its input."""
     with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.close()
+      self._requests.close()
     try:
       self._process.wait(10)
     except subprocess.TimeoutExpired:
       self._process.kill()
       self._process.wait()
-    self._process.stdout.close()
+    self._answers.close()
 
   def read(self) -> Answer:
     """The next answer; Died if there is none."""
-    line = self._process.stdout.readline()
+    line = self._answers.readline()
     if not line.endswith("\n"):
       raise Died(self._last_line())
     return json.loads(line)
@@ -71,8 +74,8 @@ class Worker:
   def ask(self, word: str) -> Answer:
     """The answer to `word`; Died if there is none."""
     try:
-      self._process.stdin.write(f"{word}\n")
-      self._process.stdin.flush()
+      self._requests.write(f"{word}\n")
+      self._requests.flush()
     except BrokenPipeError:
       raise Died(self._last_line()) from None
     return self.read()
@@ -85,59 +88,59 @@ class Worker:
     return f"the process ended with code {code}: {lines[-1].strip()[:300] if lines else 'it said nothing'}"
 
 
-def main(words: list[str]) -> int:
-  say = _channel()
-  asked = json.loads(words[0])
+def main(arguments: list[str]) -> int:
+  send = _channel()
+  workload = json.loads(arguments[0])
   try:
-    _prepare(asked)
-    run, facts = _build(words[0])
+    _prepare(workload)
+    run, fields = _build(arguments[0])
   except Exception as error:
     traceback.print_exc()
-    say(_problem(error))
+    send(_problem(error))
     return 1
-  say({"status": "done", "reason": "", **facts})
+  send({"status": "done", "reason": "", **fields})
   for answer in _answers(sys.stdin, run):
-    say(answer)
+    send(answer)
   return 0
 
 
-def _prepare(asked: dict[str, Any]) -> None:
-  """What must come before jax."""
-  if asked["huge_pages"]:
+def _prepare(workload: dict[str, Any]) -> None:
+  """Sets the allocator and the compile cache, which must come before jax."""
+  if workload["huge_pages"]:
     huge_pages.enable()
-  if asked["cache"]:
-    compile_cache.enable(asked["cache"])
+  if workload["cache"]:
+    compile_cache.enable(workload["cache"])
 
 
 def _build(text: str) -> tuple[Callable[[int], Answer], dict[str, Any]]:
-  """The function that runs batch i, and the facts of the program, those of its first run among them."""
-  from attention_lab.benchmark.models import job as jobs
+  """The function that runs batch i, and the row's fields that are known now, those of the first run among them."""
+  from attention_lab.benchmark.models.workload import from_json
 
-  job = jobs.from_json(text)
-  if job.program.startswith("hf_"):
+  workload = from_json(text)
+  if workload.program.startswith("hf_"):
     from attention_lab.benchmark.models import hugging_face
 
-    subject = hugging_face.build(job)
+    program = hugging_face.build(workload)
   else:
-    from attention_lab.benchmark.models import ours
+    from attention_lab.benchmark.models import lab_programs
 
-    if job.model == "start":
-      return lambda _: {}, ours.start(job, float(os.environ[BEGUN]))
-    subject = ours.build(job)
-  runs = [subject.run(number) for number in range(WARM)]
+    if workload.model == "start":
+      return lambda _: {}, lab_programs.start(workload, float(os.environ[BEGUN]))
+    program = lab_programs.build(workload)
+  runs = [program.run(number) for number in range(WARM)]
   first = {"first_seconds": runs[0]["seconds"]} | {k: v for k, v in runs[0].items() if k in ("loss", "tokens")}
-  return _leading(subject.run, runs[-1]["seconds"] < SHORT), subject.facts | {"first": first}
+  return _leading(program.run, runs[-1]["seconds"] < SHORT), program.fields | {"first": first}
 
 
 def _leading(run: Callable[[int], Answer], lead: bool) -> Callable[[int], Answer]:
-  """Runs after the warm-up, with another one before each that is short."""
+  """The function that runs batch i after the warm-up, with another run before each that is short."""
 
-  def one(number: int) -> Answer:
+  def run_measured(number: int) -> Answer:
     if lead:
       run(number)
     return {name: value for name, value in run(number).items() if name != "tokens"}
 
-  return one
+  return run_measured
 
 
 def _answers(requests: Any, run: Callable[[int], Answer]) -> Iterator[Answer]:
@@ -159,7 +162,7 @@ def _usage() -> Answer:
 
 
 def _problem(error: Exception) -> Answer:
-  """What is refused, by a variant or by the allocator, and what failed."""
+  """The status and reason of an error: refused by a variant or by the allocator, else failed."""
   from attention_lab.attention.base import Unsupported
 
   reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
@@ -169,15 +172,15 @@ def _problem(error: Exception) -> Answer:
 
 
 def _channel() -> Callable[[Answer], None]:
-  """Writes to what was standard output, which from now on is standard error: libraries print."""
-  own = os.fdopen(os.dup(1), "w")
+  """A function that writes answers to standard output, which from now on is standard error to libraries that print."""
+  channel = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
 
-  def say(answer: Answer) -> None:
-    own.write(json.dumps(answer) + "\n")
-    own.flush()
+  def send(answer: Answer) -> None:
+    channel.write(json.dumps(answer) + "\n")
+    channel.flush()
 
-  return say
+  return send
 
 
 if __name__ == "__main__":

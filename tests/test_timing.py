@@ -1,7 +1,6 @@
 import pytest
 
 from attention_lab import timing
-from attention_lab.benchmark import fit, load
 from attention_lab.timing import Sample
 
 
@@ -32,7 +31,7 @@ def interleaved(clock, samples, count, seconds=1e9):
 def test_variants_take_turns_in_every_round():
   clock = Clock()
   timed = interleaved(clock, {name: clock.sample(name, 1.0) for name in "ABC"}, 4)
-  assert [one for one in clock.log if len(one) == 1] == list("ABC" * 4)
+  assert [value for value in clock.log if len(value) == 1] == list("ABC" * 4)
   assert [timed[name].times for name in "ABC"] == [[1.0] * 4] * 3
 
 
@@ -73,28 +72,3 @@ def test_a_program_that_fails_leaves_the_others_their_rounds():
   timing.interleave({"A": clock.sample("A", 1.0), "B": bad}, timed, 5, 1e9, clock=clock)
   assert len(timed["A"].times) == 5
   assert timed["B"].problem == "MemoryError: RESOURCE_EXHAUSTED"
-
-
-def test_a_program_fits_if_its_bytes_do_and_where_nobody_knows():
-  assert fit.problem(2**30, 2**30) == ""
-  assert fit.problem(None, 1) == fit.problem(1, None) == ""
-  assert fit.problem(3 * 2**30, 2**31) == "needs 3.00 GiB, and 2.00 GiB may be used"
-
-
-def test_the_load_of_others_is_all_that_is_busy_less_ones_own(monkeypatch, tmp_path):
-  stat, now = tmp_path / "stat", [0.0]
-  monkeypatch.setattr(load, "STAT", stat)
-  monkeypatch.setattr(load.os, "sysconf", lambda _: 100)
-  monkeypatch.setattr(load.time, "monotonic", lambda: now[0])
-  own = iter([5.0, 9.0])
-  monkeypatch.setattr(load, "_own", lambda: next(own))
-  stat.write_text("cpu 100 0 100 999 0 0 0 0 0 0\n")
-  meter = load.Meter()
-  stat.write_text("cpu 700 0 500 1999 0 0 0 0 0 0\n")
-  now[0] = 5.0
-  assert meter.read() == pytest.approx((10.0 - 4.0) / 5.0)
-
-
-def test_where_the_system_does_not_say_the_load_is_not_known(monkeypatch, tmp_path):
-  monkeypatch.setattr(load, "STAT", tmp_path / "stat")
-  assert load.Meter().read() is None
