@@ -58,8 +58,8 @@ class TransformerClassifier(nnx.Module):
     self.max_len, self.architecture = max_len, choose(f"{FLAG}.architecture", config.architecture, MASKS)
     self.pooling = _pooling(config)
     typed = _types(config) > 0
-    own = named_key(key, self.architecture)
-    setattr(self, self.architecture, Transformer(config, max_len, key=own, embedding_norm=typed, mesh=mesh))
+    stack_key = named_key(key, self.architecture)
+    setattr(self, self.architecture, Transformer(config, max_len, key=stack_key, embedding_norm=typed, mesh=mesh))
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     if self.pooling == "attention":
       self.pool = AttentionPooling(config, key=named_key(key, "pool"), mesh=mesh)
@@ -93,11 +93,11 @@ class TransformerClassifier(nnx.Module):
 
 
 def _pooling(config: ClassifierConfig) -> str:
-  found = choose(f"{FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
-  if config.architecture == "decoder" and found == "first":
+  pooling = choose(f"{FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
+  if config.architecture == "decoder" and pooling == "first":
     why = "the first token of a decoder reads no other"
     raise ValueError(f"{FLAG}.pooling=first with {FLAG}.architecture=decoder: {why}; give last, mean or attention")
-  return USUAL[config.architecture] if found == "auto" else found
+  return USUAL[config.architecture] if pooling == "auto" else pooling
 
 
 def _types(config: ClassifierConfig) -> int:
@@ -120,6 +120,6 @@ def build(
   Raises ValueError for an unknown architecture or for settings that it has no use for, naming the flag.
   """
   name = choose(f"{FLAG}.architecture", config.architecture, ARCHITECTURES)
-  module, kind = ARCHITECTURES[name]
-  found = importlib.import_module(f"attention_lab.models.{module}")
-  return getattr(found, kind)(config, vocabulary, max_len, classes, key=key, mesh=mesh)
+  path, kind = ARCHITECTURES[name]
+  module = importlib.import_module(f"attention_lab.models.{path}")
+  return getattr(module, kind)(config, vocabulary, max_len, classes, key=key, mesh=mesh)

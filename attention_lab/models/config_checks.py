@@ -22,12 +22,12 @@ PLACES = ("pre", "post")
 MLPS = ("gelu", "swiglu")
 
 
-def choose(flag: str, given: str, choices: Iterable[str]) -> str:
-  """`given`, if it is one of `choices`; else a ValueError that names the flag, the nearest choice and all of them."""
+def choose(flag: str, value: str, choices: Iterable[str]) -> str:
+  """The `value`, if it is one of `choices`; else a ValueError naming the flag, the nearest choice and all of them."""
   choices = list(choices)
-  if given in choices:
-    return given
-  raise ValueError(f"{flag}={given} is unknown{nearest_hint(given, choices)}; choices: {', '.join(choices)}")
+  if value in choices:
+    return value
+  raise ValueError(f"{flag}={value} is unknown{nearest_hint(value, choices)}; choices: {', '.join(choices)}")
 
 
 def dtype(config: ModelConfig) -> Any:
@@ -64,12 +64,12 @@ def dims(config: ModelConfig, max_len: int) -> Dims:
 
 def variants(config: ModelConfig) -> tuple[Attention, ...]:
   """The variant of each layer; refuses fewer key heads where one does not group, and shared layers that differ."""
-  found = spec.layers(config.attention, config.layers)
-  for variant in found:
+  layers = spec.layers(config.attention, config.layers)
+  for variant in layers:
     if not variant.claims().supports_gqa and config.kv_heads not in (0, config.heads):
       why = f"{spec.to_string(variant)} needs as many of them as {FLAG}.heads={config.heads}"
       raise Unsupported(f"{FLAG}.kv_heads={config.kv_heads}: {why}; give {FLAG}.kv_heads=0")
-  if config.shared_layers and len(set(found)) > 1:
+  if config.shared_layers and len(set(layers)) > 1:
     why = f"{FLAG}.attention={config.attention} names several"
     raise ValueError(f"{FLAG}.shared_layers gives all layers one set of parameters and so one variant, but {why}")
-  return found
+  return layers

@@ -32,14 +32,14 @@ def tables(vocabulary: int, width: int, types: int, *, key: PRNGKeyArray) -> tup
 
 
 def embedded(
-  words: Tokens, kinds: LearnedTable | None, tokens: Int[Array, "B T *W"], types: Int[Array, "B T"] | None, dtype: Any
+  table: Tokens, kinds: LearnedTable | None, tokens: Int[Array, "B T *W"], types: Int[Array, "B T"] | None, dtype: Any
 ) -> Float[Array, "B T D"]:
   """Vectors of tokens, plus those of their types where a model has a table of `kinds`; types None = all 0.
 
   With W, `T` sentences of at most W words, 0 where one is shorter: a vector for each, as `summed` makes it. Raises
   ValueError for types without a table. Types outside the table give NaN.
   """
-  x = words(tokens, dtype)
+  x = table(tokens, dtype)
   x = summed(x, tokens > 0) if tokens.ndim == 3 else x
   if kinds is None:
     if types is not None:

@@ -30,11 +30,11 @@ class Functional:
   def bind(self, params: Params) -> Any:
     """The module with these parameters, for calling its methods. Raises ValueError where the names do not fit."""
     graph, paths, structure = self._structure
-    given = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    for problem, names in (("lack", set(paths) - set(given)), ("have an unknown", set(given) - set(paths))):
+    leaves = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    for problem, names in (("lack", set(paths) - set(leaves)), ("have an unknown", set(leaves) - set(paths))):
       if names:
         raise ValueError(f"these parameters {problem} '{'/'.join(min(names))}': they belong to another model")
-    return nnx.merge(graph, structure.unflatten([given[path] for path in paths]))
+    return nnx.merge(graph, structure.unflatten([leaves[path] for path in paths]))
 
   def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:
     """Calls the module with these parameters."""

@@ -71,8 +71,8 @@ def filtered(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B
   if sampling.top_p < 1:
     ordered = jnp.sort(logits, axis=-1, descending=True)
     shares = jax.nn.softmax(ordered, axis=-1)
-    kept = jnp.cumsum(shares, axis=-1) - shares < sampling.top_p
-    least = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
+    within = jnp.cumsum(shares, axis=-1) - shares < sampling.top_p
+    least = jnp.min(jnp.where(within, ordered, jnp.inf), axis=-1, keepdims=True)
     logits = jnp.where(logits < least, -jnp.inf, logits)
   return logits
 
@@ -118,10 +118,10 @@ def _decode(
   def draw(step: Array, logits: Array) -> Array:
     if sampling.greedy:
       return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    own = jax.vmap(jax.random.fold_in, (0, None))(row_keys, step)
-    return jax.vmap(jax.random.categorical)(own, filtered(logits, sampling)).astype(jnp.int32)
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, step)
+    return jax.vmap(jax.random.categorical)(step_keys, filtered(logits, sampling)).astype(jnp.int32)
 
-  def one(carry: _Carry) -> _Carry:
+  def step(carry: _Carry) -> _Carry:
     token = jnp.where(carry.done, sampling.stop, draw(carry.step, carry.logits))
     tokens = jax.lax.dynamic_update_slice_in_dim(carry.tokens, token[:, None], carry.step, axis=1)
     done = carry.done | (token == sampling.stop)
@@ -130,5 +130,5 @@ def _decode(
 
   empty = jnp.full((B, steps), sampling.stop, jnp.int32)
   first = _Carry(jnp.zeros((), jnp.int32), state, logits, empty, jnp.zeros((B,), bool))
-  last = jax.lax.while_loop(lambda c: (c.step < steps) & ~jnp.all(c.done), one, first)
+  last = jax.lax.while_loop(lambda c: (c.step < steps) & ~jnp.all(c.done), step, first)
   return last.tokens, last.state

@@ -43,12 +43,11 @@ def depths(config: VisionConfig) -> tuple[int, ...]:
   parts = [part.strip() for part in config.stages.split(",")]
   if not all(part.isdecimal() and int(part) for part in parts):
     raise ValueError(f"{FLAG}.stages={config.stages} is malformed: write the layers of each stage, at least 1, as 2,2")
-  found = tuple(map(int, parts))
-  if sum(found) != config.layers:
-    raise ValueError(
-      f"{FLAG}.stages={config.stages} has {sum(found)} layers, and {FLAG}.layers is {config.layers}: give equal numbers"
-    )
-  return found
+  counts = tuple(map(int, parts))
+  if sum(counts) != config.layers:
+    total = f"{FLAG}.stages={config.stages} has {sum(counts)} layers"
+    raise ValueError(f"{total}, and {FLAG}.layers is {config.layers}: give equal numbers")
+  return counts
 
 
 def grids(config: VisionConfig, image: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
@@ -84,10 +83,10 @@ class HierarchicalVisionTransformer(nnx.Module):
     _check(config)
     self.patch, self.grids = config.patch, grids(config, image)
     settings = _settings(config)
-    own = named_key(key, "stages")
+    stages_key = named_key(key, "stages")
     self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=named_key(key, "patches"))
     self.stages = nnx.List(
-      Transformer(part, math.prod(grid), key=named_key(own, str(i)), grid=grid, mesh=mesh)
+      Transformer(part, math.prod(grid), key=named_key(stages_key, str(i)), grid=grid, mesh=mesh)
       for i, (part, grid) in enumerate(zip(settings, self.grids, strict=True))
     )
     merges = named_key(key, "merges")
@@ -106,8 +105,8 @@ class HierarchicalVisionTransformer(nnx.Module):
     stats: dict[str, Array] = {}
     first = 0
     for i, (stage, grid) in enumerate(zip(self.stages, self.grids, strict=True)):
-      x, own, measured = stage(x, mask=FULL, positions=Positions(grid=grid), key=named_key(key, f"stage_{i}"))
-      losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
+      x, stage_losses, measured = stage(x, mask=FULL, positions=Positions(grid=grid), key=named_key(key, f"stage_{i}"))
+      losses |= {name: losses[name] + value if name in losses else value for name, value in stage_losses.items()}
       stats |= {_renumbered(name, first): value for name, value in measured.items()}
       first += len(stage.variants)
       if i < len(self.merges):
@@ -118,14 +117,14 @@ class HierarchicalVisionTransformer(nnx.Module):
 
 def _settings(config: VisionConfig) -> list[VisionConfig]:
   """The configuration of each stage, with its part of the attention's layers."""
-  variants, found = list(config_checks.variants(config)), []
+  variants, settings = list(config_checks.variants(config)), []
   _check_grids(variants)
   for stage, count in enumerate(depths(config)):
-    own, variants = variants[:count], variants[count:]
+    stage_variants, variants = variants[:count], variants[count:]
     sizes = {name: getattr(config, name) << stage for name in ("width", "heads", "kv_heads", "mlp_width")}
-    attention = "|".join(map(spec.to_string, own))
-    found.append(dataclasses.replace(config, attention=attention, layers=count, stages="", **sizes))
-  return found
+    attention = "|".join(map(spec.to_string, stage_variants))
+    settings.append(dataclasses.replace(config, attention=attention, layers=count, stages="", **sizes))
+  return settings
 
 
 def _check(config: VisionConfig) -> None:

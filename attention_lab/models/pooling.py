@@ -48,5 +48,5 @@ def last(x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None = None) -> F
   """The last valid token; the first one where there are none."""
   if valid is None:
     return x[:, -1]
-  place = jnp.max(jnp.where(valid, jnp.arange(x.shape[1], dtype=jnp.int32)[None], 0), axis=1)
-  return jnp.take_along_axis(x, place[:, None, None], axis=1)[:, 0]
+  index = jnp.max(jnp.where(valid, jnp.arange(x.shape[1], dtype=jnp.int32)[None], 0), axis=1)
+  return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]

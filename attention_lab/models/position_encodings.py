@@ -144,14 +144,14 @@ def sincos2d(grid: tuple[int, int], extra: int, width: int) -> Float[Array, "1 T
 
   4 divides the width. As in MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057).
   """
-  place = jnp.arange(math.prod(grid), dtype=jnp.int32)[None]
-  codes = [sinusoidal(axis, width // 2) for axis in row_and_column(place, grid[1])]
+  cells = jnp.arange(math.prod(grid), dtype=jnp.int32)[None]
+  codes = [sinusoidal(axis, width // 2) for axis in row_and_column(cells, grid[1])]
   return jnp.pad(jnp.concatenate(codes, axis=-1), ((0, 0), (extra, 0), (0, 0)))
 
 
-def row_and_column(place: Int[Array, "*B T"], columns: int) -> tuple[Any, Any]:
-  """Row and column of each place on a grid that is read row by row."""
-  return place // columns, place % columns
+def row_and_column(cell: Int[Array, "*B T"], columns: int) -> tuple[Any, Any]:
+  """Row and column of each cell of a grid that is read row by row."""
+  return cell // columns, cell % columns
 
 
 @dataclasses.dataclass(frozen=True)

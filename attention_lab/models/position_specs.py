@@ -62,7 +62,7 @@ def to_string(codes: tuple[PositionEncoding, ...]) -> str:
 
 
 def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False) -> tuple[PositionEncoding, ...]:
-  """What `positions` comes to for these layers.
+  """The position encodings that the spec `positions` stands for in these layers.
 
   grid: whether tokens have rows and columns. Raises ValueError for an unknown or impossible choice, Unsupported for a
   variant that cannot take it.
@@ -78,8 +78,8 @@ def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False)
       raise ValueError(f"{FLAG}.positions={code.name} needs images; give {code.alternative} for sequences")
   for code in inner:
     if not needy:
-      own = f"{spec.to_string(variants[0])} has positions of its own"
-      raise Unsupported(f"{FLAG}.positions={code.name}: {own}; give auto or none")
+      reason = f"{spec.to_string(variants[0])} has positions of its own"
+      raise Unsupported(f"{FLAG}.positions={code.name}: {reason}; give auto or none")
     if all(code.refusal(variant) for variant in needy):
       raise Unsupported(f"{FLAG}.positions={code.name} {code.refusal(needy[0])}")
   for variant in needy if inner and len(inner) == len(codes) else ():

@@ -150,8 +150,8 @@ class Rope2d(Rotation):
 
   def angles(self, where: Positions, length: int, channels: int) -> Float[Array, "#B T P"]:
     _, columns = self.grid(where)
-    place = where.queries(length) - where.extra
-    axes = [jnp.where(place < 0, 0, axis)[:, :, None].astype(jnp.float32) for axis in row_and_column(place, columns)]
+    cell = where.queries(length) - where.extra
+    axes = [jnp.where(cell < 0, 0, axis)[:, :, None].astype(jnp.float32) for axis in row_and_column(cell, columns)]
     speeds = frequencies(channels // 4, self.base)[None, None]
     return jnp.concatenate([axis * speeds for axis in axes], axis=-1)
 

@@ -69,6 +69,6 @@ def check(config: ClassifierConfig) -> None:
     ("pooling", "auto", "spans are told from every token, and nothing is pooled"),
     ("types", TYPES, "a row has a question and a context"),
   ):
-    given = getattr(config, name)
-    if given != wanted:
-      raise ValueError(f"{FLAG}.{name}={given} is not for spans of a text: {why}; give {wanted}")
+    setting = getattr(config, name)
+    if setting != wanted:
+      raise ValueError(f"{FLAG}.{name}={setting} is not for spans of a text: {why}; give {wanted}")

@@ -71,19 +71,19 @@ def build(
   image: height, width and channels. Raises ValueError for an unknown architecture, or a field that is another's.
   """
   check(config)
-  module, kind = ARCHITECTURES[config.architecture]
-  found = importlib.import_module(f"attention_lab.models.{module}")
-  return getattr(found, kind)(config, image, classes, key=key, mesh=mesh)
+  path, kind = ARCHITECTURES[config.architecture]
+  module = importlib.import_module(f"attention_lab.models.{path}")
+  return getattr(module, kind)(config, image, classes, key=key, mesh=mesh)
 
 
 def check(config: VisionConfig) -> None:
   """Raises ValueError for an unknown architecture, or a field that belongs to another one, naming the flags."""
   name, default = choose(f"{FLAG}.architecture", config.architecture, ARCHITECTURES), type(config)()
   for field, owner in OWNERS.items():
-    given = getattr(config, field)
-    if owner != name and given != getattr(default, field):
+    setting = getattr(config, field)
+    if owner != name and setting != getattr(default, field):
       fix = f"leave it out, or give {FLAG}.architecture={owner}"
-      raise ValueError(f"{FLAG}.{field}={given} means nothing to {FLAG}.architecture={name}: {fix}")
+      raise ValueError(f"{FLAG}.{field}={setting} means nothing to {FLAG}.architecture={name}: {fix}")
 
 
 def sized(config: VisionConfig) -> VisionConfig:
@@ -93,10 +93,10 @@ def sized(config: VisionConfig) -> VisionConfig:
   size = SIZES[choose(f"{FLAG}.size", config.size, SIZES)]
   default = type(config)()
   for name, value in size._asdict().items():
-    given = getattr(config, name)
-    if given not in (getattr(default, name), value):
+    setting = getattr(config, name)
+    if setting not in (getattr(default, name), value):
       raise ValueError(
-        f"{FLAG}.{name}={given} contradicts {FLAG}.size={config.size}, which has {value}; give one of the two"
+        f"{FLAG}.{name}={setting} contradicts {FLAG}.size={config.size}, which has {value}; give one of the two"
       )
   return dataclasses.replace(config, size="", **size._asdict())
 

@@ -37,8 +37,8 @@ class VisionTransformer(nnx.Module):
     self.patch, self.pooling = config.patch, config.pooling
     self.grid, self.extra = layout(config, image)
     self.max_len = math.prod(self.grid) + self.extra
-    own = named_key(key, "encoder")
-    self.encoder = Transformer(config, self.max_len, key=own, grid=self.grid, extra=self.extra, mesh=mesh)
+    encoder_key = named_key(key, "encoder")
+    self.encoder = Transformer(config, self.max_len, key=encoder_key, grid=self.grid, extra=self.extra, mesh=mesh)
     self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=named_key(key, "patches"))
     if self.pooling == "cls":
       self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
@@ -59,8 +59,8 @@ class VisionTransformer(nnx.Module):
 
   def _leading(self, x: Array) -> list[Array]:
     """The tokens before the patches x."""
-    found = [getattr(self, name) for name in ("class_token", "registers") if hasattr(self, name)]
-    return [jnp.broadcast_to(token[...].astype(x.dtype), (x.shape[0], *token.shape[1:])) for token in found]
+    tokens = [getattr(self, name) for name in ("class_token", "registers") if hasattr(self, name)]
+    return [jnp.broadcast_to(token[...].astype(x.dtype), (x.shape[0], *token.shape[1:])) for token in tokens]
 
   def _pooled(self, x: Array) -> Array:
     if self.pooling == "cls":

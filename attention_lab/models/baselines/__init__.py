@@ -20,10 +20,10 @@ def check(config: ModelConfig, name: str, reads: Iterable[str]) -> None:
   """
   read, default = EVERY | set(reads), type(config)()
   for field in dataclasses.fields(config):
-    given = getattr(config, field.name)
-    if field.name not in read and given != getattr(default, field.name):
+    value = getattr(config, field.name)
+    if field.name not in read and value != getattr(default, field.name):
       fix = f"leave it at {getattr(default, field.name)!r}; {name} reads {', '.join(sorted(read))}"
-      raise ValueError(f"{FLAG}.{field.name}={given} means nothing to {name}: {fix}")
+      raise ValueError(f"{FLAG}.{field.name}={value} means nothing to {name}: {fix}")
   for size, least in {"width": 1, "layers": 1, "types": 0}.items():
     if size in read and getattr(config, size) < least:
       raise ValueError(f"{FLAG}.{size}={getattr(config, size)} is less than {least}")

@@ -76,8 +76,8 @@ def largest(x: Float[Array, "B S C"]) -> Float[Array, "B C"]:
   `jnp.max` finds the place again backwards, by equality with the maximum; where XLA has fused x into that, it may be
   computed anew with another rounding, equal nothing, and make the gradient 0/0.
   """
-  place = jnp.argmax(jax.lax.stop_gradient(x), axis=1, keepdims=True)
-  return jnp.sum(jnp.where(jax.lax.broadcasted_iota(place.dtype, x.shape, 1) == place, x, jnp.zeros_like(x)), axis=1)
+  first = jnp.argmax(jax.lax.stop_gradient(x), axis=1, keepdims=True)
+  return jnp.sum(jnp.where(jax.lax.broadcasted_iota(first.dtype, x.shape, 1) == first, x, jnp.zeros_like(x)), axis=1)
 
 
 class TextCnn(nnx.Module):
@@ -102,10 +102,10 @@ class TextCnn(nnx.Module):
     width, self.dtype = config.width, config_checks.dtype(config)
     self.max_len, self.dropout = max_len, config.dropout
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    own = named_key(key, "windows")
+    windows_key = named_key(key, "windows")
     self.windows = nnx.Dict(
       {
-        str(size): Convolution((size,), width, width, key=named_key(own, str(size)), padding=((0, size - 1),))
+        str(size): Convolution((size,), width, width, key=named_key(windows_key, str(size)), padding=((0, size - 1),))
         for size in WINDOWS
       }
     )
@@ -123,9 +123,8 @@ class TextCnn(nnx.Module):
     x = embedded(self.tokens, self.types, tokens, types, self.dtype)
     if valid is not None:
       x = jnp.where(valid[:, :, None], x, jnp.zeros_like(x))
-    features = [jax.nn.relu(self.windows[str(size)](x)) for size in WINDOWS]
-    found = jnp.concatenate(features, axis=2)
+    features = jnp.concatenate([jax.nn.relu(self.windows[str(size)](x)) for size in WINDOWS], axis=2)
     if valid is not None:
-      found = jnp.where(valid[:, :, None], found, jnp.zeros_like(found))  # no smaller than any, after the ReLU
-    pooled = dropout(largest(found), self.dropout, named_key(key, "dropout"))
+      features = jnp.where(valid[:, :, None], features, jnp.zeros_like(features))  # no smaller than any, after the ReLU
+    pooled = dropout(largest(features), self.dropout, named_key(key, "dropout"))
     return Output(self.head(pooled, jnp.float32), {}, {})

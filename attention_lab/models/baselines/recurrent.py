@@ -90,17 +90,19 @@ class Lstm(nnx.Module):
     key: PRNGKeyArray,
     mesh: Mesh | None = None,
   ):
-    found = config_checks.choose(f"{config_checks.FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
-    self.pooling = "last" if found == "auto" else found
+    pooling = config_checks.choose(f"{config_checks.FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
+    self.pooling = "last" if pooling == "auto" else pooling
     attends = self.pooling == "attention"
     reads = {"types", "layers", "pooling"} | (ATTENTION if attends else set())
     check(config, f"{self.name} with pooling={self.pooling}", reads)
     self.max_len, self.dropout, self.dtype = max_len, config.dropout, config_checks.dtype(config)
     width = len(self.directions) * config.width
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    own = named_key(key, "layers")
+    layers_key = named_key(key, "layers")
     inputs = [config.width] + [width] * (config.layers - 1)
-    self.layers = nnx.List([self._layer(size, config.width, named_key(own, str(i))) for i, size in enumerate(inputs)])
+    self.layers = nnx.List(
+      [self._layer(size, config.width, named_key(layers_key, str(i))) for i, size in enumerate(inputs)]
+    )
     if attends:
       variant, dims = _reader(config, width, max_len)
       self.attention = MultiHeadAttention(variant, dims, key=named_key(key, "attention"), mesh=mesh)
@@ -122,8 +124,8 @@ class Lstm(nnx.Module):
     )
     last = states[:, 0]
     for i, layer in enumerate(self.layers):
-      found = [layer[str(n)](states, real, backward=backward) for n, backward in enumerate(self.directions)]
-      states, last = (jnp.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
+      outputs = [layer[str(n)](states, real, backward=backward) for n, backward in enumerate(self.directions)]
+      states, last = (jnp.concatenate(parts, axis=-1) for parts in zip(*outputs, strict=True))
       states = dropout(states, self.dropout, named_key(key, f"layer_{i}"))
     pooled = AttentionOutput(dropout(last, self.dropout, named_key(key, "last")))
     if self.pooling == "mean":

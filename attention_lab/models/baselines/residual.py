@@ -153,12 +153,14 @@ class ResNet(nnx.Module):
     self.stem_norm = GroupNorm(width)
     stages, readers, (height, wide) = [], {}, image[:2]
     for stage in range(STAGES):
-      own, channels = named_key(named_key(key, "stages"), str(stage)), width << stage
-      stages.append(nnx.List(_stage(channels, config.layers, stage, gate, own)))
+      stage_key, channels = named_key(named_key(key, "stages"), str(stage)), width << stage
+      stages.append(nnx.List(_stage(channels, config.layers, stage, gate, stage_key)))
       if stage:
         height, wide = -(-height // 2), -(-wide // 2)
         if attends:
-          reader = NonLocal(config, stage - 1, (height, wide), channels, key=named_key(own, "non_local"), mesh=mesh)
+          reader = NonLocal(
+            config, stage - 1, (height, wide), channels, key=named_key(stage_key, "non_local"), mesh=mesh
+          )
           readers[str(stage)] = reader
     self.stages, self.non_local = nnx.List(stages), nnx.Dict(readers)
     self.head = Linear((width << (STAGES - 1),), (classes,), key=named_key(key, "head"))
@@ -172,8 +174,8 @@ class ResNet(nnx.Module):
       for block in stage:
         x = block(x)
       if str(number) in self.non_local:
-        x, own, measured = self.non_local[str(number)](x, named_key(key, f"non_local_{number}"))
-        losses |= {name: losses[name] + value if name in losses else value for name, value in own.items()}
+        x, block_losses, measured = self.non_local[str(number)](x, named_key(key, f"non_local_{number}"))
+        losses |= {name: losses[name] + value if name in losses else value for name, value in block_losses.items()}
         stats |= {f"layer_{number - 1}/{name}": value for name, value in measured.items()}
     pooled = dropout(jnp.mean(x, axis=(1, 2)), self.dropout, named_key(key, "dropout"))
     return Output(self.head(pooled, jnp.float32), losses, stats)
