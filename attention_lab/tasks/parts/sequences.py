@@ -6,7 +6,7 @@ Of whole sentences, tokens int32 [B, T, W], and T counts sentences.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ class DataConfig(configs.DataConfig):
   buckets: bool = True  # batches of examples of similar length, one program for each of a few widths
 
 
+@runtime_checkable
 class SequenceConfig(Protocol):
   """The parts of a task's configuration that `task` reads."""
 
