@@ -30,7 +30,7 @@ PLANTED = '''
       return np.minimum(a + b, max(b * c, keepdims=True)) & stop_gradient(c)
 '''
 
-STRANGER = '''
+THIRD_PARTY = '''
   """A mean of the values, with a slip of its own: a check that nothing calls."""
   import dataclasses
   import jax.numpy as jnp
@@ -69,12 +69,12 @@ def only(monkeypatch, wanted):
   monkeypatch.setattr(mutation_operators, "changes", lambda source: tuple(filter(wanted, changes(source))))
 
 
-@pytest.fixture(name="stranger")
-def fixture_stranger(tmp_path, monkeypatch):
+@pytest.fixture(name="third_party")
+def fixture_third_party(tmp_path, monkeypatch):
   package = tmp_path / "mutated_package"
   package.mkdir()
   (package / "__init__.py").write_text("")
-  (package / "mine.py").write_text(textwrap.dedent(STRANGER))
+  (package / "mine.py").write_text(textwrap.dedent(THIRD_PARTY))
   monkeypatch.syspath_prepend(tmp_path)
   yield tmp_path
   sys.modules.pop("mutated_package.mine", None)
@@ -164,12 +164,12 @@ def test_programs_that_are_one_at_the_examined_setting_alone_are_not_equivalent(
 
 def test_two_workers_find_what_one_finds():
   rows = [row("sigmoid"), row("top_k(k=2)")]
-  alone, together = ({s.spec: s.outcomes for s in mutation.scores(rows, 2, workers)} for workers in (1, 2))
+  alone, together = ({s.spec: s.outcomes for s in mutation.scores(rows, 1, workers)} for workers in (1, 2))
   assert alone == together
-  assert [len(outcomes) for outcomes in alone.values()] == [2, 2]
+  assert [len(outcomes) for outcomes in alone.values()] == [1, 1]
 
 
-def test_a_strangers_mutants_are_killed_without_an_oracle_and_its_survivors_are_reported(stranger, monkeypatch):
+def test_a_third_partys_mutants_are_killed_without_an_oracle_and_its_survivors_are_reported(third_party, monkeypatch):
   only(monkeypatch, lambda change: change.operator == "comparison" or change.after.endswith("axis=0, keepdims=True)"))
   modules = set(sys.modules)
   (score,) = mutation.scores([row("mutated_package.mine:Mine")])
@@ -228,19 +228,18 @@ def test_totals_leave_out_what_is_equivalent():
 @pytest.mark.parametrize(
   ("arguments", "code", "message"),
   [
-    (["--attention=softmax", "--mutate", "--json=mutants.json"], 0, "1 mutated: killed "),
+    (["--attention=local(window=3)", "--mutate", "--limit=2", "--json=mutants.json"], 0, "1 mutated: killed 2 of 2"),
     (["--attention=mutated_package.mine:Mine", "--mutate", "--limit=1"], 1, "1 mutated: killed 0 of 1"),
-    (["--attention=softmax", "--limit=3"], 2, "add --mutate"),
     (["--attention=softmax", "--mutate", "--quick"], 2, "leave --markdown, --demands and --quick out"),
   ],
 )
-def test_the_exit_code_says_whether_the_share_is_reached(stranger, arguments, code, message):
+def test_the_exit_code_says_whether_the_share_is_reached(third_party, arguments, code, message):
   root = str(mutation_operators.__file__).rsplit("attention_lab", 1)[0]
-  code_line = f"import sys; sys.path[:0] = [{root!r}, {str(stranger)!r}]; sys.argv[0] = 'certify'\n"
+  code_line = f"import sys; sys.path[:0] = [{root!r}, {str(third_party)!r}]; sys.argv[0] = 'certify'\n"
   code_line += "from absl import app\nimport runpy\nrunpy.run_module('experiments.certify', run_name='__main__')"
   done = subprocess.run(
-    [sys.executable, "-c", code_line, *arguments], check=False, capture_output=True, text=True, cwd=stranger
+    [sys.executable, "-c", code_line, *arguments], check=False, capture_output=True, text=True, cwd=third_party
   )
   assert done.returncode == code, done.stdout + done.stderr
   assert message in done.stdout + done.stderr
-  assert (stranger / "mutants.json").exists() == ("--json=mutants.json" in arguments)
+  assert (third_party / "mutants.json").exists() == ("--json=mutants.json" in arguments)
