@@ -60,7 +60,7 @@ def nothing(subject: VariantUnderTest) -> str:
   inputs, params = subject.inputs(shape), subject.params(shape.dims())
   i, j = np.arange(5)[None], np.full((1, 5), -1)
   empty = Call(subject.mask(_mask(claimed)), at_positions(i, j))
-  if "kv_valid" in claimed and _accepts(subject, inputs, params, empty):
+  if "kv_valid" in claimed and subject.refusal(params, inputs, empty) is None:
     calls["empty slots"] = empty
   for name, call in calls.items():
     out = jax.eval_shape(subject.eager, params, inputs, call)
@@ -94,15 +94,6 @@ def refusals(subject: VariantUnderTest) -> str:
     demands["extend"] = (Call(), shape)
   require(bool(demands), "nothing is undeclared")
   return f"refuses {', '.join(demands)}"
-
-
-def _accepts(subject: VariantUnderTest, inputs: Inputs, params: Any, call: Call) -> bool:
-  """Whether a combination of what is claimed, here with given positions, is not refused by name."""
-  try:
-    jax.eval_shape(subject.eager, params, inputs, call)
-  except Unsupported:
-    return False
-  return True
 
 
 def _demand(name: str) -> Mask:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from attention_lab.attention.base import Call, Params, Unsupported
+from attention_lab.attention.base import Call
 from attention_lab.attention.mask import NAMES
 from attention_lab.certify import oracle, random_calls
 from attention_lab.certify.finding import FORWARD, GRADIENT, NOT_GIVEN, NOT_RUN, Refuted, require, same
@@ -118,7 +118,7 @@ def losses(subject: VariantUnderTest) -> str:
   """Each loss equals the one that the case computes from the same examples."""
   shape = subject.shape(T=6, S=6)
   inputs, call = subject.inputs(shape), Call(subject.mask())
-  program = subject.compiled(lambda params, inputs, call: _losses(subject, params, inputs, call))
+  program = subject.compiled(subject.losses)
   names = sorted(jax.eval_shape(program, subject.params(shape.dims()), inputs, call))
   require(bool(names), "has no auxiliary loss")
   require(hasattr(subject.case, "losses"), "no losses in its case", NOT_GIVEN)
@@ -156,14 +156,11 @@ def converges(subject: VariantUnderTest) -> str:
 
 
 def instance(subject: VariantUnderTest, cell: Cell, seed: int) -> tuple[Inputs, Call, str]:
-  """Inputs and call of one draw, and the refusal where the variant declines the combination by name."""
+  """Inputs and call of one draw, and the refusal where the variant declines the combination by name, else ""."""
   inputs = subject.inputs(cell.shape, seed)
   call = random_calls.call(subject, cell.shape, cell.names, seed, positions=cell.positions)
-  try:
-    jax.eval_shape(subject.eager, subject.params(cell.shape.dims()), inputs, call)
-  except Unsupported as refusal:
-    return inputs, call, f"refuses {_listed(call)} at {cell.shape}: {refusal}"
-  return inputs, call, ""
+  refusal = subject.refusal(subject.params(cell.shape.dims()), inputs, call)
+  return inputs, call, "" if refusal is None else f"refuses {_listed(call)} at {cell.shape}: {refusal}"
 
 
 def example(inputs: Inputs, call: Call, cell: Cell, b: int) -> Example:
@@ -274,11 +271,6 @@ def _listed(call: Call) -> str:
   extras = {"bias"} if call.bias is not None else set()
   extras |= set() if call.positions.known else {"positions"}
   return "+".join(sorted(call.mask.names() | extras)) or "no mask"
-
-
-def _losses(subject: VariantUnderTest, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
-  q, k, v, x, y = inputs
-  return subject.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).losses
 
 
 def _grows(subject: VariantUnderTest) -> tuple[str, tuple[int, int]]:

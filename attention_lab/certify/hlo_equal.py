@@ -12,7 +12,7 @@ import numpy as np
 from attention_lab.attention.mask import Mask
 from attention_lab.certify import equality
 from attention_lab.certify.equality import Cell
-from attention_lab.certify.under_test import Shape, VariantUnderTest, rows
+from attention_lab.certify.under_test import Shape, VariantUnderTest, is_fixed, rows
 
 
 class Programs:
@@ -60,8 +60,7 @@ def alike(first: VariantUnderTest, second: VariantUnderTest) -> bool:
       return False
     paths, others = map(jax.tree_util.tree_leaves_with_path, trees)
     for (path, a), (_, b) in zip(paths, others, strict=True):
-      fixed = any(getattr(part, "key", None) == "fixed" for part in path)
-      if a.shape != b.shape or a.dtype != b.dtype or (fixed and not np.array_equal(a, b)):
+      if a.shape != b.shape or a.dtype != b.dtype or (is_fixed(path) and not np.array_equal(a, b)):
         return False
   return True
 

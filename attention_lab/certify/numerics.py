@@ -9,7 +9,7 @@ import numpy as np
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify.finding import NOT_RUN, Refuted, require, same
-from attention_lab.certify.under_test import Shape, VariantUnderTest
+from attention_lab.certify.under_test import Shape, VariantUnderTest, is_fixed
 
 BFLOAT16 = 2.0**-6  # largest error in bfloat16 (whose step is 2⁻⁸), relative to the largest output
 LOGIT = 1e4
@@ -103,7 +103,7 @@ def differences(subject: VariantUnderTest) -> str:
 
 
 def _moves(path: tuple, leaf: Any) -> bool:
-  return np.issubdtype(leaf.dtype, np.floating) and all(getattr(part, "key", None) != "fixed" for part in path)
+  return np.issubdtype(leaf.dtype, np.floating) and not is_fixed(path)
 
 
 def _doubled(array: Any) -> np.ndarray:

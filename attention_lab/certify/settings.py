@@ -14,7 +14,7 @@ import numpy as np
 
 from attention_lab.attention.base import Call, Dims, Unsupported
 from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require, same
-from attention_lab.certify.under_test import Shape, VariantUnderTest
+from attention_lab.certify.under_test import Shape, VariantUnderTest, is_fixed
 
 SPEED_ONLY = frozenset({"chunk", "unroll", "implementation"})  # fields that change the speed, not the result
 # Values that a field may take, by its type.
@@ -70,11 +70,7 @@ def _runs(subject: VariantUnderTest, name: str, value: Any) -> bool:
   shape = subject.shape(T=7, S=7)
   rival = dataclasses.replace(subject, variant=dataclasses.replace(subject.variant, **{name: value}))
   call = Call(rival.mask(), key=jax.random.key(0))
-  try:
-    jax.eval_shape(rival.eager, rival.params(shape.dims()), rival.inputs(shape), call)
-  except Unsupported:
-    return False
-  return True
+  return rival.refusal(rival.params(shape.dims()), rival.inputs(shape), call) is None
 
 
 def _differs(subject: VariantUnderTest, other: Any) -> bool:
@@ -91,12 +87,11 @@ def _differs(subject: VariantUnderTest, other: Any) -> bool:
 
 def _losses(subject: VariantUnderTest, shape: Shape) -> dict[str, float]:
   """The auxiliary losses, for a setting that acts on nothing else."""
-  q, k, v, x, _ = subject.inputs(shape)
-  call, params = Call(subject.mask(), x=x), subject.params(shape.dims())
-  losses = subject.compiled(lambda params, q, k, v, call: subject.variant.with_aux(params, q, k, v, call).losses)
-  if not jax.eval_shape(losses, params, q, k, v, call):
+  arguments = subject.params(shape.dims()), subject.inputs(shape), Call(subject.mask())
+  losses = subject.compiled(subject.losses)
+  if not jax.eval_shape(losses, *arguments):
     return {}
-  return {name: float(value) for name, value in losses(params, q, k, v, call).items()}
+  return {name: float(value) for name, value in losses(*arguments).items()}
 
 
 def parameters(subject: VariantUnderTest) -> str:
@@ -176,7 +171,7 @@ def fixed(subject: VariantUnderTest) -> str:
   law: Any = getattr(subject.case, "fixed_law", None)
   values: Any = getattr(subject.case, "fixed", None)
   tree = jax.eval_shape(lambda key: subject.variant.init(key, subject.shape().dims()), jax.random.key(0))
-  has_fixed = any(getattr(part, "key", "") == "fixed" for path, _ in jax.tree.leaves_with_path(tree) for part in path)
+  has_fixed = any(is_fixed(path) for path, _ in jax.tree.leaves_with_path(tree))
   require(has_fixed or values is not None, "has no fixed parameter")
   require(bool(law or values), "no fixed or fixed_law in its case", NOT_GIVEN)
   sizes = SIZES[::2] if law and subject.quick else SIZES

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import Attention, Call, Claims, Dims, Params
+from attention_lab.attention.base import Attention, Call, Claims, Dims, Params, Unsupported
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 
@@ -126,8 +126,7 @@ class VariantUnderTest:
 
   def _disturbed(self, params: Params, rng: np.random.Generator) -> Params:
     def disturb(path: tuple, leaf: Any) -> Any:
-      fixed = any(getattr(part, "key", None) == "fixed" for part in path)
-      if fixed or not jnp.issubdtype(leaf.dtype, jnp.floating):
+      if is_fixed(path) or not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf
       return jnp.asarray(np.asarray(leaf) + 0.4 * rng.normal(size=leaf.shape), leaf.dtype)
 
@@ -149,6 +148,19 @@ class VariantUnderTest:
     """The output of one call, not compiled; `forward` is its compiled form."""
     q, k, v, x, y = inputs
     return self.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).out
+
+  def losses(self, params: Params, inputs: Inputs, call: Call) -> dict[str, Any]:
+    """The auxiliary losses of one call, not compiled."""
+    q, k, v, x, y = inputs
+    return self.variant.with_aux(params, q, k, v, call._replace(x=x, y=y)).losses
+
+  def refusal(self, params: Params, inputs: Inputs, call: Call) -> str | None:
+    """The message with which the variant declines a call by name; None where it takes the call."""
+    try:
+      jax.eval_shape(self.eager, params, inputs, call)
+    except Unsupported as refusal:
+      return str(refusal)
+    return None
 
   def run(self, inputs: Inputs, shape: Shape, call: Call = Call(), seed: int = 0) -> np.ndarray:
     """The compiled output in float32, with the parameters of `seed`."""
@@ -182,6 +194,11 @@ def _fast_compile_options() -> dict[str, Any] | None:
   except jax.errors.JaxRuntimeError:
     return None
   return FAST_COMPILE
+
+
+def is_fixed(path: tuple) -> bool:
+  """Whether a leaf of the parameters is never trained, by its path in the tree."""
+  return any(getattr(part, "key", None) == "fixed" for part in path)
 
 
 def rows(inputs: Inputs, start: int, stop: int) -> Inputs:
