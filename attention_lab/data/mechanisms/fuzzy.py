@@ -10,23 +10,14 @@ and are one. Only whole pairs stand in a sequence, and what is left of its lengt
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.mechanisms.base import (
-  PAD,
-  Examples,
-  Mechanism,
-  Shape,
-  countable,
-  drawn,
-  least,
-  parts,
-  unasked,
-)
+from attention_lab.data.mechanisms import base
+from attention_lab.data.mechanisms.base import Examples, Mechanism, Shape
 from attention_lab.data.mechanisms.recalls import again
 
 
 def _letters(shape: Shape) -> tuple[range, range, range]:
   """The alphabets of letters inside keys, letters that end keys, and letters of values."""
-  inside, ends, *values = parts(shape.vocabulary, 4)
+  inside, ends, *values = base.parts(shape.vocabulary, 4)
   return inside, ends, range(values[0].start, values[-1].stop)
 
 
@@ -34,7 +25,7 @@ def _fuzzy(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   inside, ends, values = _letters(shape)
   B, P, S, T = count, shape.items, shape.span, shape.length
   key, value = (rng.integers(1, S + 1, (B, P, 1)) for _ in range(2))
-  letters = [drawn(rng, alphabet, (B, P, 2 * S)) for alphabet in (inside, ends, values)]
+  letters = [base.drawn(rng, alphabet, (B, P, 2 * S)) for alphabet in (inside, ends, values)]
   column = np.arange(2 * S)
   block = np.select([column < key - 1, column == key - 1, column < key + value], letters, 0)
   code = (np.where(column < key, block, 0) * shape.vocabulary ** (column % S)).sum(axis=-1)
@@ -66,13 +57,13 @@ def _laid(block: np.ndarray, key: np.ndarray, which: np.ndarray, stop: np.ndarra
 def _read(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """Word by word: a key that was read before is answered with its value."""
   _, ends, values = _letters(shape)
-  targets = unasked(tokens)
+  targets = base.unasked(tokens)
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     known: dict[tuple, tuple] = {}
     key: tuple[int, ...] = ()
     value: tuple[int, ...] = ()
     for position, token in enumerate(row):
-      if token == PAD:
+      if token == base.PAD:
         break
       if token in values:
         value += (token,)
@@ -87,11 +78,11 @@ def _read(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"
 
 
 def _rules(shape: Shape) -> dict[str, bool]:
-  rules = least("items", shape.items, 1, "are no keys") | least("span", shape.span, 1, "is no word")
-  rules |= least("vocabulary", shape.vocabulary, 8, "has no four alphabets of two letters")
+  rules = base.least("items", shape.items, 1, "are no keys") | base.least("span", shape.span, 1, "is no word")
+  rules |= base.least("vocabulary", shape.vocabulary, 8, "has no four alphabets of two letters")
   room = 2 * shape.span * (shape.items + 1)
   why = f"may not hold items={shape.items} pairs of words of span={shape.span} and one again"
-  return rules | countable(shape) | least("length", shape.length, room, why)
+  return rules | base.countable(shape) | base.least("length", shape.length, room, why)
 
 
 FUZZY = Mechanism(

@@ -24,36 +24,23 @@ import numpy as np
 from jaxtyping import Int
 
 from attention_lab.data.generated import distinct
-from attention_lab.data.mechanisms.base import (
-  ASK,
-  FIRST,
-  Examples,
-  Mechanism,
-  Shape,
-  countable,
-  drawn,
-  least,
-  parts,
-  places,
-  put,
-  spell,
-  unasked,
-)
+from attention_lab.data.mechanisms import base
+from attention_lab.data.mechanisms.base import Examples, Mechanism, Shape
 
-_EQUALS = FIRST
+_EQUALS = base.FIRST
 
 
 def _alphabets(shape: Shape) -> tuple[range, range, range]:
   """The alphabets of keys, values and the haystack."""
-  keys, values, hay = parts(shape.vocabulary, 3)
+  keys, values, hay = base.parts(shape.vocabulary, 3)
   return keys, values, hay
 
 
 def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   keys, values, hay = _alphabets(shape)
   S, P = shape.span, _count(shape)
-  key = spell(distinct(rng, count, len(keys) ** S, 1 if kind == "multi_value" else P), keys, S)
-  value = spell(distinct(rng, count, len(values) ** S, P), values, S)
+  key = base.spell(distinct(rng, count, len(keys) ** S, 1 if kind == "multi_value" else P), keys, S)
+  value = base.spell(distinct(rng, count, len(values) ** S, P), values, S)
   needle = np.concatenate([np.broadcast_to(key, value.shape), value], axis=2)
   if kind == "multi_value":
     asked = np.concatenate([key[:, 0], value.reshape(count, -1)], axis=1)
@@ -62,13 +49,13 @@ def _needles(kind: str, rng: np.random.Generator, count: int, shape: Shape) -> E
     order = rng.permuted(np.tile(np.arange(P), (count, 1)), axis=1)[:, : _questions(kind, P)]
     asked = np.take_along_axis(needle, order[:, :, None], axis=1).reshape(count, -1)
     is_value = np.arange(asked.shape[1]) % (2 * S) >= S
-  questions = np.concatenate([np.full((count, 1), ASK), asked[:, :-1]], axis=1)
+  questions = np.concatenate([np.full((count, 1), base.ASK), asked[:, :-1]], axis=1)
   column = np.arange(questions.shape[1])
   visible = (column == 0) | (column % (2 * S) > 0) | (kind == "multi_value")
   room = shape.length - int(visible.sum())
-  tokens = np.concatenate([drawn(rng, hay, (count, room)), questions[:, visible]], axis=1)
-  put(tokens, places(rng, count, room, P, 2 * S), needle)
-  targets = unasked(tokens)
+  tokens = np.concatenate([base.drawn(rng, hay, (count, room)), questions[:, visible]], axis=1)
+  base.put(tokens, base.places(rng, count, room, P, 2 * S), needle)
+  targets = base.unasked(tokens)
   targets[:, room:] = np.where(is_value, asked, -1)[:, visible]
   return tokens, targets
 
@@ -85,7 +72,7 @@ def _questions(kind: str, needles: int) -> int:
 def _solve_needles(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: each key behind ASK is answered with all values that stood behind it in the haystack."""
   keys, S = _alphabets(shape)[0], shape.span
-  targets, room = unasked(tokens), int((tokens[0] == ASK).argmax())
+  targets, room = base.unasked(tokens), int((tokens[0] == base.ASK).argmax())
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     known: dict[tuple, list] = {}
     position = 0
@@ -103,16 +90,15 @@ def _solve_needles(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarr
 
 def _rules(kind: str, shape: Shape) -> dict[str, bool]:
   keys, S, P = _alphabets(shape)[0], shape.span, _count(shape)
-  rules = least("items", P, 1, "are no needles") | least("span", S, 1, "is no word")
-  rules |= least("vocabulary", shape.vocabulary, FIRST + 6, "has no three alphabets of two tokens")
+  rules = base.least("items", P, 1, "are no needles") | base.least("span", S, 1, "is no word")
+  rules |= base.least("vocabulary", shape.vocabulary, base.FIRST + 6, "has no three alphabets of two tokens")
   if not all(rules.values()):
     return rules
   many = f"items={P} are more than there are words of span={S} in alphabets of {len(keys)}; give a larger vocabulary"
   asked = S * (P + 1) if kind == "multi_value" else _questions(kind, P) * (2 * S - 1) + 1
   room = f"cannot hold items={P} needles of span={S}, their questions and a haystack"
-  return (
-    rules | countable(shape) | {many: len(keys) ** S >= P} | least("length", shape.length, 2 * S * P + asked + 1, room)
-  )
+  rules |= base.countable(shape) | {many: len(keys) ** S >= P}
+  return rules | base.least("length", shape.length, 2 * S * P + asked + 1, room)
 
 
 def _chains(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
@@ -122,27 +108,27 @@ def _chains(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   value = values.start + distinct(rng, count, len(values), P)
   assigned = np.concatenate([value[:, :, None], variable[:, :, :-1]], axis=2)
   lines = np.stack([variable, np.full_like(variable, _EQUALS), assigned], axis=3).reshape(count, P * links, 3)
-  tokens = drawn(rng, hay, (count, shape.length))
+  tokens = base.drawn(rng, hay, (count, shape.length))
   chain = rng.permuted(np.tile(np.repeat(np.arange(P), links), (count, 1)), axis=1)
   room = shape.length - P * links - 1
-  starts = places(rng, count, room, P * links, 3)
-  put(tokens, np.take_along_axis(starts, np.argsort(chain, axis=1, kind="stable"), axis=1), lines)
+  starts = base.places(rng, count, room, P * links, 3)
+  base.put(tokens, np.take_along_axis(starts, np.argsort(chain, axis=1, kind="stable"), axis=1), lines)
   order = rng.permuted(np.tile(np.arange(P * links), (count, 1)), axis=1)
-  tokens[:, room], tokens[:, room + 1 :] = ASK, np.take_along_axis(variable.reshape(count, -1), order, axis=1)
-  targets = unasked(tokens)
+  tokens[:, room], tokens[:, room + 1 :] = base.ASK, np.take_along_axis(variable.reshape(count, -1), order, axis=1)
+  targets = base.unasked(tokens)
   targets[:, room + 1 :] = np.take_along_axis(value, order // links, axis=1)
   return tokens, targets
 
 
 def _roles(shape: Shape) -> tuple[range, range, range]:
   """The alphabets of variables, values and the haystack."""
-  variables, values, hay = parts(shape.vocabulary, 3, first=_EQUALS + 1)
+  variables, values, hay = base.parts(shape.vocabulary, 3, first=_EQUALS + 1)
   return variables, values, hay
 
 
 def _solve_chains(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: each variable behind ASK is looked up until no assignment is left."""
-  targets, room = unasked(tokens), int((tokens[0] == ASK).argmax())
+  targets, room = base.unasked(tokens), int((tokens[0] == base.ASK).argmax())
   for row, answers in zip(tokens.tolist(), targets, strict=True):
     assigned = {row[i - 1]: row[i + 1] for i, token in enumerate(row) if token == _EQUALS}
     for position in range(room + 1, len(row)):
@@ -155,12 +141,12 @@ def _solve_chains(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "
 
 def _chain_rules(shape: Shape) -> dict[str, bool]:
   P, lines = shape.items, shape.items * (shape.hops + 1)
-  rules = least("items", P, 1, "are no chains") | least("hops", shape.hops, 1, "assign no variable to another")
-  return (
-    rules
-    | least("vocabulary", shape.vocabulary, _EQUALS + 1 + 3 * lines, f"has too few variables for {lines} assignments")
-    | least("length", shape.length, 4 * lines + 2, f"cannot hold {lines} assignments, questions and a haystack")
-  )
+  few = f"has too few variables for {lines} assignments"
+  rules = base.least("items", P, 1, "are no chains")
+  rules |= base.least("hops", shape.hops, 1, "assign no variable to another")
+  rules |= base.least("vocabulary", shape.vocabulary, _EQUALS + 1 + 3 * lines, few)
+  room = f"cannot hold {lines} assignments, questions and a haystack"
+  return rules | base.least("length", shape.length, 4 * lines + 2, room)
 
 
 def _mechanism(kind: str, usual: Shape, *more: str) -> Mechanism:

@@ -13,41 +13,31 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from attention_lab.data.generated import distinct
-from attention_lab.data.mechanisms.base import (
-  ASK,
-  FIRST,
-  Examples,
-  Mechanism,
-  Shape,
-  drawn,
-  least,
-  parts,
-  places,
-  unasked,
-)
+from attention_lab.data.mechanisms import base
+from attention_lab.data.mechanisms.base import Examples, Mechanism, Shape
 
 _MAP = 12345  # seed of the map of `memorization`, the same for all splits and runs
 
 
 def _alphabets(shape: Shape) -> tuple[range, ...]:
   """The alphabets of keys, values, and for a noisy shape the noise."""
-  return parts(shape.vocabulary, 3 if shape.noise else 2)
+  return base.parts(shape.vocabulary, 3 if shape.noise else 2)
 
 
 def _pairs(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   keys, values, *noise = _alphabets(shape)
   slots = shape.length // 2
   key = keys.start + distinct(rng, count, len(keys), shape.items)
-  answers = drawn(rng, values, (count, shape.items))
+  answers = base.drawn(rng, values, (count, shape.items))
   which = rng.integers(0, shape.items, (count, slots))
   real = np.ones((count, slots), bool)
   if noise:
-    np.put_along_axis(real, places(rng, count, slots, round(shape.noise * slots)), False, axis=1)
+    np.put_along_axis(real, base.places(rng, count, slots, round(shape.noise * slots)), False, axis=1)
   tokens = np.empty((count, shape.length), np.int64)
   tokens[:, 0::2], tokens[:, 1::2] = np.take_along_axis(key, which, 1), np.take_along_axis(answers, which, 1)
   if noise:
-    tokens = np.where(np.repeat(real, 2, axis=1), tokens, drawn(rng, noise[0], tokens.shape))
-  targets = unasked(tokens)
+    tokens = np.where(np.repeat(real, 2, axis=1), tokens, base.drawn(rng, noise[0], tokens.shape))
+  targets = base.unasked(tokens)
   targets[:, 0::2] = np.where(again(which, real, shape.items), tokens[:, 1::2], -1)
   return tokens, targets
 
@@ -65,7 +55,7 @@ def again(which: Int[np.ndarray, "B P"], real: Bool[np.ndarray, "B P"], items: i
 def _recalled(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: each key is answered with the token that followed it before."""
   keys, rows = _alphabets(shape)[0], np.arange(len(tokens))
-  memory, targets = np.full((len(tokens), shape.vocabulary), -1, np.int64), unasked(tokens)
+  memory, targets = np.full((len(tokens), shape.vocabulary), -1, np.int64), base.unasked(tokens)
   for position in range(tokens.shape[1] - 1):
     key = tokens[:, position]
     is_key = (key >= keys.start) & (key < keys.stop)
@@ -77,7 +67,7 @@ def _recalled(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "
 def _pair_rules(shape: Shape) -> dict[str, bool]:
   keys, values = _alphabets(shape)[:2]
   pairs = shape.length // 2 - round(shape.noise * (shape.length // 2))
-  rules = least("items", shape.items, 1, "are no keys")
+  rules = base.least("items", shape.items, 1, "are no keys")
   rules[f"length={shape.length} is odd, and the sequence is made of pairs; give an even one"] = shape.length % 2 == 0
   rules[f"items={shape.items} are more than the {len(keys)} keys of vocabulary={shape.vocabulary}; give fewer"] = (
     len(keys) >= shape.items
@@ -94,26 +84,26 @@ def _noise_rules(shape: Shape) -> dict[str, bool]:
 
 
 def _lookups(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
-  tokens = np.full((count, shape.length), ASK, np.int64)
-  tokens[:, 0::2] = drawn(rng, parts(shape.vocabulary, 2)[0], (count, shape.length // 2))
+  tokens = np.full((count, shape.length), base.ASK, np.int64)
+  tokens[:, 0::2] = base.drawn(rng, base.parts(shape.vocabulary, 2)[0], (count, shape.length // 2))
   return tokens, _looked_up(tokens, shape)
 
 
 def _looked_up(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """The targets by the map, which is no part of the example: the only solver that knows more than the tokens."""
-  keys, values = parts(shape.vocabulary, 2)
+  keys, values = base.parts(shape.vocabulary, 2)
   value = np.random.default_rng(_MAP).permutation(len(values))[: len(keys)] + values.start
-  targets = unasked(tokens)
+  targets = base.unasked(tokens)
   targets[:, 1::2] = value[tokens[:, 0::2] - keys.start]
   return targets
 
 
 def _lookup_rules(shape: Shape) -> dict[str, bool]:
-  rules = least("vocabulary", shape.vocabulary, FIRST + 4, "has no two keys and two values")
+  rules = base.least("vocabulary", shape.vocabulary, base.FIRST + 4, "has no two keys and two values")
   return (
     rules
     | {f"length={shape.length} must be even, a key and a mark at a time": shape.length % 2 == 0}
-    | least("length", shape.length, 2, "asks nothing")
+    | base.least("length", shape.length, 2, "asks nothing")
   )
 
 
@@ -134,6 +124,6 @@ MEMORIZATION = Mechanism(
   reads=frozenset({"length", "vocabulary"}),
   make=_lookups,
   solve=_looked_up,
-  answers=lambda shape: parts(shape.vocabulary, 2)[1],
+  answers=lambda shape: base.parts(shape.vocabulary, 2)[1],
   rules=_lookup_rules,
 )

@@ -19,56 +19,45 @@ order of the questions is random, so that no shift by a constant answers them.
 import numpy as np
 from jaxtyping import Int
 
-from attention_lab.data.mechanisms.base import (
-  ASK,
-  FIRST,
-  PAD,
-  Examples,
-  Mechanism,
-  Shape,
-  drawn,
-  least,
-  parts,
-  places,
-  unasked,
-)
+from attention_lab.data.mechanisms import base
+from attention_lab.data.mechanisms.base import Examples, Mechanism, Shape
 
 _ZERO, _ONE = 1, 2  # the tokens of bits
 
 
 def _content(shape: Shape) -> range:
-  return parts(shape.vocabulary, 1)[0]
+  return base.parts(shape.vocabulary, 1)[0]
 
 
 def _scattered(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   room = shape.length - 1 - shape.items
-  tokens = np.full((count, shape.length), PAD, np.int64)
-  targets = unasked(tokens)
-  copied = drawn(rng, _content(shape), (count, shape.items))
-  np.put_along_axis(tokens, places(rng, count, room, shape.items), copied, axis=1)
-  tokens[:, room], targets[:, room + 1 :] = ASK, copied
+  tokens = np.full((count, shape.length), base.PAD, np.int64)
+  targets = base.unasked(tokens)
+  copied = base.drawn(rng, _content(shape), (count, shape.items))
+  np.put_along_axis(tokens, base.places(rng, count, room, shape.items), copied, axis=1)
+  tokens[:, room], targets[:, room + 1 :] = base.ASK, copied
   return tokens, targets
 
 
 def _copied(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: the tokens before ASK that are not PAD, in order."""
-  room, targets = int((tokens[0] == ASK).argmax()), unasked(tokens)
-  targets[:, room + 1 :] = tokens[:, :room][tokens[:, :room] != PAD].reshape(len(tokens), -1)
+  room, targets = int((tokens[0] == base.ASK).argmax()), base.unasked(tokens)
+  targets[:, room + 1 :] = tokens[:, :room][tokens[:, :room] != base.PAD].reshape(len(tokens), -1)
   return targets
 
 
 def _copy_rules(shape: Shape) -> dict[str, bool]:
   room = f"cannot hold items={shape.items} twice and a mark"
   return (
-    least("items", shape.items, 1, "are nothing to copy")
-    | least("vocabulary", shape.vocabulary, FIRST + 2, "has no two tokens to copy")
-    | least("length", shape.length, 2 * shape.items + 1, room)
+    base.least("items", shape.items, 1, "are nothing to copy")
+    | base.least("vocabulary", shape.vocabulary, base.FIRST + 2, "has no two tokens to copy")
+    | base.least("length", shape.length, 2 * shape.items + 1, room)
   )
 
 
 def _named(shape: Shape) -> tuple[range, range]:
   """The alphabets of tokens that name positions, and of the content."""
-  names = range(FIRST, FIRST + (shape.length - 1) // 2)
+  names = range(base.FIRST, base.FIRST + (shape.length - 1) // 2)
   return names, range(names.stop, shape.vocabulary)
 
 
@@ -76,17 +65,17 @@ def _compressed(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   names, content = _named(shape)
   S = len(names)
   order = rng.permuted(np.tile(np.arange(S), (count, 1)), axis=1)
-  held = drawn(rng, content, (count, S))
-  tokens = np.full((count, shape.length), PAD, np.int64)
-  tokens[:, :S], tokens[:, S], tokens[:, S + 1 : 2 * S + 1] = held, ASK, names.start + order
-  targets = unasked(tokens)
+  held = base.drawn(rng, content, (count, S))
+  tokens = np.full((count, shape.length), base.PAD, np.int64)
+  tokens[:, :S], tokens[:, S], tokens[:, S + 1 : 2 * S + 1] = held, base.ASK, names.start + order
+  targets = base.unasked(tokens)
   targets[:, S + 1 : 2 * S + 1] = np.take_along_axis(held, order, axis=1)
   return tokens, targets
 
 
 def _opened(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: for each name of a position, the token that stands there."""
-  names, targets = _named(shape)[0], unasked(tokens)
+  names, targets = _named(shape)[0], base.unasked(tokens)
   asked = slice(len(names) + 1, 2 * len(names) + 1)
   targets[:, asked] = np.take_along_axis(tokens, tokens[:, asked] - names.start, axis=1)
   return targets
@@ -94,22 +83,22 @@ def _opened(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B 
 
 def _compression_rules(shape: Shape) -> dict[str, bool]:
   why = f"has no two tokens beside the names of places of length={shape.length}"
-  rules = least("length", shape.length, 5, "asks for no two places")
-  return rules | least("vocabulary", shape.vocabulary, _named(shape)[0].stop + 2, why)
+  rules = base.least("length", shape.length, 5, "asks for no two places")
+  return rules | base.least("vocabulary", shape.vocabulary, _named(shape)[0].stop + 2, why)
 
 
 def _marked(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
-  tokens = drawn(rng, _content(shape), (count, shape.length))
+  tokens = base.drawn(rng, _content(shape), (count, shape.length))
   mark = rng.integers(0, shape.length - 2, (count, 1))
-  np.put_along_axis(tokens, mark, ASK, axis=1)
-  tokens[:, -1] = ASK
+  np.put_along_axis(tokens, mark, base.ASK, axis=1)
+  tokens[:, -1] = base.ASK
   return tokens, _followed(tokens, shape)
 
 
 def _followed(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: at the end, the token behind the first ASK."""
-  targets = unasked(tokens)
-  targets[:, -1] = tokens[np.arange(len(tokens)), (tokens == ASK).argmax(axis=1) + 1]
+  targets = base.unasked(tokens)
+  targets[:, -1] = tokens[np.arange(len(tokens)), (tokens == base.ASK).argmax(axis=1) + 1]
   return targets
 
 
@@ -125,8 +114,8 @@ def _parity(tokens: Int[np.ndarray, "B T"], _: Shape) -> Int[np.ndarray, "B T"]:
 
 def _counted(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
   content = _content(shape)
-  tokens = drawn(rng, content, (count, shape.length))
-  tokens[:, -1] = ASK
+  tokens = base.drawn(rng, content, (count, shape.length))
+  tokens[:, -1] = base.ASK
   ranked = np.sort(_counts(tokens, content), axis=1)
   tokens = tokens[ranked[:, -1] > ranked[:, -2]]
   return tokens, _commonest(tokens, shape)
@@ -134,7 +123,7 @@ def _counted(rng: np.random.Generator, count: int, shape: Shape) -> Examples:
 
 def _commonest(tokens: Int[np.ndarray, "B T"], shape: Shape) -> Int[np.ndarray, "B T"]:
   """The targets: at the end, the token that stands most often before it."""
-  content, targets = _content(shape), unasked(tokens)
+  content, targets = _content(shape), base.unasked(tokens)
   targets[:, -1] = content.start + _counts(tokens, content).argmax(axis=1)
   return targets
 
@@ -144,8 +133,8 @@ def _counts(tokens: Int[np.ndarray, "B T"], content: range) -> Int[np.ndarray, "
 
 
 def _short_rules(shape: Shape) -> dict[str, bool]:
-  rules = least("vocabulary", shape.vocabulary, FIRST + 2, "has no two tokens")
-  return rules | least("length", shape.length, 3, "has nothing to find before its question")
+  rules = base.least("vocabulary", shape.vocabulary, base.FIRST + 2, "has no two tokens")
+  return rules | base.least("length", shape.length, 3, "has nothing to find before its question")
 
 
 _OPEN = frozenset({"length", "vocabulary"})
@@ -168,6 +157,6 @@ PARITY = Mechanism(
   _bits,
   _parity,
   lambda _: range(_ZERO, _ONE + 1),
-  lambda shape: least("length", shape.length, 1, "has no bits"),
+  lambda shape: base.least("length", shape.length, 1, "has no bits"),
 )
 FREQUENCY = Mechanism(Shape(length=32, vocabulary=10), _OPEN, _counted, _commonest, _content, _short_rules)
