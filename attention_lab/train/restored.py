@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -64,9 +63,7 @@ def restore(
   return RestoredRun(task, config, mesh, seeds, steps, params)
 
 
-def read_config(
-  workdir: str | os.PathLike[str], flag: str = "--workdir"
-) -> tuple[dict[str, Any], types.ModuleType, configs.Config]:
+def read_config(workdir: str | os.PathLike[str], flag: str = "--workdir") -> tuple[dict[str, Any], Any, configs.Config]:
   """(the record in `config.json`, the module of the run's task, its configuration); `flag` named the folder."""
   record = workdirs.read(workdir, flag)
   try:

@@ -5,7 +5,6 @@ Importing this defines their flags `--workdir`, `--data_report`, `--cross_valida
 
 import copy
 import pathlib
-import types
 from typing import Any
 
 from absl import flags
@@ -25,7 +24,7 @@ HUGE_PAGES = flags.DEFINE_bool(
 )
 
 
-def run(task: types.ModuleType, config: configs.Config) -> None:
+def run(task: Any, config: configs.Config) -> None:
   """Trains a task, cross-validates it or reports on its data, as the flags say.
 
   Args:
@@ -47,7 +46,7 @@ def run(task: types.ModuleType, config: configs.Config) -> None:
     train(task, config, WORKDIR.value)
 
 
-def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
+def train(task: Any, config: configs.Config, workdir: str) -> None:
   """Trains as `config` says and prints validation and test metrics, and the controls beside them."""
   from attention_lab.train.evaluation import metrics_line
 
@@ -58,7 +57,7 @@ def train(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
     print(f"control: {name} {value:.4f} {built.primary}")
 
 
-def report(task: types.ModuleType, config: configs.Config) -> None:
+def report(task: Any, config: configs.Config) -> None:
   """Prints the report of `attention_lab.data.report` on the task's data; nothing is written."""
   from attention_lab import mesh as meshes
   from attention_lab.data import report as reports
@@ -70,7 +69,7 @@ def report(task: types.ModuleType, config: configs.Config) -> None:
   print(reports.report(task.build(config, "", meshes.make_mesh(config.mesh)).source))
 
 
-def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str) -> None:
+def cross_validate(task: Any, config: configs.Config, workdir: str) -> None:
   """Trains every fold in a folder of its own and prints the primary metric on validation, with its mean.
 
   The interval is Student's t over folds, which share most of their training data: it is narrower than it would be over
@@ -96,9 +95,7 @@ def cross_validate(task: types.ModuleType, config: configs.Config, workdir: str)
   print(f"{folds} folds: validation {built.primary} {interval.mean:.4f} ± {interval.half:.4f} ({level}, t over folds)")
 
 
-def _train(
-  task: types.ModuleType, config: configs.Config, workdir: str, splits: tuple[str, ...]
-) -> tuple[Any, dict[str, Any]]:
+def _train(task: Any, config: configs.Config, workdir: str, splits: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
   """(the built task, its results); what does not fit is refused before data are read or anything is written."""
   from attention_lab import mesh as meshes
   from attention_lab.train import checks, loop, pretrained
