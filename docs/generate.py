@@ -6,7 +6,6 @@ from the kept tables; suites from their reports; packages from their docstrings,
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import pathlib
 import pkgutil
@@ -63,9 +62,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     "API": [{name.removeprefix("attention_lab."): f"api/{name}.md"} for name in packages()],
   }
   for section in config.nav or []:
-    for title, entries in section.items():
-      if title in pages:
-        entries += pages[title]
+    for title in section.keys() & pages.keys():
+      section[title] += pages[title]
   return config
 
 
@@ -83,7 +81,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
   return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
   """Links the table of variants with the pages of the variants."""
   if page.file.src_uri != "variants/index.md":
     return markdown
@@ -94,18 +92,18 @@ def variant_page(name: str) -> str:
   """The page of one variant: equation, fields, map, how to call it, certificate, and where it stands."""
   case = battery.cases()[name]
   variant = spec.parse(case.SPECS[0])
-  facts = battery.facts(variant)
+  metadata = battery.metadata(variant)
   title, _, body = (inspect.getdoc(inspect.getmodule(type(variant))) or "").partition("\n")
-  source = f"[{facts['paper']}]({facts['url']})" if facts["url"] else ""
+  source = f"[{metadata['paper']}]({metadata['url']})" if metadata["url"] else ""
   parts = [
     f"# {name}",
-    f"**{facts['title']}** {source}",
+    f"**{metadata['title']}** {source}",
     title,
     body.strip("\n"),
     _fields(type(variant)),
     _picture(name, case.SPECS[0]),
     _usage(variant, case.SPECS[0]),
-    _claims(facts),
+    _claims(metadata),
     _certificates(case.SPECS),
     _standings(name),
   ]
@@ -131,8 +129,8 @@ def package_page(name: str) -> str:
 def packages() -> list[str]:
   """The packages whose modules have API pages; variants have pages of their own."""
   infos = pkgutil.walk_packages(attention_lab.__path__, f"{attention_lab.__name__}.")
-  found = [info.name for info in infos if info.ispkg and not info.name.endswith((".variants", ".cases"))]
-  return [attention_lab.__name__, *found]
+  names = [info.name for info in infos if info.ispkg and not info.name.endswith((".variants", ".cases"))]
+  return [attention_lab.__name__, *names]
 
 
 def modules(package: str) -> Iterator[str]:
@@ -201,13 +199,13 @@ def _usage(variant: Attention, text: str) -> str:
   return f"## Call it\n\n```python\n{code}\n```\n\nTrain with it: `{train}`"
 
 
-def _claims(facts: dict[str, Any]) -> str:
-  honoured = ", ".join(f"`{name}`" for name in facts["masks"]) or "none"
-  lines = [f"| masks | {honoured}{' (causal only)' if facts['requires_causal'] else ''} |"]
-  lines += [f"| {label} | {'yes' if facts[name] else 'no'} |" for name, label in FLAGS.items()]
-  state = POWERS[facts["state_exponent"]] if facts["decode"] else "no decoding"
-  costs = f"{POWERS[facts['time_exponent']]}, {POWERS[facts['memory_exponent']]}, {state}"
-  lines += [f"| exactness | {facts['exactness']} |", f"| time, temporaries, decoding state grow as | {costs} |"]
+def _claims(metadata: dict[str, Any]) -> str:
+  honoured = ", ".join(f"`{name}`" for name in metadata["masks"]) or "none"
+  lines = [f"| masks | {honoured}{' (causal only)' if metadata['requires_causal'] else ''} |"]
+  lines += [f"| {label} | {'yes' if metadata[name] else 'no'} |" for name, label in FLAGS.items()]
+  state = POWERS[metadata["state_exponent"]] if metadata["decode"] else "no decoding"
+  costs = f"{POWERS[metadata['time_exponent']]}, {POWERS[metadata['memory_exponent']]}, {state}"
+  lines += [f"| exactness | {metadata['exactness']} |", f"| time, temporaries, decoding state grow as | {costs} |"]
   return "\n".join(["## Claims", "", "| claim | |", "|---|---|", *lines])
 
 
@@ -227,12 +225,8 @@ def _standings(name: str) -> str:
   rows = [standing for standing in standings() if name in _variants(standing.row)]
   if not rows:
     return ""
-  lines = [
-    "## Where it stands",
-    "",
-    "| suite | task | row | score, mean ± 95 % | place | verdict |",
-    "|---|---|---|---|---|---|",
-  ]
+  head = "| suite | task | row | score, mean ± 95 % | place | verdict |"
+  lines = ["## Where it stands", "", head, "|---|---|---|---|---|---|"]
   for row in rows:
     text = row.row.replace("|", r"\|")
     suite = f"[{row.suite}](../results/{row.suite}.md)"
@@ -259,9 +253,5 @@ def standings() -> tuple[Standing, ...]:
 def _variants(row: str) -> frozenset[str]:
   """The names of the variants in the spec of a row, in any layer and head."""
   layers = spec.layers(row_spec.split(row)[0], 64)
-  heads = [
-    part
-    for layer in layers
-    for part in ([part for _, part in layer.parts] if isinstance(layer, HeadMixture) else [layer])
-  ]
-  return frozenset(type(part).__module__.rpartition(".")[2] for part in heads)
+  parts = [layer.parts if isinstance(layer, HeadMixture) else ((1, layer),) for layer in layers]
+  return frozenset(type(variant).__module__.rpartition(".")[2] for heads in parts for _, variant in heads)
