@@ -1,4 +1,4 @@
-"""The bars of the house: files of 400 lines, functions of 60, 8 arguments, no crumbs, names that say what a thing is."""
+"""The bars of the house: 400 lines a file, 60 a function, 8 arguments, no crumbs, names that say what a thing is."""
 
 import ast
 import functools
