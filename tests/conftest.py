@@ -1,4 +1,4 @@
-"""Eight devices on the CPU, arithmetic that refuses what it would otherwise guess, programs that compile fast, and tiers.
+"""Eight devices on the CPU, arithmetic that refuses what it would otherwise guess, programs that compile fast, tiers.
 
 Every test is of one tier: `unit` (compiles next to nothing), `compiled` (most of its time is XLA's) or `long` (minutes;
 run by -m long). Units come first.

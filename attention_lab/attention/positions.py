@@ -14,7 +14,11 @@ class Positions:
   """Positions of queries and keys, in tokens; patterns are functions of these and never of array indices.
 
   None stands for 0, 1, 2, …, which is known while tracing, so that engines can skip blocks. A key at position −1 is an
-  empty slot. Positions restart in each segment.
+  empty slot of a cache. Positions restart in each segment.
+
+  An image or a video is flattened row by row (frame by frame), behind `extra` tokens without a place in the grid;
+  variants with two- or three-dimensional patterns read
+  `grid` and `extra`, the others ignore them.
   """
 
   q: Int[Array, "#B T"] | None = None  # of the queries

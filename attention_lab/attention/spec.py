@@ -32,6 +32,7 @@ ALIASES = {  # old spelling of a variant -> its name; rows, workdirs and command
   "strided": "sparse_strided",
   "transient_global": "long_t5_tglobal",
 }
+ARGUMENT_ALIASES = {"stick_breaking(own=": "stick_breaking(attend_current="}  # old argument -> its name, in a spec
 
 
 def names() -> tuple[str, ...]:
@@ -116,7 +117,8 @@ def canonical(text: str) -> str:
 
 
 def respelled(text: str, table: Mapping[str, str] = ALIASES) -> str:
-  """A spec with names of variants replaced; nothing is imported, and arguments stay.
+  """A spec with names of variants replaced; nothing is imported, and arguments stay but for
+  `ARGUMENT_ALIASES`.
 
   Args:
     text: a spec, a row of a comparison (with its `@FIELD=VALUE`) or several rows; it need not be well-formed.
@@ -127,7 +129,10 @@ def respelled(text: str, table: Mapping[str, str] = ALIASES) -> str:
   """
   choice = "|".join(sorted(table, key=len, reverse=True))
   name = rf"(?P<before>(?:^|[;|+*]|(?<!\w)\()\s*)(?P<name>{choice})(?![\w.:=])"
-  return re.sub(name, lambda match: match["before"] + table[match["name"]], text)
+  text = re.sub(name, lambda match: match["before"] + table[match["name"]], text)
+  for old, new in ARGUMENT_ALIASES.items():
+    text = text.replace(old, new)
+  return text
 
 
 def packages(text: str) -> frozenset[str]:

@@ -67,6 +67,7 @@ def test_an_old_spelling_is_the_variant_under_its_present_name(old):
     ("forgetting|shared+fixed(stride=3, expressivity=1)", "fox|shared_qk+sparse_fixed(stride=3, expressivity=1)"),
     ("3*(shared(values=True)+ 2*strided)", "3*(shared_qk(values=True)+ 2*sparse_strided)"),
     ("pooled; space_time(tokens=3)", "memory_compressed; divided_space_time(tokens=3)"),
+    ("softmax;stick_breaking(own=True)", "softmax;stick_breaking(attend_current=True)"),
     ("transient_global@architecture=lstm", "long_t5_tglobal@architecture=lstm"),
     ("my_pkg.shared:Mine(shared=1, kind='fixed')|fixed", "my_pkg.shared:Mine(shared=1, kind='fixed')|sparse_fixed"),
     ("shared:Mine|fixed.file:Strided", "shared:Mine|fixed.file:Strided"),

@@ -12,7 +12,7 @@ R = 4  # rotated channels of mla
 VARIANTS = {
   "softmax": Variant(scale=None, soft_cap=2.0, sink=True, temperature=True),
   "fox": Variant(scale=None),
-  "stick_breaking": Variant(own=False, scale=None),
+  "stick_breaking": Variant(attend_current=False, scale=None),
   "adaptive_span": Variant(max_span=4, ramp=2, scale=None),
   "variational": Variant(sigma=0.5, prior_sigma=1.0, weight=1e-3, scale=None),
   "quantized": Variant(bits=4, block=3, scale=None),

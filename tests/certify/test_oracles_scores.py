@@ -133,7 +133,7 @@ def test_stick_breaking_halves_the_stick_from_the_last_key_on():
   before = run("stick_breaking", e)
   np.testing.assert_array_equal(before[0], 0.0)
   np.testing.assert_allclose(before[2], per_query_head(e.v)[0] / 4 + per_query_head(e.v)[1] / 2)
-  np.testing.assert_allclose(run("stick_breaking", e, own=True)[1:, 0], (before[1:, 0] + e.v[1:, 0]) / 2)
+  np.testing.assert_allclose(run("stick_breaking", e, attend_current=True)[1:, 0], (before[1:, 0] + e.v[1:, 0]) / 2)
 
 
 @pytest.mark.parametrize("reads_own", [False, True])
@@ -142,7 +142,12 @@ def test_stick_breaking_multiplies_what_all_later_keys_leave(reads_own):
   read = e.readable & (reads_own | ~np.eye(T, dtype=bool))
   taken = np.where(read, 1 / (1 + np.exp(-products(e) / 2)), 0.0)
   left = np.cumprod(1 - taken[..., ::-1], axis=-1)[..., ::-1]
-  close("stick_breaking", e, mixed(taken * np.append(left[..., 1:], np.ones((N, T, 1)), axis=-1), e), own=reads_own)
+  close(
+    "stick_breaking",
+    e,
+    mixed(taken * np.append(left[..., 1:], np.ones((N, T, 1)), axis=-1), e),
+    attend_current=reads_own,
+  )
 
 
 def test_adaptive_span_fades_over_the_ramp():

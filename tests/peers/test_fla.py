@@ -100,7 +100,7 @@ def test_forgetting_equals_naive_forgetting_attention(window):
 def test_stick_breaking_equals_naive_stick_breaking(own):
   given = heads(21, T=T, K=2)
   theirs, _ = naive_stickbreaking_attn(*tensors(*given), attend_current=own)
-  ours = run(f"stick_breaking(own={own})", given, **CAUSAL)
+  ours = run(f"stick_breaking(attend_current={own})", given, **CAUSAL)
   agree("stick_breaking", "fla.ops.stickbreaking_attn.naive_stickbreaking_attn", ours, theirs)
 
 

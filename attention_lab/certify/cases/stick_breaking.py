@@ -13,7 +13,7 @@ import numpy as np
 from attention_lab.certify.oracle import Example, row_sum
 from attention_lab.certify.oracle_shared import logistic, refuse_future, restricted, scaled_logit
 
-SPECS = ("stick_breaking", "stick_breaking(own=True)")
+SPECS = ("stick_breaking", "stick_breaking(attend_current=True)")
 LIMITS = ()  # its class takes every value of its fields
 
 
@@ -27,11 +27,11 @@ def weights(logits: Sequence[float]) -> list[float]:
 
 
 def oracle(variant: Any, params: dict, example: Example) -> np.ndarray:
-  """Attention to the keys before the query, with `own` also to that at its position; [T, N, V].
+  """Attention to the keys before the query, with `attend_current` also to that at its position; [T, N, V].
 
   Raises ValueError where a query reads a later key.
   """
   del params
   refuse_future(example, "stick_breaking")
-  read = restricted(example, lambda _, t, s: variant.own or example.j[s] != example.i[t])
+  read = restricted(example, lambda _, t, s: variant.attend_current or example.j[s] != example.i[t])
   return row_sum(read, scaled_logit(variant, example), weights)
