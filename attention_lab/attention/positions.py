@@ -16,9 +16,10 @@ class Positions:
   None stands for 0, 1, 2, …, which is known while tracing, so that engines can skip blocks. A key at position −1 is an
   empty slot of a cache. Positions restart in each segment.
 
-  An image or a video is flattened row by row (frame by frame), behind `extra` tokens without a place in the grid;
-  variants with two- or three-dimensional patterns read
-  `grid` and `extra`, the others ignore them.
+  An image or a video is flattened row by row (frame by frame), behind `extra` tokens without a place in the grid.
+  Variants with two- or three-dimensional patterns read `grid` and `extra`, the others ignore them.
+
+  Both arrays broadcast over the batch: `1 T` serves every example.
   """
 
   q: Int[Array, "#B T"] | None = None  # of the queries
