@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attention_lab.attention.base import logits_dtype
 from attention_lab.attention.engines.flash import tiles as flash_tiles
-from attention_lab.attention.engines.flash.common import finite_max
+from attention_lab.attention.engines.flash.operands import finite_max
 
 TILE_QUERIES = 64  # queries of a tile, at most: the fastest of 16 to 256 on two CPU cores, for blocks of 64 and of 256
 

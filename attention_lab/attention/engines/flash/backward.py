@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from attention_lab.attention.engines.flash.block_mask import Tile, slice_block, update_block
-from attention_lab.attention.engines.flash.common import (
+from attention_lab.attention.engines.flash.operands import (
   DiffArgs,
   FlashConfig,
   Group,

@@ -24,7 +24,7 @@ from attention_lab.attention.engines.flash.block_mask import (
   slice_block,
   update_block,
 )
-from attention_lab.attention.engines.flash.common import (
+from attention_lab.attention.engines.flash.operands import (
   DiffArgs,
   FlashConfig,
   Group,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from attention_lab.attention.base import Call
 from attention_lab.attention.engines.flash import forward, tiles
 from attention_lab.attention.engines.flash.block_mask import MaskPattern, pad_axes
-from attention_lab.attention.engines.flash.common import finite_max
+from attention_lab.attention.engines.flash.operands import finite_max
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 
