@@ -167,9 +167,9 @@ def _matmul(workload: Workload) -> ModelProgram:
 
 def _language(workload: Workload, mesh: Mesh) -> Task:
   model = _decoder(workload, workload.length, mesh)
-  task = language_modeling
-  functions: dict[str, Callable] = {name: functools.partial(getattr(task, name), model) for name in ("loss", "score")}
-  return _task(task.NAME, model, workload.length, functions | {"summarize": task.summarize})
+  loss, score = (functools.partial(f, model) for f in (language_modeling.loss, language_modeling.score))
+  functions = {"loss": loss, "score": score, "summarize": language_modeling.summarize}
+  return _task(language_modeling.NAME, model, workload.length, functions)
 
 
 def _vision(workload: Workload, mesh: Mesh) -> Task:
@@ -192,8 +192,8 @@ def _sizes(workload: Workload) -> dict[str, Any]:
   return sizes | {"positions": "learned", "dropout": 0.0}
 
 
-def _task(name: str, model: Functional, length: int, functions: Mapping[str, Callable]) -> Task:
-  """A task of the house on data that each batch draws anew; `judged` has its loss and scores."""
+def _task(name: str, model: Functional, length: int, functions: Mapping[str, Any]) -> Task:
+  """A task of the lab on data that each batch draws anew; `functions` has its loss and scores."""
   return Task(
     name=name,
     source=DRAWN,
@@ -202,7 +202,7 @@ def _task(name: str, model: Functional, length: int, functions: Mapping[str, Cal
     higher_is_better=False,
     tokens_per_example=length,
     chance=None,
-    positions="learned",
+    resolved_positions="learned",
     **functions,
   )
 
