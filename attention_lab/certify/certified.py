@@ -23,13 +23,13 @@ from attention_lab.attention.base import Attention
 from attention_lab.certify import battery
 from attention_lab.certify.finding import NOT_CLAIMED, NOT_GIVEN, NOT_RUN, PROVED, Certificate, Finding
 
-FILE = pathlib.Path(__file__).with_name("certified.json")
+FILE = pathlib.Path(__file__).with_name("certified.json")  # in the repository, beside this module
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = pathlib.Path(__file__).parents[__name__.count(".")]  # the folder of the package, from which modules are named
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_UNPROVED = (NOT_CLAIMED, NOT_GIVEN, NOT_RUN)
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  # nodes that may have a docstring
+_UNPROVED = (NOT_CLAIMED, NOT_GIVEN, NOT_RUN)  # statuses of a claim that neither holds nor fails
 
-ReadFn = Callable[[pathlib.Path], str]
+ReadFn = Callable[[pathlib.Path], str]  # the text of a source file
 
 
 def current(variant: Attention, path: pathlib.Path = FILE) -> Certificate | None:
@@ -105,7 +105,7 @@ def _details(certificate: Certificate, status: str) -> dict[str, str]:
 
 
 def fingerprint(variant: Attention, case: ModuleType, read_source: ReadFn = pathlib.Path.read_text) -> str:
-  """What a certificate of the variant rests on: the versions of jax and jaxlib, and a hash of the sources.
+  """The versions of jax and jaxlib, and a hash of the sources, that a certificate of the variant rests on.
 
   Args:
     variant: an instance of one of the lab's own classes; its hyper-parameters are no part of the fingerprint.
@@ -145,7 +145,7 @@ def _path(module: str) -> pathlib.Path | None:
 
 @functools.cache
 def _imports(text: str) -> tuple[str, ...]:
-  """What a source may import: each module that it names, and each name that it takes from one."""
+  """The modules that a source may import: each that it names, and each name that it takes from one."""
   return tuple(name for node in ast.walk(ast.parse(text)) for name in _imported(node))
 
 
@@ -159,11 +159,12 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 @functools.cache
 def _syntax(text: str) -> str:
-  """A hash of a source's syntax tree, without docstrings; the same under every version of Python."""
+  """A hash of a source's syntax tree, without docstrings; the same under Python 3.11, 3.12 and 3.13."""
   return hashlib.sha256(repr(_tree(ast.parse(text))).encode()).hexdigest()
 
 
 def _tree(node: Any) -> Any:
+  """A node, or what is in its place, as nested tuples and lists, without docstrings and empty fields."""
   if isinstance(node, list):
     return [_tree(child) for child in node]
   if not isinstance(node, ast.AST):
@@ -171,4 +172,6 @@ def _tree(node: Any) -> Any:
   children = dict(ast.iter_fields(node))
   if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
     children["body"] = node.body[1:]
+  if isinstance(node, ast.JoinedStr):  # Python 3.12.1 ends a format with an empty constant
+    children["values"] = [value for value in node.values if getattr(value, "value", None) != ""]
   return type(node).__name__, [(name, _tree(child)) for name, child in children.items() if child not in (None, [])]
