@@ -1,1 +1,1 @@
-"""How fast, and with how much memory, variants run on this device: measured side by side, said with intervals."""
+"""Benchmarks of variants and whole models on this device: time and memory side by side, with intervals."""

@@ -23,16 +23,16 @@ class Settings:
   attention: tuple[str, ...]  # specs
   lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)  # T = S
   modes: tuple[str, ...] = MODES
-  dtype: str = "float32"  # of q, k, v and x; parameters are float32
+  dtype: str = "float32"  # type of q, k, v and x; parameters are float32
   batch: int = 1
   heads: int = 8
   kv_heads: int = 0  # 0 = heads
   head_width: int = 64
   causal: bool = True  # the mask of forward and train; decoding is always causal
-  window: int = 0  # of that mask, W; 0 = none
+  window: int = 0  # W of that mask; 0 = none
   rounds: int = 20  # at each mode and length
-  seconds: float = 60.0  # of measuring at each mode and length; at least 3 rounds
-  baseline: str = ""  # what ratios are to; empty = the first variant
+  seconds: float = 60.0  # limit of measuring at each mode and length; at least 3 rounds
+  baseline: str = ""  # the row that ratios are to; empty = the first variant
   peers: tuple[str, ...] = ()
   memory: float = 0.0  # GiB that a program may take; 0 = what is available
   huge_pages: bool = False  # the allocator is set as in `pages`

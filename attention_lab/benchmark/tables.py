@@ -1,4 +1,4 @@
-"""The tables of a benchmark: what was measured, and where one variant overtakes the best exact implementation."""
+"""The tables of a benchmark: the measurements, and the length at which a variant overtakes the best exact one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,14 +25,14 @@ Row = dict[str, Any]
 
 
 def measured(rows: Sequence[Row], mode: str, baseline: str) -> Grid:
-  """Every row of a mode by length; one that was not measured has its reason."""
+  """The table of a mode's rows by length; a row that was not measured has its reason."""
   head = [title.format(baseline=baseline) for title in HEAD]
   chosen = sorted((row for row in rows if row["mode"] == mode), key=lambda row: row["length"])
   return Grid(head, [_cells(row) for row in chosen], 2)
 
 
 def crossovers(rows: Sequence[Row], mode: str) -> Grid:
-  """The length from which each variant costs less than the best exact one beside it, in time and in memory."""
+  """The table of lengths from which each variant costs less than the best exact one beside it, in time and memory."""
   done = [row for row in rows if row["mode"] == mode and row["status"] == "done"]
   times, bytes_ = benchmark_rows.log_times(done), benchmark_rows.peak_bytes(done)
   exact = benchmark_rows.exact_names(done)
@@ -47,7 +47,7 @@ def crossovers(rows: Sequence[Row], mode: str) -> Grid:
 
 
 def duration(seconds: float | None) -> str:
-  """`1.23 ms`, with three significant digits."""
+  """A duration as `1.23 ms`, with three significant digits."""
   if seconds is None:
     return "–"
   for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
@@ -58,15 +58,15 @@ def duration(seconds: float | None) -> str:
 
 
 def between(estimate: dict[str, Any] | None, share: bool = False) -> str:
-  """`0.62 [0.60, 0.65]`, or in per cent; a dash where there is none."""
+  """An estimate as `0.62 [0.60, 0.65]`, or in per cent; a dash where there is none."""
   if not estimate:
     return "–"
-  shown = [f"{100 * one:.3g} %" if share else f"{one:.3g}" for one in _ends(estimate)]
+  shown = [f"{100 * value:.3g} %" if share else f"{value:.3g}" for value in _ends(estimate)]
   return shown[0] if len(shown) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def _ends(estimate: dict[str, Any]) -> list[float]:
-  ends = [one for one in (estimate["median"], estimate["low"], estimate["high"]) if one is not None]
+  ends = [end for end in (estimate["median"], estimate["low"], estimate["high"]) if end is not None]
   return ends if len(set(ends)) > 1 else ends[:1]
 
 
@@ -95,9 +95,9 @@ def _cells(row: Row) -> list[str]:
   ]
 
 
-def _crossing(found: crossover.Crossover | None, name: str, exact: Sequence[str]) -> str:
-  if found is not None:
-    return str(found)
+def _crossing(crossing: crossover.Crossover | None, name: str, exact: Sequence[str]) -> str:
+  if crossing is not None:
+    return str(crossing)
   if not set(exact) - {name}:
     return "no other exact implementation was measured"
   return "fewer than two lengths were measured beside an exact one"

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from attention_lab.benchmark import machine
 from attention_lab.benchmark.models.workload import LEARNING_RATE, WEIGHT_DECAY, ModelProgram, Workload, images, tokens
 
-EPSILON = 1e-6  # of our norms
+EPSILON = 1e-6  # the epsilon of our norms
 ACTIVATION = "gelu_pytorch_tanh"  # GPT-2's own gelu_new is the same function in seven operations
 MAPS = {"attn.c_attn": "qkv", "attn.c_proj": "attention/out", "mlp.c_fc": "mlp/up", "mlp.c_proj": "mlp/down"}
 LINEAR = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "out"}

@@ -16,7 +16,7 @@ PAGES = " +huge_pages"  # ending of the name of a row
 PEERS = ("hf_eager", "hf_compile")
 INSTALL = "pip install -e '.[peers]'"
 GPT = {"layers": 6, "width": 256, "heads": 4, "length": 512, "vocabulary": 8192}
-SIZES: dict[str, dict[str, int]] = {  # of each model, as the flags name them
+SIZES: dict[str, dict[str, int]] = {  # default sizes of each model, by flag
   "gpt": GPT,
   "vit": {"layers": 12, "width": 192, "heads": 3, "image": 224, "patch": 16, "classes": 1000},
   "generate": GPT | {"new_tokens": 512},
@@ -38,7 +38,7 @@ class Settings:
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)  # by flag; 0 or none = the model's
   batch: tuple[int, ...] = ()  # empty = the model's
   rounds: int = 0  # at each model and batch; 0 = the model's
-  seconds: float = 600.0  # of rounds at each model and batch; at least 3 rounds
+  seconds: float = 600.0  # limit of the rounds at each model and batch; at least 3 rounds
   pause: float = 0.3  # seconds of rest before each run: threads of the program before it wait for work
   matmul: int = 2048  # rows and columns of the matrix product that stands for the peak
   huge_pages: bool = False  # each of our programs a second time, with the allocator set as in `pages`
