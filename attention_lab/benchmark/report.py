@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.benchmark import explanation, machine, plots, tables
+from attention_lab.benchmark import explanation, machine, pictures, tables
 from attention_lab.benchmark.settings import MODES
-from attention_lab.results import benchmark_rows, document
-from attention_lab.results.document import Block, Grid, Heading, Listing, Text
+from attention_lab.results import benchmark_rows, pages
+from attention_lab.results.pages import Block, Fold, Listing, Prose, Section
 
 TITLE = "Attention variants timed"
 READING = (
@@ -31,7 +31,9 @@ READING = (
 Row = dict[str, Any]
 
 
-def write(workdir: str | os.PathLike[str], mark: str = "", explain: bool = False) -> list[pathlib.Path]:
+def write(
+  workdir: str | os.PathLike[str], mark: str = "", explain: bool = False, formats: Sequence[str] = ("svg",)
+) -> list[pathlib.Path]:
   """Writes the report of the rows with digest `mark` (empty: of the last row) and returns the files' paths."""
   folder = pathlib.Path(workdir)
   held = benchmark_rows.read(folder / benchmark_rows.FILE)
@@ -41,16 +43,7 @@ def write(workdir: str | os.PathLike[str], mark: str = "", explain: bool = False
   every = benchmark_rows.current(held.rows)
   rows = [row for row in every if row["digest"] == mark]
   notes = _notes(held.damaged, len(every) - len(rows), rows)
-  if not rows:
-    return []
-  blocks = _blocks(rows, notes, explain)
-  pages = {"report.md": document.markdown(blocks), "report.html": document.page(blocks, TITLE)}
-  pages |= {block.file: document.standalone(block) for block in blocks if isinstance(block, document.Figure)}
-  for name, content in pages.items():
-    partial = folder / f".{name}.{os.getpid()}"
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(folder / name)
-  return [folder / name for name in pages]
+  return pages.write(_page(rows, notes, explain), folder, formats) if rows else []
 
 
 def line(row: Row) -> str:
@@ -65,55 +58,53 @@ def line(row: Row) -> str:
 def explanations(rows: Sequence[Row]) -> list[Listing]:
   """What ran in each row and what the compiler made of it."""
   return [
-    Listing(f"`{row['attention']}`, {row['mode']}, T = {row['length']}", explanation.sentences(row))
+    Listing(
+      f"`{row['attention']}`, {row['mode']}, T = {row['length']}",
+      [(sentence, "") for sentence in explanation.sentences(row)],
+    )
     for row in rows
     if row["status"] == "done"
   ]
 
 
-def _blocks(rows: Sequence[Row], notes: Sequence[str], explain: bool) -> list[Block]:
+def _page(rows: Sequence[Row], notes: Sequence[str], explain: bool) -> pages.Page:
   settings = rows[-1]["settings"]
   numbers = {name: number for number, name in enumerate(dict.fromkeys(row["attention"] for row in rows))}
-  blocks: list[Block] = [Heading(TITLE, 1), Text(_facts(rows[-1])), *map(Text, notes)]
-  for mode in [mode for mode in MODES if any(row["mode"] == mode for row in rows)]:
-    mask = "causal" if settings["causal"] or mode == "decode" else "full"
-    mask += f", window {settings['window']}" if settings["window"] else ""
-    exact = benchmark_rows.exact_names([row for row in rows if row["mode"] == mode and row["status"] == "done"])
-    blocks += [
-      Heading(f"{mode.capitalize()}, {mask}"),
-      tables.measured(rows, mode, settings["baseline"]),
-      *plots.figures(rows, mode, numbers),
-      Heading("Crossover", 3),
-      Text(f"Exact here: {', '.join(f'`{name}`' for name in exact) or 'none'}."),
-      tables.crossovers(rows, mode),
-    ]
+  blocks: list[Block] = [Prose(notes, "notes")] if notes else []
+  blocks += [_mode(rows, mode, settings, numbers) for mode in MODES if any(row["mode"] == mode for row in rows)]
   if explain:
-    blocks += [Heading("What ran, and what the compiler made of it"), *explanations(rows)]
-  blocks += [Heading("How to read this"), *map(Text, READING)]
-  commands = [f"{row['attention']}, {row['mode']}, {row['length']}:\n  {row.get('command', '')}" for row in rows]
-  versions = [f"{name} {version}" for name, version in _versions(rows).items()]
-  return [
-    *blocks,
+    blocks.append(Section("What ran, and what the compiler made of it", explanations(rows)))
+  commands = [(f"{row['attention']}, {row['mode']}, {row['length']}", row.get("command", "")) for row in rows]
+  blocks += [
+    Section("How to read this", [Prose(READING)], "reading"),
     Listing("The command behind every row", commands),
-    Listing("Versions", versions),
-    _settings(settings),
+    Listing("Versions", [(f"{name} {version}", "") for name, version in _versions(rows).items()]),
+    Fold("Settings", [pages.Table(["setting", "value"], [[name, str(value)] for name, value in settings.items()], 2)]),
   ]
+  return pages.Page(TITLE, _hardware(rows[-1]), blocks)
+
+
+def _mode(rows: Sequence[Row], mode: str, settings: dict[str, Any], numbers: dict[str, int]) -> Section:
+  """One mode: its figures, its table, and where variants overtake the best exact one."""
+  mask = "causal" if settings["causal"] or mode == "decode" else "full"
+  mask += f", window {settings['window']}" if settings["window"] else ""
+  exact = benchmark_rows.exact_names([row for row in rows if row["mode"] == mode and row["status"] == "done"])
+  names = ", ".join(f"`{name}`" for name in exact) or "none"
+  crossing = Section("Crossover", [Prose([f"Exact here: {names}."], "hint"), tables.crossovers(rows, mode)])
+  measured = tables.measured(rows, mode, settings["baseline"])
+  return Section(f"{mode.capitalize()}, {mask}", [*pictures.of_mode(rows, mode, numbers), measured, crossing])
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, str]:
   return {name: version for row in rows for name, version in row["versions"].items()}
 
 
-def _facts(row: Row) -> str:
+def _hardware(row: Row) -> str:
   settings = row["settings"]
   sizes = f"B{settings['batch']} N{settings['heads']} K{settings['kv_heads']} H{settings['head_width']}"
   pages = " · huge pages" if settings["huge_pages"] else ""
   cores = f"{row['cores']} core{'s' * (row['cores'] != 1)}"
   return f"{row['device']} · {cores} · {sizes} · {settings['dtype']} · commit {row['commit']}{pages}"
-
-
-def _settings(settings: dict[str, Any]) -> Grid:
-  return Grid(["setting", "value"], [[name, str(value)] for name, value in settings.items()], 2)
 
 
 def _notes(damaged: Sequence[int], others: int, rows: Sequence[Row]) -> list[str]:

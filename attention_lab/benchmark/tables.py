@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from attention_lab.results import benchmark_rows, crossover, formatting
-from attention_lab.results.document import Grid
+from attention_lab.results import benchmark_rows, crossover, formatting, pages
 
 HEAD = (
   "T",
@@ -24,14 +23,14 @@ HEAD = (
 Row = dict[str, Any]
 
 
-def measured(rows: Sequence[Row], mode: str, baseline: str) -> Grid:
+def measured(rows: Sequence[Row], mode: str, baseline: str) -> pages.Table:
   """The table of a mode's rows by length; a row that was not measured has its reason."""
   head = [title.format(baseline=baseline) for title in HEAD]
   chosen = sorted((row for row in rows if row["mode"] == mode), key=lambda row: row["length"])
-  return Grid(head, [_cells(row) for row in chosen], 2)
+  return pages.Table(head, [_cells(row) for row in chosen], 2)
 
 
-def crossovers(rows: Sequence[Row], mode: str) -> Grid:
+def crossovers(rows: Sequence[Row], mode: str) -> pages.Table:
   """The table of lengths from which each variant costs less than the best exact one beside it, in time and memory."""
   done = [row for row in rows if row["mode"] == mode and row["status"] == "done"]
   times, bytes_ = benchmark_rows.log_times(done), benchmark_rows.peak_bytes(done)
@@ -40,10 +39,10 @@ def crossovers(rows: Sequence[Row], mode: str) -> Grid:
   cells = []
   for name in names:
     found = crossover.of_rounds(times, name, exact), crossover.of_costs(bytes_, name, exact)
-    shown = [_crossing(one, name, exact) for one in found]
+    shown = [_crossing(crossing, name, exact) for crossing in found]
     known = any(name in row for row in bytes_.values())
     cells.append([f"`{name}`", shown[0], shown[1] if known else "its memory cannot be read"])
-  return Grid(["variant", "faster from T [95 %]", "smaller from T"], cells, 3)
+  return pages.Table(["variant", "faster from T [95 %]", "smaller from T"], cells, 3)
 
 
 def duration(seconds: float | None) -> str:

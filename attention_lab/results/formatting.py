@@ -11,7 +11,7 @@ LARGE = 100  # effect sizes beyond it say no more
 
 def decimals(intervals: Iterable[Interval | None]) -> int:
   """Decimals, 2 to 4, that show two digits of the median half-width; 3 when there is none."""
-  halves = sorted(one.half for one in intervals if one and one.half)
+  halves = sorted(interval.half for interval in intervals if interval and interval.half)
   return min(max(1 - math.floor(math.log10(halves[len(halves) // 2])), 2), 4) if halves else 3
 
 
@@ -57,7 +57,7 @@ def amount(value: float, unit: str) -> str:
   return f"{shown} {unit or ('point' if shown == '1' else 'points')}"
 
 
-def thousands(value: float | None) -> str:
+def thousands(value: float | int | None) -> str:
   """Three significant digits and k, M, G, T: `1.25 M`."""
   if value is None:
     return "–"
@@ -67,12 +67,19 @@ def thousands(value: float | None) -> str:
   return f"{shown}{chr(0xA0) if power else ''}{['', 'k', 'M', 'G', 'T'][power]}"
 
 
+def short(value: float) -> str:
+  """A tick of a cost: `30 k`, `1.5 M`, `0.25`."""
+  power = next((power for power in (4, 3, 2, 1) if abs(value) >= 0.9995 * 1000.0**power), 0)
+  unit = f"\N{NO-BREAK SPACE}{'kMGT'[power - 1]}" if power else ""
+  return f"{value / 1000.0**power:.3g}{unit}"
+
+
 def count(value: float | int) -> str:
   """A whole number with its thousands set apart."""
   return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def mebibytes(value: float | None) -> str:
+def mebibytes(value: float | int | None) -> str:
   """Bytes as MiB with three significant digits."""
   if value is None:
     return "–"

@@ -37,7 +37,7 @@ def written(folder, chosen, rows, session="s"):
   shared |= {"digest": "d", "session": session, "command": "python -m experiments.benchmark_models"}
   for row in rows:
     report.append(folder, shared | {"versions": {}} | row)
-  return report.write(folder).read_text()
+  return report.write(folder)[0].read_text()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,9 @@ def test_a_done_row_holds_all_that_a_reader_asks_for(finished):
 
 def test_the_run_leaves_rows_report_and_log_and_no_weights(finished):
   folder, _, _ = finished
-  assert {path.name for path in folder.iterdir()} == {"rows.jsonl", "report.md", "workers.log"}
+  assert {path.name for path in folder.iterdir()} == {
+    *("rows.jsonl", "report.md", "report.html", "gpt_2_time.svg", "workers.log")
+  }
   text = (folder / "report.md").read_text()
   for phrase in ("## GPT, one training step, batch 2", "time ÷ softmax [95 %]", "| `linear` |", "--vocabulary=32"):
     assert phrase in text

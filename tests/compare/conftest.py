@@ -65,7 +65,7 @@ def write_workdir(folder, seeds=SEEDS):
   return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake():
   """The generator itself, for tests that vary it."""
   return types.SimpleNamespace(

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from attention_lab.attention import spec
-from attention_lab.compare.report import capability, markup
+from attention_lab.compare.report import capability
 
 COLUMNS = {"window": "window", "prefix": "prefix", "packing": "segments", "any mask": "explicit"}
 
@@ -45,7 +45,7 @@ def test_each_spec_has_one_line_and_other_architectures_none():
   order = ["linear@width=8", "linear@width=16", "additive@architecture=bilstm,pooling=attention", "softmax"]
   assert list(_lines(order)) == ["linear", "softmax"]
   left_out = "Left out, for they are another architecture: `additive@architecture=bilstm,pooling=attention`."
-  assert left_out in capability.words(order)
+  assert left_out in capability.explanation(order)
 
 
 def test_a_users_package_that_is_not_loaded_is_left_out_and_not_imported(tmp_path, monkeypatch):
@@ -53,16 +53,10 @@ def test_a_users_package_that_is_not_loaded_is_left_out_and_not_imported(tmp_pat
   monkeypatch.syspath_prepend(tmp_path)
   order = ["softmax", "stranger_pkg:Mine(k=3)"]
   assert list(_lines(order)) == ["softmax"]
-  assert any("`stranger_pkg:Mine(k=3)`" in text for text in capability.words(order))
+  assert any("`stranger_pkg:Mine(k=3)`" in text for text in capability.explanation(order))
   assert "stranger_pkg" not in sys.modules
 
 
 @pytest.mark.parametrize("order", [["<b>"], ["additive@architecture=cnn"], []])
 def test_no_variant_gives_no_matrix(order):
   assert capability.sheet(order) is None
-
-
-def test_marks_are_read_aloud_and_differ_in_more_than_colour():
-  page = markup.sheet(capability.sheet(["linear"]), "capabilities", {"linear": 0})
-  assert '<span aria-hidden="true">✓</span><span class="aloud">yes</span>' in page
-  assert '<span aria-hidden="true">–</span><span class="aloud">no</span>' in page

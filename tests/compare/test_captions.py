@@ -1,6 +1,6 @@
 import pytest
 
-from attention_lab.compare.report import captions, lengths, overview, tables
+from attention_lab.compare.report import captions, columns, lengths, pictures, tables
 
 SPACE = {"config.optimizer.learning_rate": [0.0003, 0.03, "log"], "config.optimizer.warmup": [0, 50, 100]}
 OWN = "config.model.attention.linear.feature"
@@ -40,7 +40,7 @@ def test_caption_names_budget_trials_chances_and_control(table_of):
 
 
 def test_every_row_shows_what_it_was_given(table_of):
-  sheet = captions.given(table_of(_tuned()))
+  sheet = captions.received(table_of(_tuned()))
   assert list(sheet.head) == [
     *("variant", "budget", "changed to match", "learning rate", "warmup", "settings of its own"),
     *("validation\nat ÷3", "validation\nat ×3", "learning rate\nkept"),
@@ -59,7 +59,7 @@ def test_rows_without_budget_and_tuning_say_so(table_of):
     "Second chances: off (`--nosecond_chance`).",
     "Positive control: none was named.",
   ]
-  assert captions.given(table) is None
+  assert captions.received(table) is None
 
 
 def test_control_that_fails_a_seed_is_told_under_the_table(table_of):
@@ -71,7 +71,7 @@ def test_control_that_fails_a_seed_is_told_under_the_table(table_of):
 
 
 def test_overview_marks_the_rows_not_told_from_the_best_and_keeps_refusals(rows, fake):
-  sheet = overview.sheet(tables.build(rows, fake.specs), fake.specs)
+  sheet = columns.overview(tables.build(rows, fake.specs), fake.specs, {})
   assert list(sheet.head) == ["variant", "recall", "image classification", "language modeling", "◆ on"]
   cells = {row[0]: row[1:] for row in sheet.rows}
   assert [cell.startswith("◆ ") for cell in cells["`softmax`"][:3]] == [True, True, True]
@@ -80,7 +80,7 @@ def test_overview_marks_the_rows_not_told_from_the_best_and_keeps_refusals(rows,
 
 
 def test_one_task_needs_no_overview(rows):
-  assert overview.sheet(tables.build([row for row in rows if row["task"] == "recall"]), ()) is None
+  assert columns.overview(tables.build([row for row in rows if row["task"] == "recall"]), (), {}) is None
 
 
 @pytest.fixture
@@ -101,7 +101,9 @@ def test_scores_at_other_lengths_stand_beside_the_effective_length(long):
   assert list(sheet.head) == ["variant", "effective length", "64", "128"]
   assert [row[:2] for row in sheet.rows] == [["`softmax`", "64 (64 to 128)"], ["`linear`", "128"]]
   assert [row[3][:4] for row in sheet.rows] == ["0.75", "0.45"]
-  assert lengths.figure(long, {"softmax": 0, "linear": 1}).picture.count('class="curve"') == 2
+  drawn = pictures.at_lengths(long, {"softmax": 0, "linear": 1}).figure
+  assert [list(line.get_xdata()) for line in drawn.axes[0].lines].count([64, 128]) == 2
+  assert {"softmax", "linear"} <= {text.get_text() for text in drawn.axes[0].texts}
 
 
 def test_a_length_that_a_seed_lacks_is_not_averaged(long):
@@ -113,4 +115,4 @@ def test_a_length_that_a_seed_lacks_is_not_averaged(long):
 def test_rows_without_lengths_have_no_such_table(table_of):
   table = table_of({"a": ([0.1, 0.2], {})})
   assert lengths.sheet(table) is None
-  assert lengths.figure(table, {}) is None
+  assert pictures.at_lengths(table, {}) is None

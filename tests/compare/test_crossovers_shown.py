@@ -52,7 +52,7 @@ def test_crossing_is_where_the_benchmarks_own_code_finds_it(tmp_path):
   assert float(lines["`linear`"][3]) == pytest.approx(700, rel=0.01)
   assert lines["`slow`"][2:4] == ["not within 256 … 4096"] * 2
   assert lines["`softmax`"][2] == "it is the exact one itself"
-  assert "Not in the benchmark: `absent`." in found.words
+  assert "Not in the benchmark: `absent`." in found.explanation
   rows = benchmark_rows.current(benchmark_rows.read(folder / benchmark_rows.FILE).rows)
   theirs = {row[0]: row[1:] for row in tables.crossovers(rows, "forward").rows}
   for name in ("`linear`", "`slow`"):
@@ -82,7 +82,7 @@ def test_report_shows_crossings_only_where_a_benchmark_is_named(workdir, tmp_pat
   (workdir / crossovers.FILE).write_text(json.dumps({"folder": "bench"}))
   report.write(workdir)
   named = (workdir / "report.html").read_text()
-  assert 'id="crossovers"' in named
+  assert 'id="Crossover-lengths"' in named
   assert "## Crossover lengths" in (workdir / "report.md").read_text()
   (workdir / crossovers.FILE).unlink()
   report.write(workdir, benchmark=tmp_path / "bench")

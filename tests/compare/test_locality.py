@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from attention_lab.compare.report import families, locality
+from attention_lab.compare.report import families, locality, pictures
 
 LENGTH = 512
 CONFIG = {"config": {"config.data.length": LENGTH}}
@@ -86,13 +86,16 @@ def test_fewer_than_three_fields_are_no_probe(fields, table_of):
   table = table_of(_rows(fields))
   assert locality.probe(table) is None
   assert locality.sentences(table) == []
-  assert locality.figure(table, {}) is None
+  assert pictures.by_range(table, {}) is None
 
 
 def test_picture_names_every_row_once_and_the_chance_line(table_of):
   rows = _rows({3: 0.3, 33: 0.9, 512: 0.9})
   rows["softmax"] = ([0.93] * 4, {"receptive_field": 512} | CONFIG)
-  figure = locality.figure(table_of(rows), families.numbers(list(rows)))
-  for name in (">3<", ">33<", ">local(window=512)<", ">softmax<", ">chance<"):
-    assert figure.picture.count(name) >= 1
-  assert figure.picture.count('class="mark"') == 4
+  picture = pictures.by_range(table_of(rows), families.numbers(list(rows)))
+  (axes,) = picture.figure.axes
+  names = [text.get_text() for text in axes.texts]
+  assert sorted(names) == sorted(["3", "33", "local(window=512)", "softmax", "chance"])
+  assert picture.texts == locality.sentences(table_of(rows))
+  drawn = [point for line in axes.lines if line.get_marker() in set("os^D") for point in line.get_xdata()]
+  assert sorted(drawn) == [3, 33, 512, 512]

@@ -39,8 +39,8 @@ def test_positive_control_that_solves_every_seed_changes_no_verdict(rows):
   table, before = _table(rows, {"softmax": {"positive": True}}), _table(rows)
   assert verdict.sentences(table) == verdict.sentences(before)
   assert [entry.standing for entry in table.entries] == [entry.standing for entry in before.entries]
-  assert dict(protocol.facts(table))["positive control"] == "softmax"
-  assert "positive control" not in dict(protocol.facts(before))
+  assert dict(protocol.pairs(table))["positive control"] == "softmax"
+  assert "positive control" not in dict(protocol.pairs(before))
 
 
 def test_positive_control_whose_run_failed_counts_as_unsolved(rows):
@@ -88,7 +88,7 @@ def test_second_chances_say_who_took_which_and_who_kept_their_rate(rows):
   assert f"`linear` had its second chance: {rate}" in told
   kept = "had a second chance: neither a third nor three times the learning rate did better."
   assert f"`local(window=16)` and `pooling` {kept}" in told
-  assert "local(window=16): ÷3 failed, ×3 0.1000" in dict(protocol.facts(table))["second chance"]
+  assert "local(window=16): ÷3 failed, ×3 0.1000" in dict(protocol.pairs(table))["second chance"]
 
 
 def test_rows_that_are_behind_on_test_alone_are_said_to_have_had_no_second_chance(rows):
@@ -131,7 +131,7 @@ def test_trials_are_said_in_verdict_and_protocol(rows, trials, words):
   chosen = {"config.optimizer.learning_rate": 0.00474}
   table = _table(rows, tuning=TUNING | {"trials": trials, "space": space, "chosen": chosen})
   assert f"Each row had {words}, judged on validation." in verdict.sentences(table)
-  facts = dict(protocol.facts(table))
+  facts = dict(protocol.pairs(table))
   assert facts["trials"] == f"--trials={trials}"
   assert facts["trials, learning rate"] == "0.0003 to 0.03, log"
   assert "pooling: learning rate 0.00474" in facts["chosen on validation"]
@@ -150,7 +150,7 @@ def test_matched_budgets_are_said_with_their_unit_and_changes(rows, match, told)
   budget = {"match": match, "target": 51_300.0, "value": 51_400.0, "changed": {"mlp_width": 250}}
   table = _table(rows, budget=budget, parameters=51_400)
   assert told in [sentence.replace("\u202f", " ") for sentence in verdict.sentences(table)]
-  assert "linear: mlp width 250" in dict(protocol.facts(table))["changed to match"]
+  assert "linear: mlp width 250" in dict(protocol.pairs(table))["changed to match"]
 
 
 def test_rows_of_one_size_are_said_to_have_it(rows):

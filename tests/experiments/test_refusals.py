@@ -56,6 +56,10 @@ CASES = {
   "nothing to draw": ("visualize", [], "--zoo"),
   "not a picture": ("visualize", ["--zoo", "--out=zoo.jpg"], "--out=zoo.jpg"),
   "nowhere to draw": ("visualize", ["--zoo", "--out=no/such/zoo.png"], "--out=no/such/zoo.png"),
+  "no page to make": ("report", [], "give either --workdir=DIR, or --kept=NAME"),
+  "a folder without rows": ("report", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),
+  "kept results that are not there": ("report", ["--kept=recal"], "did you mean 'recall'?: give one of"),
+  "an unknown format": ("report", ["--workdir=other", "--formats=jpg"], "give some of svg, png, pdf"),
   "positions that a variant has no use for": (
     "recall",
     ["--attention=mla", "--config.model.positions=rope"],

@@ -1,4 +1,4 @@
-"""`rows.jsonl` and `report.md` of whole models: one table for each model and batch, that of its newest session."""
+"""The rows and the report of whole models: one table for each model and batch, that of its newest session."""
 
 import os
 import pathlib
@@ -7,11 +7,11 @@ from typing import Any
 
 from attention_lab.benchmark import machine
 from attention_lab.benchmark.tables import between, duration
-from attention_lab.results import document, formatting, records
-from attention_lab.results.document import Block, Grid, Heading, Listing, Text
+from attention_lab.results import figures, formatting, pages, records
+from attention_lab.results.figures import Axis, Rank
+from attention_lab.results.pages import Block, Listing, Prose, Section, Table
 
 FILE = "rows.jsonl"
-REPORT = "report.md"
 STATUSES = ("done", "refused", "failed")
 REQUIRED = ("model", "batch", "attention", "status", "reason", "digest", "session", "settings")
 TITLES = {
@@ -54,19 +54,16 @@ def check(row: Any) -> None:
   records.require(row, REQUIRED, STATUSES)
 
 
-def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes the report of the newest session of each model and batch, and returns its path."""
+def write(workdir: str | os.PathLike[str], formats: Sequence[str] = ("svg",)) -> list[pathlib.Path]:
+  """Writes the report of the newest session of each model and batch, and returns the files' paths."""
   folder = pathlib.Path(workdir)
   held = records.read_lines(folder / FILE, check)
   tables: dict[tuple[str, int], list[Row]] = {}
   for row in held.rows:
-    place = row["model"], row["batch"]
-    fresh = place not in tables or tables[place][0]["session"] != row["session"]
-    tables[place] = [row] if fresh else [*tables[place], row]
-  text = document.markdown(_blocks(list(tables.values()), held.damaged))
-  partial = folder / f".{REPORT}.{os.getpid()}"
-  partial.write_text(text, encoding="utf-8")
-  return partial.replace(folder / REPORT)
+    group = row["model"], row["batch"]
+    fresh = group not in tables or tables[group][0]["session"] != row["session"]
+    tables[group] = [row] if fresh else [*tables[group], row]
+  return pages.write(_page(list(tables.values()), held.damaged), folder, formats)
 
 
 def line(row: Row) -> str:
@@ -79,27 +76,54 @@ def line(row: Row) -> str:
   return f"{start}: {duration(row['time']['median'])}{speed}{ratio}, {row['rounds']} rounds"
 
 
-def _blocks(tables: Sequence[Sequence[Row]], damaged: Sequence[int]) -> list[Block]:
-  blocks: list[Block] = [Heading("Whole models timed", 1)]
-  if damaged:
-    lines = ", ".join(map(str, damaged))
-    blocks.append(Text(f"{FILE}: line {lines} was cut short by a kill and does not count."))
-  for rows in tables:
-    blocks += [Heading(f"{TITLES[rows[0]['model']]}, batch {rows[0]['batch']}"), Text(_facts(rows)), *_busy(rows)]
-    blocks.append(_starts(rows) if rows[0]["model"] == "start" else _speeds(rows))
-    blocks += _differences(rows)
+def _page(tables: Sequence[Sequence[Row]], damaged: Sequence[int]) -> pages.Page:
+  lines = ", ".join(map(str, damaged))
+  notes = [f"{FILE}: line {lines} was cut short by a kill and does not count."] if damaged else []
   models = {rows[0]["model"] for rows in tables}
-  blocks += [Heading("How to read this"), *(map(Text, READING) if models - {"start"} else [])]
-  blocks += [Text(START)] if "start" in models else []
+  reading = [*(READING if models - {"start"} else ()), *((START,) if "start" in models else ())]
   versions = {name: version for rows in tables for row in rows for name, version in row["versions"].items()}
-  return [
-    *blocks,
-    Listing("The command behind each table", [rows[0]["command"] for rows in tables]),
-    Listing("Versions", [f"{name} {version}" for name, version in versions.items()]),
+  devices = dict.fromkeys(f"{row['device']} · commit {row['commit']}" for rows in tables for row in rows[:1])
+  blocks: list[Block] = [
+    *([Prose(notes, "notes")] if notes else []),
+    *map(_section, tables),
+    Section("How to read this", [Prose(reading)], "reading"),
+    Listing("The command behind each table", [(_title(rows), rows[0]["command"]) for rows in tables]),
+    Listing("Versions", [(f"{name} {version}", "") for name, version in versions.items()]),
   ]
+  return pages.Page("Whole models timed", "; ".join(devices), blocks)
 
 
-def _facts(rows: Sequence[Row]) -> str:
+def _section(rows: Sequence[Row]) -> Section:
+  busy = max((row.get("other_load") or 0.0 for row in rows), default=0.0)
+  quiet = f"**The machine was not quiet**: others used {busy:.1f} cores meanwhile (`other_load` in the rows)."
+  blocks: list[Block] = [Prose([_setting(rows)], "hint"), *([Prose([quiet], "notes")] if busy > machine.QUIET else [])]
+  blocks += _ratios(rows)
+  blocks.append(_starts(rows) if rows[0]["model"] == "start" else _speeds(rows))
+  return Section(_title(rows), [*blocks, *_differences(rows)])
+
+
+def _title(rows: Sequence[Row]) -> str:
+  return f"{TITLES[rows[0]['model']]}, batch {rows[0]['batch']}"
+
+
+def _ratios(rows: Sequence[Row]) -> list[Block]:
+  """The time of every row over the baseline's, with its interval; nothing where there is none to compare."""
+  ranks = []
+  for number, row in enumerate(rows):
+    ratio = row.get("ratio")
+    if row["status"] == "done" and ratio:
+      ends = None if ratio["low"] is None else (ratio["low"], ratio["high"])
+      ranks.append(Rank(row["attention"], ratio["median"], number, ends))
+  if len(ranks) < 2:
+    return []
+  baseline = "the cold start" if rows[0]["model"] == "start" else rows[0]["settings"]["baseline"]
+  drawn = figures.ranking(sorted(ranks, key=lambda rank: rank.value), Axis(f"time ÷ {baseline}"))
+  alt = f"{_title(rows)}: time over that of {baseline}, of {formatting.joined(rank.name for rank in ranks)}"
+  file = pages.identifier(f"{rows[0]['model']}_{rows[0]['batch']}_time")
+  return [pages.Picture("Time", "Median over rounds and 95 % interval; left is faster.", alt, file, drawn)]
+
+
+def _setting(rows: Sequence[Row]) -> str:
   row = rows[0]
   left = ("model", "batch", "rounds", "seconds", "pause", "matmul", "baseline")
   sizes = " · ".join(f"{name.replace('_', ' ')} {size}" for name, size in row["settings"].items() if name not in left)
@@ -107,19 +131,12 @@ def _facts(rows: Sequence[Row]) -> str:
   return f"{row['device']} · {cores} · {sizes} · float32 · commit {row['commit']}"
 
 
-def _busy(rows: Sequence[Row]) -> list[Block]:
-  others = max((row.get("other_load") or 0.0 for row in rows), default=0.0)
-  if others <= machine.QUIET:
-    return []
-  return [Text(f"**The machine was not quiet**: others used {others:.1f} cores meanwhile (`other_load` in the rows).")]
-
-
-def _speeds(rows: Sequence[Row]) -> Grid:
+def _speeds(rows: Sequence[Row]) -> Table:
   unit = next((row["unit"] for row in rows if "unit" in row), "items")
   head = ["row", f"{unit}/s [95 %]", f"time ÷ {rows[0]['settings']['baseline']} [95 %]", "step", "host", "rounds"]
   head[3] = "time" if rows[0]["model"] == "generate" else head[3]
   head += ["temporaries MiB", "resident MiB", "share of matmul [95 %]", "parameters", "compile", "first call"]
-  return Grid(head, [_cells(row) for row in rows])
+  return Table(head, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:
@@ -147,12 +164,12 @@ def _mebibytes(size: int | None) -> str:
 
 def _rate(estimate: Mapping[str, Any]) -> str:
   """Whole units a second from 100 on, three digits below."""
-  ends = [one for one in (estimate["median"], estimate["low"], estimate["high"]) if one is not None]
-  shown = [formatting.count(one) if one >= 100 else f"{one:.3g}" for one in ends]
+  ends = [end for end in (estimate["median"], estimate["low"], estimate["high"]) if end is not None]
+  shown = [formatting.count(end) if end >= 100 else f"{end:.3g}" for end in ends]
   return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else shown[0]
 
 
-def _starts(rows: Sequence[Row]) -> Grid:
+def _starts(rows: Sequence[Row]) -> Table:
   parts = ("import", "init", "compile", "trace", "lower", "backend", "step")
   names = ["XLA" if part == "backend" else "first step" if part == "step" else part for part in parts]
   head = ["row", "seconds to the first step", "time ÷ cold [95 %]", *names, "read from the cache", "rounds"]
@@ -165,7 +182,7 @@ def _starts(rows: Sequence[Row]) -> Grid:
     read = f"{row['hits'][-1]} of {row['requests'][-1]}"
     whole = [between(row["time"]), between(row.get("ratio"))]
     table.append([f"`{row['attention']}`", *whole, *spent, read, str(row["rounds"])])
-  return Grid(head, table)
+  return Table(head, table)
 
 
 def _differences(rows: Sequence[Row]) -> list[Block]:
@@ -183,7 +200,7 @@ def _differences(rows: Sequence[Row]) -> list[Block]:
   lines += [["tokens of the first prompts, same weights", "the reference", ", ".join(equal)]] if equal else []
   lines += _LAYERS["vit" if model == "vit" else "gpt"]
   lines += _GENERATION if model == "generate" else [*_TRAINING[model], *_STEP]
-  return [Heading("What differs", 3), Grid(["", "ours", "Hugging Face"], lines, 3)]
+  return [Section("What differs", [Table(["", "ours", "Hugging Face"], lines, 3)])]
 
 
 _LAYERS = {

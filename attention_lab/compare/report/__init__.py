@@ -1,20 +1,35 @@
-"""Writes the report of a workdir: `report.md` and `report.html` from its `results.jsonl`."""
+"""The report of a comparison: `report.md`, `report.html` and its figures, from the `results.jsonl` of a workdir."""
 
 import os
 import pathlib
+from collections.abc import Sequence
 
-from attention_lab.compare.report import crossovers, html, markdown, tables
+from attention_lab.compare.report import crossovers, page, tables
 from attention_lab.compare.schedule import grid
-from attention_lab.results import records
+from attention_lab.results import pages, records
 
 RESULTS = records.RESULTS
 
 
-def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | None = None) -> list[pathlib.Path]:
-  """Writes both reports, also of an unfinished comparison, and returns their paths; ValueError without a row.
+def write(
+  workdir: str | os.PathLike[str],
+  benchmark: str | os.PathLike[str] | None = None,
+  formats: Sequence[str] = ("svg",),
+) -> list[pathlib.Path]:
+  """Writes the report of a comparison, also of an unfinished one.
 
-  benchmark: the workdir of a benchmark whose crossover lengths are shown; None = the one that the workdir's
-  `benchmark.json` names, if it has this file. ValueError for a benchmark without rows.
+  Args:
+    workdir: the folder of its rows.
+    benchmark: the workdir of a benchmark whose crossover lengths are shown; None = the one that the workdir's
+      `benchmark.json` names, if it has this file.
+    formats: of the figures' files, `svg`, `png` or `pdf`.
+
+  Returns:
+    The paths of report.md, report.html, and the figures.
+
+  Raises:
+    ValueError: no row, rows that were not treated alike, or a benchmark without rows.
+
   """
   folder = pathlib.Path(workdir)
   held = records.read(folder / RESULTS)
@@ -23,18 +38,9 @@ def write(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | N
   cells = grid.read(folder)
   order = list(dict.fromkeys([cell.attention for cell in cells] + [row["attention"] for row in held.rows]))
   built = tables.build(held.rows, order)
-  notes = _notes(held, cells, built)
   measured = benchmark or crossovers.named(folder)
   crossings = crossovers.read(measured, order) if measured else None
-  pages = {
-    "report.md": markdown.page(built, notes, order, crossings),
-    "report.html": html.page(built, notes, order, crossings),
-  }
-  for name, content in pages.items():
-    partial = folder / f".{name}.{os.getpid()}"
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(folder / name)
-  return [folder / name for name in pages]
+  return pages.write(page.build(built, _notes(held, cells, built), order, crossings), folder, formats)
 
 
 def _notes(held: records.Records, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:

@@ -1,15 +1,14 @@
 """What the variants of a report claim: the masks they honour, what they can be used for, and how their costs grow."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Claims
-from attention_lab.compare.report import columns
 from attention_lab.compare.schedule import row_spec
-from attention_lab.results import formatting
+from attention_lab.results import formatting, pages
+from attention_lab.results.pages import NO, YES
 
-YES, NO = "✓", "–"
 MOST_LAYERS = 64
 MASKS = {"causal": "causal", "window": "window", "prefix": "prefix", "segments": "packing", "explicit": "any mask"}
 FLAGS = {
@@ -22,7 +21,7 @@ FLAGS = {
 }
 POWERS = {"time_exponent": "time", "memory_exponent": "memory", "state_exponent": "state"}
 EXACTNESS = ("exact", "approximate", "other")
-WORDS = (
+READING = (
   f"{YES} claimed and {NO} refused by name. Causal “only”: it runs under a causal mask alone. Exact: softmax over all "
   "readable keys; approximate: tends to it; other: another map. Time, temporaries and decoding state grow with the "
   "length T as written. Of several layers: what all of them claim, and their largest costs. "
@@ -30,28 +29,30 @@ WORDS = (
 )
 
 
-def sheet(order: Iterable[str]) -> columns.Sheet | None:
+def sheet(order: Iterable[str], numbers: Mapping[str, int] = {}) -> pages.Table | None:
   """A line for each spec of the report; None where none can be read."""
   lines = [(name, claims) for name in specs(order) if (claims := read(name))]
   if not lines:
     return None
   head = ["variant", *MASKS.values(), "padding", *FLAGS.values(), "exactness", *POWERS.values()]
-  return columns.Sheet(head, [[f"`{name}`", *_cells(claims)] for name, claims in lines])
+  return pages.Table(
+    head, [[f"`{name}`", *_cells(claims)] for name, claims in lines], kind="capabilities", marks=numbers
+  )
 
 
-def words(order: Iterable[str]) -> list[str]:
+def explanation(order: Iterable[str]) -> list[str]:
   """How to read the sheet, and which rows it leaves out."""
   order = list(order)
   others = [name for name in order if "architecture" in _changes(name)]
   unknown = [name for name in specs(order) if read(name) is None]
-  said = list(WORDS)
+  lines = list(READING)
   if others:
-    said.append(f"Left out, for they are another architecture: {_listed(others)}.")
+    lines.append(f"Left out, for they are another architecture: {_listed(others)}.")
   if unknown:
-    said.append(
+    lines.append(
       f"Left out, for their claims cannot be read here (a user's package, or no variant): {_listed(unknown)}."
     )
-  return said
+  return lines
 
 
 def read(name: str) -> tuple[Claims, ...] | None:
@@ -77,14 +78,20 @@ def _changes(name: str) -> dict[str, str]:
 
 
 def _cells(claims: Sequence[Claims]) -> list[str]:
-  honoured = frozenset.intersection(*(one.masks for one in claims))
+  honoured = frozenset.intersection(*(layer.masks for layer in claims))
   masks = [_mark(name in honoured) for name in MASKS]
-  if any(one.requires_causal for one in claims):
+  if any(layer.requires_causal for layer in claims):
     masks[0] = "only"
   padding = _mark({"q_valid", "kv_valid"} <= honoured)
-  flags = [_mark(all(getattr(one, name) for one in claims)) for name in FLAGS]
-  exactness = max((one.exactness for one in claims), key=EXACTNESS.index)
-  return [*masks, padding, *flags, exactness, *(_power(max(getattr(one, name) for one in claims)) for name in POWERS)]
+  flags = [_mark(all(getattr(layer, name) for layer in claims)) for name in FLAGS]
+  exactness = max((layer.exactness for layer in claims), key=EXACTNESS.index)
+  return [
+    *masks,
+    padding,
+    *flags,
+    exactness,
+    *(_power(max(getattr(layer, name) for layer in claims)) for name in POWERS),
+  ]
 
 
 def _mark(claimed: bool) -> str:

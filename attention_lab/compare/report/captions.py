@@ -7,7 +7,7 @@ from typing import Any
 from attention_lab.compare.report import columns
 from attention_lab.compare.report.tables import Entry, Table
 from attention_lab.compare.schedule import protocol
-from attention_lab.results import formatting
+from attention_lab.results import formatting, pages
 
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "state": "bytes of decoding state", "time": "s a step"}
 PREFIX = "config."
@@ -21,7 +21,7 @@ def sentences(table: Table) -> list[str]:
   return [_budget(table), _tuning(table), _chances(table), *_positive(table)]
 
 
-def given(table: Table) -> columns.Sheet | None:
+def received(table: Table, numbers: Mapping[str, int] = {}) -> pages.Table | None:
   """What each row was given: changed sizes, chosen settings, validation at other learning rates; None for nothing."""
   rows = [entry for entry in table.entries if entry.done]
   flags, places = _flags(table), columns.digits(table)
@@ -29,15 +29,17 @@ def given(table: Table) -> columns.Sheet | None:
     "budget": [_worth(_recorded(entry)) for entry in rows],
     "changed to match": [_settings(entry.changed) for entry in rows],
     **{_short(flag): [_chosen(entry, flag) for entry in rows] for flag in flags},
-    "settings of its own": [_settings(_own(entry, flags)) for entry in rows],
+    "settings of its own": [_settings(_declared(entry, flags)) for entry in rows],
     **{f"validation\nat {name}": [_second(entry, name, places) for entry in rows] for name in CHANCES},
-    "learning rate\nkept": [_kept(entry) for entry in rows],
+    "learning rate\nkept": [_rate_taken(entry) for entry in rows],
   }
   told = {title: cells for title, cells in told.items() if any(cells)}
   if not told:
     return None
   cells = zip((f"`{entry.attention}`" for entry in rows), *told.values(), strict=True)
-  return columns.Sheet(["variant", *told], [[cell or "–" for cell in row] for row in cells], 1 + len(told))
+  return pages.Table(
+    ["variant", *told], [[cell or "–" for cell in row] for row in cells], 1 + len(told), "given", numbers
+  )
 
 
 def _recorded(entry: Entry) -> Mapping[str, Any]:
@@ -61,8 +63,8 @@ def _tuning(table: Table) -> str:
   if not table.trials:
     return "Tuning: none (`--trials=0`); every row has the settings of the protocol."
   limits = ", ".join(f"{_short(flag)} {_limits(values)}" for flag, values in _flags(table).items())
-  own = any(flag not in _flags(table) for entry in table.entries for flag in entry.tuning.get("space") or {})
-  rest = ", and the hyper-parameters that a variant declares" if own else ""
+  declared = any(flag not in _flags(table) for entry in table.entries for flag in entry.tuning.get("space") or {})
+  rest = ", and the hyper-parameters that a variant declares" if declared else ""
   return (
     f"Tuning: {table.trials} trial{'s' * (table.trials > 1)} for each row (`--trials={table.trials}`), chosen on "
     f"validation with one seed, from {limits}{rest}."
@@ -77,21 +79,22 @@ def _chances(table: Table) -> str:
   if not had:
     return "Second chances: no row was behind on validation, so none was needed."
   taken = [f"`{entry.attention}` ({entry.tuning['taken']})" for entry in had if entry.tuning.get("taken")]
-  kept = f"a better one was kept by {formatting.joined(taken)}" if taken else "none was better"
+  taken_by = f"a better one was kept by {formatting.joined(taken)}" if taken else "none was better"
   many = f"{len(had)} of {len(rows)} rows were behind on validation and"
   few = f", judged with {protocol.FEW_SEEDS} seeds" if len(table.seeds) > protocol.FEW_SEEDS else ""
-  return f"Second chances: {many} ran again at a third and at three times their learning rate{few}; {kept}."
+  return f"Second chances: {many} ran again at a third and at three times their learning rate{few}; {taken_by}."
 
 
 def _positive(table: Table) -> list[str]:
   rows = [entry for entry in table.entries if entry.positive]
   if not rows:
     return ["Positive control: none was named."]
-  return [
-    f"Positive control: `{one.attention}` reached 0.99 on {one.solved} of {len({row['seed'] for row in one.rows})} "
-    f"seeds, {'so the table is undecided' if one in table.broken else 'as it must on each'}."
-    for one in rows
-  ]
+  lines = []
+  for entry in rows:
+    outcome = "so the table is undecided" if entry in table.broken else "as it must on each"
+    seeds = len({row["seed"] for row in entry.rows})
+    lines.append(f"Positive control: `{entry.attention}` reached 0.99 on {entry.solved} of {seeds} seeds, {outcome}.")
+  return lines
 
 
 def _flags(table: Table) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _flags(table: Table) -> dict[str, Any]:
   return {flag: limits for flag, limits in first.items() if all(space.get(flag) == limits for space in spaces)}
 
 
-def _own(entry: Entry, flags: Mapping[str, Any]) -> dict[str, Any]:
+def _declared(entry: Entry, flags: Mapping[str, Any]) -> dict[str, Any]:
   return {flag: value for flag, value in (entry.tuning.get("chosen") or {}).items() if flag not in flags}
 
 
@@ -116,7 +119,7 @@ def _second(entry: Entry, name: str, places: int) -> str:
   return "" if name not in second else "diverged" if second[name] is None else formatting.score(second[name], places)
 
 
-def _kept(entry: Entry) -> str:
+def _rate_taken(entry: Entry) -> str:
   return entry.tuning.get("taken") or "its own" if entry.tuning.get("second") else ""
 
 

@@ -79,9 +79,9 @@ def _check_data(row: Row) -> None:
 def _check_footing(rows: Sequence[Row]) -> None:
   first, start = rows[0], footing(rows[0])
   for row in rows[1:]:
-    for (name, one), other in zip(start._asdict().items(), footing(row), strict=True):
-      if one != other:
-        what = f"`{first['attention']}` has {_SAME[name]} {_shown(one)} and `{row['attention']}` {_shown(other)}"
+    for (name, expected), other in zip(start._asdict().items(), footing(row), strict=True):
+      if expected != other:
+        what = f"`{first['attention']}` has {_SAME[name]} {_shown(expected)} and `{row['attention']}` {_shown(other)}"
         fix = f"run one of them again with the other's {_SAME[name]}, or give each its own --workdir"
         raise ValueError(f"{row['task']}: {what}, and one table treats all rows alike: {fix}")
 
@@ -109,10 +109,10 @@ def _check_settings(rows: Sequence[Row]) -> None:
   for row in rows:
     tuning, budget = row.get("tuning") or {}, row.get("budget") or {}
     setting = {**(tuning.get("chosen") or {}), **(budget.get("changed") or {})}
-    one, first = held.setdefault(row["attention"], (setting, row))
-    if one != setting:
+    expected, first = held.setdefault(row["attention"], (setting, row))
+    if expected != setting:
       seeds = f"seeds {first['seed']} and {row['seed']}"
-      what = f"{row['task']}: {seeds} of `{row['attention']}` were tested at {_shown(one)} and {_shown(setting)}"
+      what = f"{row['task']}: {seeds} of `{row['attention']}` were tested at {_shown(expected)} and {_shown(setting)}"
       raise ValueError(f"{what}, and a mean needs one setting: run all seeds of the row together, in a new --workdir")
 
 

@@ -1,6 +1,6 @@
 """Rows that differ in one number alone: `linear@width=32` and `linear@width=64`, or `local(window=4)` and `…=16`.
 
-On a page of many rows they share colour and mark, and a line joins them where quality is set against a cost.
+On a page of many rows they share colour and marker, and a line joins them where quality is set against a cost.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from attention_lab.compare.schedule import row_spec
-from attention_lab.results import svg
+from attention_lab.results import figure_files
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
 WIDTH = "width"
@@ -24,6 +24,11 @@ class Family:
   name: str
   numbers: Mapping[str, str]
 
+  @property
+  def title(self) -> str:
+    """The name without the width that its rows differ in."""
+    return self.name.removesuffix(f"@{WIDTH}=…")
+
 
 def find(names: Iterable[str]) -> list[Family]:
   """The families of at least two among the rows: of one width each first, then of one other number."""
@@ -34,18 +39,18 @@ def find(names: Iterable[str]) -> list[Family]:
     width = changes.pop(WIDTH, "")
     rest = ",".join(f"{field}={value}" for field, value in sorted((changes | {WIDTH: "…"}).items()))
     groups.setdefault(f"{name.partition('@')[0]}@{rest}", {})[name] = width
-  found = [Family(name, _ordered(group)) for name, group in groups.items() if len(group) > 1]
-  held = {name for family in found for name in family.numbers}
+  by_width = [Family(name, _ordered(group)) for name, group in groups.items() if len(group) > 1]
+  members = {name for family in by_width for name in family.numbers}
   templates: dict[str, list[str]] = {}
   for name in names:
-    if name not in held:
+    if name not in members:
       templates.setdefault(NUMBER.sub("#", name), []).append(name)
-  return found + [family for group in templates.values() if (family := _of_one_number(group))]
+  return by_width + [family for group in templates.values() if (family := _of_one_number(group))]
 
 
 def numbers(order: Sequence[str]) -> dict[str, int]:
   """Row -> number, which gives colour, dash and mark on a page; the rows of a family have one where colours run out."""
-  if len(order) <= svg.COLOURS:
+  if len(order) <= len(figure_files.COLOURS):
     return {name: number for number, name in enumerate(order)}
   first = {name: next(iter(family.numbers)) for family in find(order) for name in family.numbers}
   heads = list(dict.fromkeys(first.get(name, name) for name in order))
@@ -54,12 +59,12 @@ def numbers(order: Sequence[str]) -> dict[str, int]:
 
 def _of_one_number(group: Sequence[str]) -> Family | None:
   values = {name: NUMBER.findall(name) for name in group}
-  varied = [place for place, found in enumerate(zip(*values.values(), strict=True)) if len(set(found)) > 1]
+  varied = [index for index, column in enumerate(zip(*values.values(), strict=True)) if len(set(column)) > 1]
   if len(varied) != 1:
     return None
-  place = list(NUMBER.finditer(group[0]))[varied[0]]
-  name = f"{group[0][: place.start()]}…{group[0][place.end() :]}"
-  return Family(name, _ordered({name: found[varied[0]] for name, found in values.items()}))
+  match = list(NUMBER.finditer(group[0]))[varied[0]]
+  name = f"{group[0][: match.start()]}…{group[0][match.end() :]}"
+  return Family(name, _ordered({row: column[varied[0]] for row, column in values.items()}))
 
 
 def _ordered(chosen: Mapping[str, str]) -> dict[str, str]:

@@ -16,11 +16,11 @@ LOGARITHMIC = 4.0  # from which on the axis is logarithmic
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-  """A cost: `name` as an entry knows it, what the axis says, its unit, and how a value is written in a sentence."""
+  """A cost: its name in an entry, the title of an axis, its name in a sentence, its unit, how a value is written."""
 
   name: str
   title: str
-  words: str
+  label: str
   unit: float
   shown: Callable[[float], str]
 
@@ -57,6 +57,13 @@ class Front:
 
 
 AXES = (
+  Axis(
+    "state_bytes",
+    "decoding state, KiB a sequence",
+    "decoding state",
+    2.0**10,
+    lambda x: f"{x:.3g}\N{NO-BREAK SPACE}KiB",
+  ),
   Axis("time_ratio", "step time, {baseline} = 1", "step time", 1.0, formatting.ratio),
   Axis(
     "peak_bytes",
@@ -65,13 +72,6 @@ AXES = (
     2.0**20,
     lambda x: f"{x:.3g}\N{NO-BREAK SPACE}MiB",
   ),
-  Axis(
-    "state_bytes",
-    "decoding state, KiB a sequence",
-    "decoding state",
-    2.0**10,
-    lambda x: f"{x:.3g}\N{NO-BREAK SPACE}KiB",
-  ),
   Axis("parameters", "parameters", "parameters", 1.0, formatting.thousands),
   Axis("flops_per_token", "training FLOPs per token", "FLOPs per token", 1.0, formatting.thousands),
 )
@@ -79,13 +79,13 @@ AXES = (
 
 def fronts(table: Table) -> list[Front]:
   """The fronts of a table, one for each cost that at least two of its rows have and in which they differ."""
-  found = []
+  drawn = []
   for axis in AXES:
     points = tuple(Point(entry, cost) for entry in table.scored if (cost := axis(entry)) is not None)
     costs = [point.cost for point in points]
     if len(points) > 1 and max(costs) > DIFFERENT * min(costs):
-      found.append(_front(axis, points, table.higher_is_better))
-  return found
+      drawn.append(_front(axis, points, table.higher_is_better))
+  return drawn
 
 
 def stairs(front: Front) -> list[tuple[float, float]]:
@@ -107,20 +107,20 @@ def sentence(front: Front, digits: int) -> str:
       for point in points
     )
 
-  text = f"{axis.words[0].upper()}{axis.words[1:]}: not beaten by any row that costs no more: {listed(front.best)}."
+  text = f"{axis.label[0].upper()}{axis.label[1:]}: not beaten by any row that costs no more: {listed(front.best)}."
   if front.near:
     text += f" Not shown by these seeds to lie behind the front: {listed(front.near)}."
   return text if front.judged else text + " Too few seeds to say more than that of the means."
 
 
-def dominates(one: Point, other: Point, higher: bool) -> bool:
+def dominates(point: Point, other: Point, higher: bool) -> bool:
   """Whether a row costs no more than another and is better, or costs less and is as good."""
-  gap = (one.mean - other.mean) * (1 if higher else -1)
-  return one.cost <= other.cost and gap >= 0 and (gap > 0 or one.cost < other.cost)
+  gap = (point.mean - other.mean) * (1 if higher else -1)
+  return point.cost <= other.cost and gap >= 0 and (gap > 0 or point.cost < other.cost)
 
 
 def _front(axis: Axis, points: Sequence[Point], higher: bool) -> Front:
-  pairs = [(one, other) for other in points for one in points if dominates(one, other, higher)]
+  pairs = [(point, other) for other in points for point in points if dominates(point, other, higher)]
   beaten = {other.entry.attention for _, other in pairs}
   best = sorted((point for point in points if point.entry.attention not in beaten), key=lambda point: point.cost)
   told = _told(pairs, higher, statistics.step([score for p in points for score in p.entry.scores.values()]))
@@ -131,13 +131,13 @@ def _front(axis: Axis, points: Sequence[Point], higher: bool) -> Front:
 def _told(pairs: Sequence[tuple[Point, Point]], higher: bool, step: float) -> set[str] | None:
   """The rows that some row dominates beyond the noise of the seeds; None where a pair cannot be tested."""
   names, p_values = [], []
-  for one, other in pairs:
-    if not one.entry.scores.keys() & other.entry.scores.keys():
+  for point, other in pairs:
+    if not point.entry.scores.keys() & other.entry.scores.keys():
       return None
-    found = statistics.paired(one.entry.scores, other.entry.scores, higher, step)
-    if found.p is None:
+    gap = statistics.paired(point.entry.scores, other.entry.scores, higher, step)
+    if gap.p is None:
       return None
     names.append(other.entry.attention)
-    p_values.append(found.p)
+    p_values.append(gap.p)
   corrected = statistics.holm(p_values) if p_values else []
   return {name for name, p in zip(names, corrected, strict=True) if p < statistics.ALPHA}

@@ -12,7 +12,7 @@ READING = (
   "value. All rows of a table share data, data order and configuration, seed by seed, but for what the protocol names "
   "as tuned, matched or taken at a second chance; rows are compared by the differences of equal seeds.",
   "The best row is picked from the same numbers that judge it, so p-values are corrected by Holm's method over all "
-  "pairs of rows of a table, and so are the intervals of differences (in the picture the thin lines): they leave out 0 "
+  "pairs of rows of a table, and so are the intervals of differences (in the figure the thin lines): they leave out 0 "
   "exactly where p < 0.05. Rows with p ≥ 0.05 against the best are tied with it: they carry the same words, and no "
   "order among them is claimed. A tie says that these seeds do not tell rows apart, not that the rows are equal.",
   "With a few seeds the noise of one pair of rows is hardly known. Where a table has three rows or more, a pair's "
@@ -41,29 +41,29 @@ _HEAD = {
 }
 
 
-def facts(table: Table) -> list[tuple[str, str]]:
+def pairs(table: Table) -> list[tuple[str, str]]:
   """(name, value) pairs of the protocol; a value that differs between rows lists all of them."""
   rows = table.done
   config = settings(table)
-  found = [("seeds", ", ".join(map(str, table.seeds)))]
-  found += [(name, config.pop(flag)) for name, flag in _HEAD.items() if flag in config]
+  items = [("seeds", ", ".join(map(str, table.seeds)))]
+  items += [(name, config.pop(flag)) for name, flag in _HEAD.items() if flag in config]
   digests = _merged(row.get("digests") for row in rows)
-  found += [(f"data, {split}", digest) for split, digest in sorted(digests.items())]
-  found += sorted(_merged(row.get("versions") for row in rows).items())
-  found += [(name, _all(row.get(name) for row in rows)) for name in ("device", "commit", "config_digest")]
+  items += [(f"data, {split}", digest) for split, digest in sorted(digests.items())]
+  items += sorted(_merged(row.get("versions") for row in rows).items())
+  items += [(name, _all(row.get(name) for row in rows)) for name in ("device", "commit", "config_digest")]
   parameters = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
   if parameters:
-    found.append(("parameters", f"{formatting.thousands(min(parameters))} to {formatting.thousands(max(parameters))}"))
-  found += _footing(table) if rows else []
-  return [(name.replace("_", " "), value) for name, value in found if value]
+    items.append(("parameters", f"{formatting.thousands(min(parameters))} to {formatting.thousands(max(parameters))}"))
+  items += _footing(table) if rows else []
+  return [(name.replace("_", " "), value) for name, value in items if value]
 
 
 def _footing(table: Table) -> list[tuple[str, str]]:
   """What was done for each row beside training it, and what that changed in which row."""
   footing, entries = table.footing, [entry for entry in table.entries if entry.done]
   target = "" if footing.target is None else f", {formatting.count(footing.target)}"
-  found = [("budget", f"--match={footing.match}{target}"), ("trials", f"--trials={footing.trials}")]
-  found += [
+  items = [("budget", f"--match={footing.match}{target}"), ("trials", f"--trials={footing.trials}")]
+  items += [
     (f"trials, {_short(flag)}", _dimension(values)) for flag, values in json.loads(footing.search_space).items()
   ]
   for name, chosen in (
@@ -73,12 +73,12 @@ def _footing(table: Table) -> list[tuple[str, str]]:
     rows = [
       f"{entry.attention}: {_shown({_short(k): v for k, v in values.items()})}" for entry, values in chosen if values
     ]
-    found.append((name, "; ".join(rows)))
+    items.append((name, "; ".join(rows)))
   second = [(entry.attention, entry.tuning["second"]) for entry in entries if entry.tuning.get("second")]
   means = [f"{name}: {', '.join(f'{by} {_score(mean)}' for by, mean in runs.items())}" for name, runs in second]
-  found.append(("second chance", "; ".join(means) or ("no row was behind" if footing.chances else "off")))
+  items.append(("second chance", "; ".join(means) or ("no row was behind" if footing.chances else "off")))
   controls = [entry.attention for entry in table.entries if entry.positive]
-  return [*found, ("positive control", ", ".join(controls))]
+  return [*items, ("positive control", ", ".join(controls))]
 
 
 def _short(flag: str) -> str:
@@ -103,11 +103,11 @@ def settings(table: Table) -> dict[str, str]:
 
 
 def _merged(mappings: Iterable[Mapping[str, Any] | None]) -> dict[str, str]:
-  found: dict[str, list[Any]] = {}
+  items: dict[str, list[Any]] = {}
   for mapping in mappings:
     for name, value in (mapping or {}).items():
-      found.setdefault(name, []).append(value)
-  return {name: _all(values) for name, values in found.items()}
+      items.setdefault(name, []).append(value)
+  return {name: _all(values) for name, values in items.items()}
 
 
 def _all(values: Iterable[Any]) -> str:

@@ -1,11 +1,11 @@
 """From rows of the ledger to tables: one for each task and each set of rows that may be compared at all."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attention_lab.compare.report import fairness
-from attention_lab.compare.report import remarks as notes
 from attention_lab.results import power, records, statistics
 
 SOLVED = 0.99
@@ -137,7 +137,7 @@ class Table:
   def tests(self) -> int:
     """The pairs of rows that p-values are corrected for: those that share two seeds or more."""
     scored = [entry.scores.keys() for entry in self.scored]
-    return sum(len(one & other) > 1 for i, one in enumerate(scored) for other in scored[i + 1 :])
+    return sum(len(seeds & other) > 1 for i, seeds in enumerate(scored) for other in scored[i + 1 :])
 
   @property
   def broken(self) -> list[Entry]:
@@ -175,7 +175,7 @@ def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
       members = groups[commits.get(row.get("commit", ""), list(groups)[-1])]
       if records.cell(row) not in map(records.cell, members):
         members.append(row)
-    tables += [_table(members, order, notes.label(members) if len(groups) > 1 else "") for members in groups.values()]
+    tables += [_table(members, order, _label(members) if len(groups) > 1 else "") for members in groups.values()]
   return tables
 
 
@@ -197,11 +197,11 @@ def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
     entries,
     {name: float(value) for name, value in references.items() if value is not None},
     baseline,
-    tuple(notes.remarks(done)),
+    tuple(_remarks(done)),
   )
   if not table.broken:
     return table
-  entries = tuple(dataclasses.replace(one, standing="undecided") if one.interval else one for one in entries)
+  entries = tuple(dataclasses.replace(entry, standing="undecided") if entry.interval else entry for entry in entries)
   return dataclasses.replace(table, entries=entries)
 
 
@@ -219,7 +219,9 @@ def _entries(groups: Mapping[str, tuple[Row, ...]], higher: bool, unit: float | 
   sign = -1.0 if higher else 1.0
   ranks = {"diverged": 1, "refused": 2, "failed": 3}
   return tuple(
-    sorted(entries, key=lambda one: (ranks.get(one.standing, 0), sign * one.interval.mean if one.interval else 0))
+    sorted(
+      entries, key=lambda entry: (ranks.get(entry.standing, 0), sign * entry.interval.mean if entry.interval else 0)
+    )
   )
 
 
@@ -242,3 +244,33 @@ def _scores(rows: Sequence[Row]) -> dict[int, float | None]:
 def _median(rows: Iterable[Row], name: str) -> float | None:
   values = sorted(row[name] for row in rows if row.get(name) is not None)
   return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2 if values else None
+
+
+def _label(rows: Sequence[Row]) -> str:
+  """What tells the table of these rows from others of its task: commit, configuration and data."""
+  row = rows[0]
+  digests = " ".join(digest[:8] for _, digest in sorted((row.get("digests") or {}).items()))
+  parts = [("commit", row.get("commit")), ("configuration", row.get("config_digest", "")[:8]), ("data", digests)]
+  return ", ".join(f"{name} {value}" for name, value in parts if value)
+
+
+def _remarks(done: Sequence[Row]) -> list[str]:
+  """What makes the finished rows of a table less comparable than they look."""
+  remarks = []
+  for name, effect in (
+    ("device", "step times are not comparable across them"),
+    ("versions", "numbers may differ by rounding"),
+  ):
+    kinds = sorted({_describe(row.get(name)) for row in done} - {""})
+    if len(kinds) > 1:
+      remarks.append(f"The rows were made with different {name.rstrip('s')}s ({'; '.join(kinds)}): {effect}.")
+  diverged = [f"{row['attention']} seed {row['seed']}" for row in done if row["metrics"][row["primary"]] is None]
+  if diverged:
+    remarks.append(f"No finite score, so no mean: {', '.join(diverged)}.")
+  return remarks
+
+
+def _describe(value: Any) -> str:
+  if isinstance(value, Mapping):
+    return ", ".join(f"{name} {item}" for name, item in sorted(value.items()))
+  return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

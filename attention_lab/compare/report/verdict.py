@@ -8,8 +8,51 @@ from attention_lab.compare.report.tables import SOLVED, Entry, Table
 from attention_lab.results import formatting, power, statistics
 
 SHOWN = 3
+NAMED = 3  # rows that the sentence of plain English names
 RATES = {"÷3": "a third of the learning rate", "×3": "three times the learning rate"}
 BUDGETS = {"flops": "FLOPs per token", "state": "bytes of decoding state"}
+
+
+def plain(table: Table) -> str:
+  """The verdict in one sentence of plain English: who is best or tied, and who is behind by how much."""
+  if table.broken:
+    return f"Undecided: {_names(table.broken)}, the positive control, did not solve the task on every seed."
+  if not table.scored:
+    return "No variant finished this task."
+  best, *others = table.scored
+  if not others or best.interval is None or best.interval.half is None:
+    return _order(table)[0]
+  tied = [best, *(entry for entry in others if entry.standing == "tied")]
+  behind = [entry for entry in others if entry.standing == "behind"]
+  start = f"{_named(tied)} are tied for best" if len(tied) > 1 else f"{_names(tied)} is best"
+  if not behind:
+    return f"{start}{'' if len(tied) == len(table.scored) else '; the others share too few seeds to be judged'}."
+  gaps = [_behind(entry, table) for entry in behind[:NAMED]]
+  gaps += [f"{len(behind) - NAMED} more are further behind"] if len(behind) > NAMED else []
+  return f"{start}; {formatting.joined(gaps)}."
+
+
+def _named(entries: Sequence[Entry]) -> str:
+  """The names of a few rows; of many the first, and how many more there are."""
+  if len(entries) <= NAMED + 1:
+    return _names(entries)
+  return f"{', '.join(f'`{entry.attention}`' for entry in entries[:NAMED])} and {len(entries) - NAMED} more"
+
+
+def _behind(entry: Entry, table: Table) -> str:
+  """How far a row is behind, with the interval that is corrected for all pairs of the table."""
+  if entry.difference is None:
+    return f"`{entry.attention}` is behind"
+  gap = entry.difference.corrected
+  unit = "" if _is_share(table) else formatting.metric(table.primary)
+  low, high = (f"{float(f'{end * (1 if unit else 100):.2g}'):g}" for end in (gap.low, gap.high))
+  return f"`{entry.attention}` is behind by {formatting.amount(gap.mean, unit)} (95 % interval {low} to {high})"
+
+
+def _is_share(table: Table) -> bool:
+  """Whether the scores are shares, so that a point is 0.01."""
+  scores = [score for entry in table.scored for score in entry.scores.values()]
+  return table.higher_is_better and all(0 <= (score or 0) <= 1 for score in scores)
 
 
 def sentences(table: Table) -> list[str]:
@@ -18,15 +61,15 @@ def sentences(table: Table) -> list[str]:
   First the order of the rows, or that the instrument failed; what these seeds could show; reference lines and solved
   seeds; second chances, trials and budget; what could not run.
   """
-  found = _broken(table) if table.broken else [*_order(table), *_power(table), *_controls(table)]
-  found += [*_solved(table), *_chances(table), *_footing(table)]
-  found += [f"`{entry.attention}` is refused: {_stop(entry.reasons[0])}" for entry in _with(table, "refused")]
-  found += [f"`{entry.attention}` failed: {_stop(entry.reasons[0])}" for entry in _with(table, "failed")]
-  found += [
+  lines = _broken(table) if table.broken else [*_order(table), *_power(table), *_controls(table)]
+  lines += [*_solved(table), *_chances(table), *_footing(table)]
+  lines += [f"`{entry.attention}` is refused: {_stop(entry.reasons[0])}" for entry in _with(table, "refused")]
+  lines += [f"`{entry.attention}` failed: {_stop(entry.reasons[0])}" for entry in _with(table, "failed")]
+  lines += [
     f"`{entry.attention}` diverged: a seed has no finite score, so it has no mean."
     for entry in _with(table, "diverged")
   ]
-  return found + [sentence for entry in table.scored for sentence in _missing(entry, table)]
+  return lines + [sentence for entry in table.scored for sentence in _missing(entry, table)]
 
 
 def caution(table: Table) -> str:
@@ -81,15 +124,15 @@ def _order(table: Table) -> list[str]:
   tied, behind, open_ = (
     [entry for entry in others if entry.standing == standing_] for standing_ in ("tied", "behind", "undecided")
   )
-  found = [f"`{best.attention}` is best: {mean}."]
+  lines = [f"`{best.attention}` is best: {mean}."]
   if tied:
     names = formatting.joined(f"`{entry.attention}`" for entry in (best, *tied))
     extreme = "highest" if table.higher_is_better else "lowest"
-    found = [f"{names} are tied for best; the {extreme} mean is {mean}."]
-    found += [f"These seeds do not tell them apart: {_gaps(tied, digits, ' trails by')}."]
+    lines = [f"{names} are tied for best; the {extreme} mean is {mean}."]
+    lines += [f"These seeds do not tell them apart: {_gaps(tied, digits, ' trails by')}."]
   if behind:
-    found += [f"`{best.attention}` is ahead of {_gaps(behind, digits, ' by')}."]
-  return found + [f"`{entry.attention}` shares too few seeds with `{best.attention}` to be judged." for entry in open_]
+    lines += [f"`{best.attention}` is ahead of {_gaps(behind, digits, ' by')}."]
+  return lines + [f"`{entry.attention}` shares too few seeds with `{best.attention}` to be judged." for entry in open_]
 
 
 def _gaps(entries: Sequence[Entry], digits: int, verb: str) -> str:
@@ -114,11 +157,11 @@ def _power(table: Table) -> list[str]:
   n = min(entry.difference.interval.n for entry in tied or gaps)
   prior = min(entry.difference.prior for entry in tied or gaps)
   deviations = [entry.difference.deviation or 0.0 for entry in tied or gaps]
-  share = table.higher_is_better and all(0 <= (score or 0) <= 1 for row in gaps for score in row.scores.values())
+  share = _is_share(table)
   amount = functools.partial(formatting.amount, unit="" if share else formatting.metric(table.primary))
   noise = "the tied rows" if tied else "these rows"
-  said = power.line(power.pooled(deviations), n, table.tests, noise, amount, 1.0 if share else math.inf, prior)
-  return [said] if said else []
+  line = power.line(power.pooled(deviations), n, table.tests, noise, amount, 1.0 if share else math.inf, prior)
+  return [line] if line else []
 
 
 def _controls(table: Table) -> list[str]:
@@ -145,8 +188,8 @@ def _solved(table: Table) -> list[str]:
   shares = [
     f"`{entry.attention}` on {entry.solved} of {len(entry.scores)} seeds" for entry in table.scored if entry.solved
   ]
-  found = [f"Solved (≥ {SOLVED}) by {formatting.joined(shares)}."]
-  return found if table.broken else found + _luck(table)
+  lines = [f"Solved (≥ {SOLVED}) by {formatting.joined(shares)}."]
+  return lines if table.broken else lines + _luck(table)
 
 
 def _luck(table: Table) -> list[str]:
@@ -156,8 +199,8 @@ def _luck(table: Table) -> list[str]:
   p = min(1.0, max(1, table.tests) * 2 / math.comb(2 * n, n))  # Fisher's exact test of n of n against 0 of n
   if not mixed or p < statistics.ALPHA:
     return []
-  one = f"{_names(mixed)} solved it on some seeds only, so a mean here is partly luck"
-  return [f"{one}: even {n} of {n} seeds against 0 of {n} is Holm {formatting.p_value(p)} by Fisher's exact test."]
+  start = f"{_names(mixed)} solved it on some seeds only, so a mean here is partly luck"
+  return [f"{start}: even {n} of {n} seeds against 0 of {n} is Holm {formatting.p_value(p)} by Fisher's exact test."]
 
 
 def _chances(table: Table) -> list[str]:
@@ -169,18 +212,21 @@ def _chances(table: Table) -> list[str]:
   had = [entry for entry in table.entries if entry.tuning.get("second")]
   if not had:
     return ["No row was behind on validation, so none had a second chance."]
-  taken, digits = [entry for entry in had if _took(entry)], formatting.decimals(one.interval for one in table.scored)
-  found = [_taken(entry, digits) for entry in taken[:SHOWN]]
+  taken, digits = (
+    [entry for entry in had if _took(entry)],
+    formatting.decimals(entry.interval for entry in table.scored),
+  )
+  lines = [_taken(entry, digits) for entry in taken[:SHOWN]]
   if len(taken) > SHOWN:
-    found.append(f"So had {len(taken) - SHOWN} more, which the caption of the table names.")
-  found += _edge(table)
-  kept = _names(entry for entry in had if not _took(entry))
-  if kept:
-    found.append(f"{kept} had a second chance: neither a third nor three times the learning rate did better.")
+    lines.append(f"So had {len(taken) - SHOWN} more, which the caption of the table names.")
+  lines += _edge(table)
+  unchanged = _names(entry for entry in had if not _took(entry))
+  if unchanged:
+    lines.append(f"{unchanged} had a second chance: neither a third nor three times the learning rate did better.")
   none = _names(entry for entry in table.entries if entry.standing == "behind" and entry not in had)
   if none:
-    found.append(f"{none} had none: validation did not tell them behind.")
-  return found
+    lines.append(f"{none} had none: validation did not tell them behind.")
+  return lines
 
 
 def _edge(table: Table) -> list[str]:
