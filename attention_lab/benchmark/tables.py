@@ -38,8 +38,8 @@ def crossovers(rows: Sequence[Row], mode: str) -> pages.Table:
   names = list(dict.fromkeys(row["attention"] for row in done))
   cells = []
   for name in names:
-    found = crossover.of_rounds(times, name, exact), crossover.of_costs(bytes_, name, exact)
-    shown = [_crossing(crossing, name, exact) for crossing in found]
+    crossings = crossover.of_rounds(times, name, exact), crossover.of_costs(bytes_, name, exact)
+    shown = [_crossing(crossing, name, exact) for crossing in crossings]
     known = any(name in row for row in bytes_.values())
     cells.append([f"`{name}`", shown[0], shown[1] if known else "its memory cannot be read"])
   return pages.Table(["variant", "faster from T [95 %]", "smaller from T"], cells, 3)
