@@ -21,7 +21,7 @@ from attention_lab.workflows import zoo
 
 _ZOO = flags.DEFINE_bool("zoo", False, "Draw the wall chart of the variants.")
 _ATTENTION = flags.DEFINE_string("attention", "all", "Variants to draw, separated by ';', or all.")
-_OUT = flags.DEFINE_string("out", "zoo.png", "File of the picture (.png, .svg or .pdf), or a folder for one PNG a variant.")
+_OUT = flags.DEFINE_string("out", "zoo.png", "File of the picture (png, svg, pdf), or a folder for one PNG a variant.")
 
 
 def main() -> int:
