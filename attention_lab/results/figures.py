@@ -23,6 +23,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
+BREAK = (math.nan,) * 4  # a point between two lines that are drawn as one
 FEW = 6  # lines that can be told apart in one plot
 
 
@@ -97,8 +98,6 @@ def panels(
 
   A group's lines have its colour, and their own names at their ends if they are several. Arguments as of `plot`.
   """
-  from matplotlib.collections import LineCollection
-
   with styled():
     columns = next((n for n in (4, 5, 3) if len(groups) % n == 0), 4) if len(groups) > 4 else max(len(groups), 1)
     rows = math.ceil(len(groups) / columns)
@@ -112,8 +111,9 @@ def panels(
       if index + columns >= len(groups):
         axes.tick_params(labelbottom=True)
       axes.set_title(shorten(name), loc="left", color=colour(lines[0].number), fontweight="bold")
-      others = [[(point[0], point[2]) for point in line.points] for line in every if line not in lines]
-      axes.add_collection(LineCollection(others, colors=GHOST, linewidths=0.9, zorder=1.5), autolim=False)
+      others = [point for line in every if line not in lines for point in (*line.points, BREAK)]
+      axes.plot([point[0] for point in others], [point[2] for point in others], color=GHOST, linewidth=0.9, zorder=1.5)
+      axes.tick_params(length=0)
       _stairs(axes, stairs, axes.get_xlim(), axes.get_ylim())
       for line in lines:
         _draw(axes, line, bands)
@@ -182,7 +182,7 @@ def matrix(rows: Mapping[str, int], plots: Sequence[tuple[str, Axis, Mapping[str
     columns = min(len(plots), 7)
     lines = math.ceil(len(plots) / columns)
     figure = new(10.4, lines * (0.75 + 0.22 * len(rows)))
-    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False, gridspec_kw={"wspace": 0.08})
     for axes in list(grid.flat)[len(plots) :]:
       axes.set_visible(False)
     order = list(rows)

@@ -147,6 +147,7 @@ def write(page: Page, folder: str | os.PathLike[str], formats: Sequence[str] = (
       .get_template(f"{name.replace('report', 'page')}.j2")
       .render(page=page, formats=formats, style=_style())
     )
+    text = _shared_styles(text) if name == HTML else text
     partial = target / f".{name}.{os.getpid()}"
     partial.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
     written.append(partial.replace(target / name))
@@ -210,6 +211,18 @@ def _code(match: re.Match[str]) -> str:
   """A spec, which may be broken after its signs."""
   breakable = re.sub(r"([|+@,])", r"\1<wbr>", match[1])
   return f"<code>{breakable}</code>"
+
+
+def _shared_styles(text: str) -> str:
+  """The page with one rule for all elements of figures that look the same."""
+  rules: dict[str, str] = {}
+
+  def name(match: re.Match[str]) -> str:
+    return f' class="{rules.setdefault(match[1], f"f{len(rules)}")}"'
+
+  text = re.sub(r"<svg.*?</svg>", lambda svg: re.sub(r' style="([^"]*)"', name, svg[0]), text, flags=re.DOTALL)
+  sheet = "".join(f".{rule}{{{style}}}" for style, rule in rules.items())
+  return text.replace("</style>", f"{sheet}</style>", 1)
 
 
 def _markdown_cell(text: str) -> str:

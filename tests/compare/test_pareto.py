@@ -7,7 +7,7 @@ from attention_lab.compare.report import families, pareto, pictures
 def _rows(points, cost="flops_per_token", noise=0.0):
   """name -> (mean score, cost), three seeds each."""
   offsets = (-noise, 0.0, noise)
-  return {name: ([mean + one for one in offsets], {cost: value}) for name, (mean, value) in points.items()}
+  return {name: ([mean + offset for offset in offsets], {cost: value}) for name, (mean, value) in points.items()}
 
 
 def _names(points):
@@ -69,9 +69,9 @@ def test_a_row_behind_the_front_is_near_it_only_while_the_seeds_do_not_tell(tabl
   table = table_of(rows)
   front = _front(table)
   assert (_names(front.best), _names(front.near)) == (["best"], ["close"])
-  said = pareto.sentence(front, 2)
-  assert "not beaten by any row that costs no more: `best` (1, 0.90)." in said
-  assert said.endswith("Not shown by these seeds to lie behind the front: `close` (2, 0.89).")
+  sentence = pareto.sentence(front, 2)
+  assert "not beaten by any row that costs no more: `best` (1, 0.90)." in sentence
+  assert sentence.endswith("Not shown by these seeds to lie behind the front: `close` (2, 0.89).")
 
 
 def test_one_seed_judges_nothing_beyond_the_means(table_of):
@@ -132,7 +132,7 @@ def test_each_family_has_a_small_plot_with_its_numbers_and_the_front(table_of):
 
 
 @pytest.mark.parametrize(
-  ("names", "found"),
+  ("names", "expected"),
   [
     (["softmax", "softmax@width=8"], [["softmax", "softmax@width=8"]]),
     (["local(window=16)", "local(window=4)"], [["local(window=4)", "local(window=16)"]]),
@@ -141,8 +141,8 @@ def test_each_family_has_a_small_plot_with_its_numbers_and_the_front(table_of):
     (["a(m=1)@width=8", "a(m=2)@width=8", "a(m=2)@width=9"], [["a(m=2)@width=8", "a(m=2)@width=9"]]),
   ],
 )
-def test_families_are_rows_that_differ_in_one_number(names, found):
-  assert [list(family.numbers) for family in families.find(names)] == found
+def test_families_are_rows_that_differ_in_one_number(names, expected):
+  assert [list(family.numbers) for family in families.find(names)] == expected
 
 
 def test_families_share_a_number_only_where_colours_run_out():

@@ -64,7 +64,7 @@ def test_both_pages_say_all(page, tmp_path):
   paths, markdown, content = written(page, tmp_path)
   assert [path.name for path in paths] == ["report.md", "report.html", "curve.svg"]
   text = " ".join(Elements(content).text)
-  for piece in (
+  for part in (
     "A title",
     "where it ran",
     "Results",
@@ -74,8 +74,8 @@ def test_both_pages_say_all(page, tmp_path):
     "0, 1",
     "python -m a | cat",
   ):
-    assert piece in text
-    assert piece in markdown
+    assert part in text
+    assert part in markdown
   assert "![Curve: y against x](figures/curve.svg)" in markdown
   assert "## Results" in markdown
 

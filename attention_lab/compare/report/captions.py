@@ -52,10 +52,11 @@ def _budget(table: Table) -> str:
   if table.match == "none":
     return "Budget: not matched (`--match=none`)."
   target = table.footing.target
-  widest = max(abs(_recorded(entry)["value"] / target - 1) for entry in rows)
+  widest = max(abs(_recorded(entry)["value"] / _recorded(entry)["target"] - 1) for entry in rows)
   changed = sum(bool(entry.changed) for entry in rows)
   how = f"{changed} of {len(rows)} rows had a size changed for it" if changed else "no size had to change"
-  goal = f"{_amount(float(target))} {UNITS.get(table.match, table.match)}"
+  amount = f"{_amount(float(target))} {UNITS.get(table.match, table.match)}" if target else ""
+  goal = amount or "the baseline's time for a step"
   return f"Budget: every row within {_percent(widest)} of {goal} (`--match={table.match}`); {how}."
 
 

@@ -12,15 +12,13 @@ EFFECTIVE = "effective_length"
 
 def scores(entry: Entry) -> dict[int, statistics.Interval]:
   """Length -> interval over the seeds of the metric at that length, where every finished seed has it."""
-  values_at: dict[int, list[float | None]] = {}
+  values_at: dict[int, list[float]] = {}
   for row in entry.done:
     for name, value in row["metrics"].items():
       match = AT.fullmatch(name)
-      if match and match[1] == _metric(row["metrics"], row["primary"]):
+      if match and value is not None and match[1] == _metric(row["metrics"], row["primary"]):
         values_at.setdefault(int(match[2]), []).append(value)
-  whole = {
-    length: values for length, values in values_at.items() if None not in values and len(values) == len(entry.done)
-  }
+  whole = {length: values for length, values in values_at.items() if len(values) == len(entry.done)}
   return {length: statistics.interval(whole[length]) for length in sorted(whole)}
 
 

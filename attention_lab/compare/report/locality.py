@@ -45,7 +45,7 @@ def _probe(table: Table, entries: Iterable[Entry]) -> Probe | None:
   if len(sizes) < FEWEST:
     return None
   sign = 1 if table.higher_is_better else -1
-  best = {size: max((e for f, e in known if f == size), key=lambda e: sign * e.interval.mean) for size in sizes}
+  best = {size: max((e for f, e in known if f == size), key=lambda e: sign * e.score.mean) for size in sizes}
   chance = table.references.get("chance")
   learned = chance is None or _above(best[sizes[-1]], chance, sign)
   enough = like = None
@@ -83,18 +83,18 @@ def sentences(table: Table) -> list[str]:
 def _enough(best: Mapping[int, Entry], sizes: Sequence[int], chance: float | None) -> int | None:
   if chance is None:
     return None
-  gain = best[sizes[-1]].interval.mean - chance
-  return next(size for size in sizes if (best[size].interval.mean - chance) / gain >= SHARE)
+  gain = best[sizes[-1]].score.mean - chance
+  return next(size for size in sizes if (best[size].score.mean - chance) / gain >= SHARE)
 
 
 def _like(best: Mapping[int, Entry], sizes: Sequence[int], higher: bool) -> int | None:
   largest = best[sizes[-1]]
-  step = statistics.step([score for entry in best.values() for score in entry.scores.values()])
+  step = statistics.step([score for entry in best.values() for score in entry.finite.values()])
   gaps = []
   for size in sizes[:-1]:
     if not largest.scores.keys() & best[size].scores.keys():
       return None
-    gaps.append(statistics.paired(largest.scores, best[size].scores, higher, step))
+    gaps.append(statistics.paired(largest.finite, best[size].finite, higher, step))
   p_values = [gap.p for gap in gaps if gap.p is not None]
   if len(p_values) < len(gaps):
     return None
@@ -104,7 +104,7 @@ def _like(best: Mapping[int, Entry], sizes: Sequence[int], higher: bool) -> int 
 
 
 def _above(entry: Entry, chance: float, sign: int) -> bool:
-  edge = entry.interval.low if sign > 0 else entry.interval.high
+  edge = entry.score.low if sign > 0 else entry.score.high
   return sign * (edge - chance) > 0
 
 
@@ -129,10 +129,11 @@ def _judged(answer: Probe, table: Table) -> str:
 
 
 def _called(answer: Probe) -> str:
-  share = answer.enough / answer.length
+  enough = answer.enough or answer.length
+  share = enough / answer.length
   if share > LONG:
     return LONGER
   kind = "local" if share <= LOCAL else "of middle range"
-  if answer.like is not None and answer.like > answer.enough:
+  if answer.like is not None and answer.like > enough:
     return f"the task is mostly {kind}, and the rest of the gain needs more"
   return f"the task is {kind}"

@@ -19,6 +19,7 @@ from attention_lab.compare.report.tables import Table
 from attention_lab.results import pages
 from attention_lab.results.pages import Block, Fold, Listing, Pairs, Prose, Section
 
+FEW = 4  # tasks whose verdicts leave room for a figure on the first screen
 TITLE = "Attention variants compared"
 
 
@@ -32,10 +33,10 @@ def build(
   overview = columns.overview(tables, order, numbers)
   glance = [pictures.overview(tables, order, numbers), Prose([columns.OVERVIEW], "hint"), overview]
   claims = capability.sheet(order, by_spec)
+  first = [Section("Verdicts", verdicts, "verdicts"), Section("All tasks", _present(glance)) if overview else None]
   blocks: list[Block | None] = [
     Prose(notes, "notes") if notes else None,
-    Section("Verdicts", verdicts, "verdicts"),
-    Section("All tasks", _present(glance)) if overview else None,
+    *(first if len(tables) <= FEW else first[::-1]),
     *(Section(columns.heading(table), _present(_table(table, numbers)), "task") for table in tables),
     _crossovers(crossings) if crossings else None,
     Section("What the variants claim", [Prose(capability.explanation(order), "hint"), claims]) if claims else None,
@@ -73,7 +74,9 @@ def _verdict(table: Table) -> list[Block]:
 def _table(table: Table, numbers: pictures.Numbers) -> list[Block | None]:
   """Everything about one table."""
   received, at = captions.received(table, numbers), lengths.sheet(table, numbers)
-  other = [Prose([lengths.explanation(table)], "hint"), at, pictures.at_lengths(table, numbers)] if at else []
+  other: list[Block | None] = (
+    [Prose([lengths.explanation(table)], "hint"), at, pictures.at_lengths(table, numbers)] if at else []
+  )
   return [
     Prose([f"Score: {columns.direction(table)}."], "hint"),
     Prose(table.notes, "notes") if table.notes else None,

@@ -39,7 +39,7 @@ class Point:
 
   @property
   def mean(self) -> float:
-    return self.entry.interval.mean
+    return self.entry.score.mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _front(axis: Axis, points: Sequence[Point], higher: bool) -> Front:
   pairs = [(point, other) for other in points for point in points if dominates(point, other, higher)]
   beaten = {other.entry.attention for _, other in pairs}
   best = sorted((point for point in points if point.entry.attention not in beaten), key=lambda point: point.cost)
-  told = _told(pairs, higher, statistics.step([score for p in points for score in p.entry.scores.values()]))
+  told = _told(pairs, higher, statistics.step([score for p in points for score in p.entry.finite.values()]))
   near = () if told is None else tuple(p for p in points if p.entry.attention in beaten - told)
   return Front(axis, tuple(points), tuple(best), near, told is not None)
 
@@ -134,7 +134,7 @@ def _told(pairs: Sequence[tuple[Point, Point]], higher: bool, step: float) -> se
   for point, other in pairs:
     if not point.entry.scores.keys() & other.entry.scores.keys():
       return None
-    gap = statistics.paired(point.entry.scores, other.entry.scores, higher, step)
+    gap = statistics.paired(point.entry.finite, other.entry.finite, higher, step)
     if gap.p is None:
       return None
     names.append(other.entry.attention)

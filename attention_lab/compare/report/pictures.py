@@ -254,9 +254,7 @@ def _cost_axis(front: pareto.Front, table: Table) -> Axis:
 
 def _score(entry: Entry, table: Table) -> tuple[float, float, float]:
   """(low, mean, high) of a row that has a score, within [0, 1] where the metric is a share."""
-  mean = entry.interval
-  if mean is None:
-    raise ValueError(f"{entry.attention} has no score")
+  mean = entry.score
   (point,) = _bounded([(0.0, mean.low, mean.mean, mean.high)], table)
   return point[1:]
 

@@ -51,7 +51,7 @@ def pairs(table: Table) -> list[tuple[str, str]]:
   items += [(f"data, {split}", digest) for split, digest in sorted(digests.items())]
   items += sorted(_merged(row.get("versions") for row in rows).items())
   items += [(name, _all(row.get(name) for row in rows)) for name in ("device", "commit", "config_digest")]
-  parameters = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
+  parameters = [size for entry in table.scored if (size := entry.cost("parameters"))]
   if parameters:
     items.append(("parameters", f"{formatting.thousands(min(parameters))} to {formatting.thousands(max(parameters))}"))
   items += _footing(table) if rows else []

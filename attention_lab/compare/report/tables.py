@@ -63,6 +63,25 @@ class Entry:
     return power.hedges(gap.interval.mean, gap.deviation, gap.interval.n, gap.prior)
 
   @property
+  def score(self) -> statistics.Interval:
+    """The interval of a row that has a score; ValueError for a row without one."""
+    if self.interval is None:
+      raise ValueError(f"{self.attention} has no score")
+    return self.interval
+
+  @property
+  def gap(self) -> statistics.Difference:
+    """The difference to the best row; ValueError for a row without one."""
+    if self.difference is None:
+      raise ValueError(f"{self.attention} is compared with no row")
+    return self.difference
+
+  @property
+  def finite(self) -> dict[int, float]:
+    """The scores by seed, without those that are not finite."""
+    return {seed: score for seed, score in self.scores.items() if score is not None}
+
+  @property
   def tuning(self) -> Mapping[str, Any]:
     """How the row's setting was found, as its rows record it; empty where they do not."""
     return (self.done[0].get("tuning") if self.done else None) or {}
@@ -181,7 +200,7 @@ def build(rows: Iterable[Row], order: Sequence[str] = ()) -> list[Table]:
 
 def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
   done = [row for row in rows if row["status"] == "done"]
-  first = done[0] if done else {"primary": "", "higher_is_better": True}
+  first: Row = done[0] if done else {"primary": "", "higher_is_better": True}
   references = {"chance": first.get("chance"), **(first.get("controls") or {})}
   names = [name for name in order if any(row["attention"] == name for row in rows)]
   finished = [name for name in names if any(row["attention"] == name for row in done)]
@@ -207,7 +226,8 @@ def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
 
 def _entries(groups: Mapping[str, tuple[Row, ...]], higher: bool, unit: float | None) -> tuple[Entry, ...]:
   scores = {name: _scores(rows) for name, rows in groups.items()}
-  whole = {name: values for name, values in scores.items() if values and None not in values.values()}
+  finite = {name: {seed: s for seed, s in values.items() if s is not None} for name, values in scores.items()}
+  whole = {name: values for name, values in finite.items() if values and len(values) == len(scores[name])}
   compared = statistics.compare(whole, higher) if whole else statistics.Comparison("", {})
   entries = []
   for name, rows in groups.items():

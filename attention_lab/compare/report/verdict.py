@@ -20,7 +20,7 @@ def plain(table: Table) -> str:
   if not table.scored:
     return "No variant finished this task."
   best, *others = table.scored
-  if not others or best.interval is None or best.interval.half is None:
+  if not others or best.score.half is None:
     return _order(table)[0]
   tied = [best, *(entry for entry in others if entry.standing == "tied")]
   behind = [entry for entry in others if entry.standing == "behind"]
@@ -41,9 +41,7 @@ def _named(entries: Sequence[Entry]) -> str:
 
 def _behind(entry: Entry, table: Table) -> str:
   """How far a row is behind, with the interval that is corrected for all pairs of the table."""
-  if entry.difference is None:
-    return f"`{entry.attention}` is behind"
-  gap = entry.difference.corrected
+  gap = entry.gap.corrected
   unit = "" if _is_share(table) else formatting.metric(table.primary)
   low, high = (f"{float(f'{end * (1 if unit else 100):.2g}'):g}" for end in (gap.low, gap.high))
   return f"`{entry.attention}` is behind by {formatting.amount(gap.mean, unit)} (95 % interval {low} to {high})"
@@ -74,7 +72,7 @@ def sentences(table: Table) -> list[str]:
 
 def caution(table: Table) -> str:
   """How far the seeds of a table carry."""
-  seeds = min((entry.interval.n for entry in table.scored), default=0)
+  seeds = min((entry.score.n for entry in table.scored), default=0)
   if seeds == 0:
     return "No finished run, so nothing is shown."
   if seeds == 1:
@@ -118,8 +116,8 @@ def _order(table: Table) -> list[str]:
   mean = f"{formatting.plus_minus(best.interval, digits)} {formatting.metric(table.primary)}"
   if not others:
     return [f"`{best.attention}` is the only variant with a score: {mean}."]
-  if best.interval.half is None:
-    mean = f"{formatting.score(best.interval.mean, digits)} {formatting.metric(table.primary)}"
+  if best.score.half is None:
+    mean = f"{formatting.score(best.score.mean, digits)} {formatting.metric(table.primary)}"
     return [f"`{best.attention}` has the best score, {mean}, but one seed says nothing about the order."]
   tied, behind, open_ = (
     [entry for entry in others if entry.standing == standing_] for standing_ in ("tied", "behind", "undecided")
@@ -137,14 +135,14 @@ def _order(table: Table) -> list[str]:
 
 def _gaps(entries: Sequence[Entry], digits: int, verb: str) -> str:
   shown = [
-    f"`{entry.attention}`{verb} {formatting.between(entry.difference.corrected, digits)} ({_sure(entry)})"
+    f"`{entry.attention}`{verb} {formatting.between(entry.gap.corrected, digits)} ({_sure(entry)})"
     for entry in entries[:SHOWN]
   ]
   return formatting.joined([*shown, *([f"{len(entries) - SHOWN} more"] if len(entries) > SHOWN else [])])
 
 
 def _sure(entry: Entry) -> str:
-  p, effect = formatting.p_value(entry.difference.p_holm), formatting.effect(entry.effect)
+  p, effect = formatting.p_value(entry.gap.p_holm), formatting.effect(entry.effect)
   return f"Holm {p}, {effect}" if effect else f"Holm {p}"
 
 
@@ -154,9 +152,9 @@ def _power(table: Table) -> list[str]:
   if not gaps:
     return []
   tied = [entry for entry in gaps if entry.standing == "tied"]
-  n = min(entry.difference.interval.n for entry in tied or gaps)
-  prior = min(entry.difference.prior for entry in tied or gaps)
-  deviations = [entry.difference.deviation or 0.0 for entry in tied or gaps]
+  n = min(entry.gap.interval.n for entry in tied or gaps)
+  prior = min(entry.gap.prior for entry in tied or gaps)
+  deviations = [entry.gap.deviation or 0.0 for entry in tied or gaps]
   share = _is_share(table)
   amount = functools.partial(formatting.amount, unit="" if share else formatting.metric(table.primary))
   noise = "the tied rows" if tied else "these rows"
@@ -170,7 +168,7 @@ def _controls(table: Table) -> list[str]:
   best = table.scored[0]
   digits = formatting.decimals(entry.interval for entry in table.scored)
   parts = [
-    f"{_relation(best.interval, value, table.higher_is_better)} {name} ({formatting.score(value, digits)})"
+    f"{_relation(best.score, value, table.higher_is_better)} {name} ({formatting.score(value, digits)})"
     for name, value in table.references.items()
   ]
   return [f"`{best.attention}` is {formatting.joined(parts)}."]
@@ -261,9 +259,9 @@ def _footing(table: Table) -> list[str]:
     tuned = f"Each row had {'the same ' * (trials > 1)}{trials} trial{'s' * (trials > 1)}, judged on validation."
   if match == "time":
     return [tuned, "All rows take the baseline's time for a step within 1 %."]
-  if match != "none":
+  if match != "none" and target is not None:
     return [tuned, f"All rows are within 1 % of {formatting.count(target)} {BUDGETS.get(match, match)}."]
-  sizes = [entry.cost("parameters") for entry in table.scored if entry.cost("parameters")]
+  sizes = [size for entry in table.scored if (size := entry.cost("parameters"))]
   least, most = (formatting.count(end) for end in (min(sizes, default=0), max(sizes, default=0)))
   spread = f"; parameters from {least} to {most}" if least != most else f"; all rows have {most} parameters"
   return [tuned, f"Budgets are not matched: --match=none{spread if sizes else ''}."]
