@@ -111,12 +111,15 @@ def _compact(text: str) -> str:
   text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{2,}", _two_digits, tag[0]), text)
   text = text.replace("</style>", "text{font-family: 'DejaVu Sans', Verdana, Arial, sans-serif}</style>")
   text = re.sub(r"\s*\n\s*", " ", text).replace("> <", "><").strip() + "\n"
+  text = re.sub(r' d="[^"]*"', lambda path: re.sub(r" ?([MLCQz]) ?", r"\1", path[0]), text)
   groups: list[bool] = []  # of the open groups, whether they say anything
   return re.sub(r"</?g\b[^>]*>", lambda tag: _group(tag[0], groups), text)
 
 
 def _group(tag: str, groups: list[bool]) -> str:
   """The start or the end of a group; nothing for a group without attributes."""
+  if tag.endswith("/>"):
+    return ""
   if tag.startswith("</"):
     return tag if groups.pop() else ""
   groups.append(tag != "<g>")

@@ -214,13 +214,21 @@ def _code(match: re.Match[str]) -> str:
 
 
 def _shared_styles(text: str) -> str:
-  """The page with one rule for all elements of figures that look the same."""
+  """The page with one rule for all elements of figures that look the same, and short identifiers in figures."""
   rules: dict[str, str] = {}
+  ids: dict[str, str] = {}
 
   def name(match: re.Match[str]) -> str:
     return f' class="{rules.setdefault(match[1], f"f{len(rules)}")}"'
 
-  text = re.sub(r"<svg.*?</svg>", lambda svg: re.sub(r' style="([^"]*)"', name, svg[0]), text, flags=re.DOTALL)
+  def short(match: re.Match[str]) -> str:
+    return f"{match[1]}{ids.setdefault(match[2], f'i{len(ids)}')}{match[3]}"
+
+  def figure(match: re.Match[str]) -> str:
+    named = re.sub(r'( id="|url\(#|href="#)([^")]+)(["\)])', short, match[0])
+    return re.sub(r' style="([^"]*)"', name, named)
+
+  text = re.sub(r"<svg.*?</svg>", figure, text, flags=re.DOTALL)
   sheet = "".join(f".{rule}{{{style}}}" for style, rule in rules.items())
   return text.replace("</style>", f"{sheet}</style>", 1)
 

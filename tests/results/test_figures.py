@@ -152,6 +152,8 @@ def test_a_figure_of_a_page_is_text_in_the_pages_colours_without_dangling_names(
   assert "var(--ink)" in figure_files.inline(
     f'<svg viewBox="0 0 1 1"></style></defs><path fill: {figure_files.INK}/>', ""
   )
+  assert inline.count("<g") - inline.count("<g/>") == inline.count("</g>")
+  assert "<g>" not in inline
   ids = re.findall(r' id="([^"]+)"', inline)
   assert len(set(ids)) == len(ids)
   assert set(re.findall(r'(?:href="|url\()#([^")]+)', inline)) <= set(ids)
