@@ -3,7 +3,7 @@ r"""Makes every figure and page of a comparison, a benchmark or a training run a
 A folder of your own; its pages are report.html and report.md, its figures lie beside them:
   python -m experiments.report --workdir=runs/compare
   python -m experiments.report --workdir=runs/recall --formats=svg,png,pdf
-Results that the repository keeps, one or all of them; the README shows recall/figures/recall-decoding-state.svg:
+Results that the repository keeps, one or all of them; with recall, the picture of the README too:
   python -m experiments.report --kept=recall
   python -m experiments.report --kept=all
 """
@@ -18,6 +18,8 @@ from attention_lab import cli
 from attention_lab import config as configs
 
 KEPT = pathlib.Path(__file__).parent / "results"
+FRONTIER = KEPT / "recall" / "frontier.png"  # the picture of the README
+FRONTIER_FIGURE = "figures/recall-decoding-state"
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a comparison, a benchmark or a training run.")
 _KEPT = flags.DEFINE_string("kept", "", "Results in experiments/results: a folder's name, or all.")
@@ -39,6 +41,8 @@ def main() -> int:
   for folder in [pathlib.Path(_WORKDIR.value)] if _WORKDIR.value else _folders(_KEPT.value):
     paths = _writer(folder)(folder, _FORMATS.value)
     print(f"{folder}: {len(paths)} files, {folder}/report.html", flush=True)
+    if folder == FRONTIER.parent:
+      _draw_frontier()
   return 0
 
 
@@ -51,6 +55,16 @@ def _folders(name: str) -> list[pathlib.Path]:
     hint = configs.nearest_hint(name, folders)
     raise ValueError(f"--kept={name} is none of the kept results{hint}: give one of {', '.join(folders)}, or all")
   return [folders[name]]
+
+
+def _draw_frontier() -> None:
+  """Draws the picture of the README: quality against decoding state, a small plot for each family of recall's rows."""
+  from attention_lab.compare import report as comparisons
+  from attention_lab.results import figure_files, pages
+
+  drawn = {picture.file: picture.figure for picture in pages.pictures(comparisons.content(FRONTIER.parent).blocks)}
+  FRONTIER.write_bytes(figure_files.render(drawn[FRONTIER_FIGURE], "png"))
+  print(FRONTIER, flush=True)
 
 
 def _writer(folder: pathlib.Path) -> Writer:

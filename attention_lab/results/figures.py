@@ -110,7 +110,7 @@ def panels(
       _frame(axes, dataclasses.replace(x, title=""), dataclasses.replace(y, title=""), every, references)
       if index + columns >= len(groups):
         axes.tick_params(labelbottom=True)
-      axes.set_title(shorten(name), loc="left", color=colour(lines[0].number), fontweight="bold")
+      axes.set_title(shorten(name, 24), loc="left", color=colour(lines[0].number), fontweight="bold")
       others = [point for line in every if line not in lines for point in (*line.points, BREAK)]
       axes.plot([point[0] for point in others], [point[2] for point in others], color=GHOST, linewidth=0.9, zorder=1.5)
       axes.tick_params(length=0)

@@ -31,6 +31,11 @@ def write(
     ValueError: no row, rows that were not treated alike, or a benchmark without rows.
 
   """
+  return pages.write(content(workdir, benchmark), workdir, formats)
+
+
+def content(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] | None = None) -> pages.Page:
+  """The report's page with its figures, of arguments and errors as `write` has them."""
   folder = pathlib.Path(workdir)
   held = records.read(folder / RESULTS)
   if not held.rows:
@@ -40,7 +45,7 @@ def write(
   built = tables.build(held.rows, order)
   measured = benchmark or crossovers.named(folder)
   crossings = crossovers.read(measured, order) if measured else None
-  return pages.write(page.build(built, _notes(held, cells, built), order, crossings), folder, formats)
+  return page.build(built, _notes(held, cells, built), order, crossings)
 
 
 def _notes(held: records.Records, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CLIP = 0.12  # the share of training whose worse scores may leave the plot
 FOLDER = "figures"
+NAMED = 8  # rows of a plot of points, beyond which only those on the front bear their names
 STANDINGS = (
   "Left: mean over seeds, 95 % interval, and each seed as a stroke. Right: paired by seed, thick 95 %, thin corrected "
   "for all pairs of rows: a thin line that touches zero is a tie."
@@ -105,8 +106,12 @@ def fronts(table: Table, numbers: Numbers) -> list[pages.Picture]:
     return [_family_front(front, table, numbers, groups) for front in costs]
   y = Axis(_score_title(table), _limits(table, _edges(table.scored, table), 0.1))
   plots = [(_cost_axis(front, table), _points(front, table, numbers), _corners(front)) for front in costs]
+  many = max(len(front.points) for front in costs) > NAMED
+  caption = (
+    f"{FRONT} Names: the rows on the front; the others by the colours and markers of the table." if many else FRONT
+  )
   alt = f"{formatting.metric(table.primary)} against {formatting.joined(front.axis.label for front in costs)}"
-  return [_picture(table, "Quality against cost", FRONT, alt, figures.scatter(plots, y))]
+  return [_picture(table, "Quality against cost", caption, alt, figures.scatter(plots, y))]
 
 
 def by_range(table: Table, numbers: Numbers) -> pages.Picture | None:
@@ -233,7 +238,7 @@ def _points(front: pareto.Front, table: Table, numbers: Numbers) -> list[Line]:
       name := point.entry.attention,
       [(point.cost, *_score(point.entry, table))],
       numbers[name],
-      [name],
+      [name if name in best or len(front.points) <= NAMED else ""],
       [name not in best],
       joined=False,
     )
