@@ -30,8 +30,8 @@ def main() -> int:
     raise ValueError("say what to draw: --zoo for the wall chart of the variants")
   if not path.is_dir() and (path.suffix[1:] not in figure_files.FORMATS or not path.parent.is_dir()):
     raise ValueError(f"--out={path} must be a .png, .svg or .pdf file in a folder that exists, or such a folder")
-  rows = [case.SPECS[0] for case in battery.cases().values()]
-  rows = rows if _ATTENTION.value == "all" else spec.rows(_ATTENTION.value)
+  everything = tuple(case.SPECS[0] for case in battery.cases().values())
+  rows = everything if _ATTENTION.value == "all" else spec.rows(_ATTENTION.value)
   panels = [zoo.panel(spec.parse(row)) for row in rows]
   if path.is_dir():
     for panel in panels:
