@@ -71,12 +71,12 @@ def draw(panels: Iterable[Panel]) -> "Figure":
     for number, (band, (family, line)) in enumerate(zip(bands, rows, strict=True)):
       if not number or rows[number - 1][0] != family:
         band.suptitle(FAMILIES[family], x=0.01, ha="left", fontsize=11)
-      for axes, single in zip(band.subplots(1, COLUMNS), [*line, *[None] * (COLUMNS - len(line))], strict=True):
-        if single is None:
-          axes.set_axis_off()
-        else:
-          name, _, arguments = single.title.partition("(")
-          _draw_map(axes, single, f"{name}\n{_short(arguments.rstrip(')') or single.note)}")
+      columns = band.subplots(1, COLUMNS)
+      for axes in columns[len(line) :]:
+        axes.set_axis_off()
+      for axes, single in zip(columns, line, strict=False):
+        name, _, arguments = single.title.partition("(")
+        _draw_map(axes, single, f"{name}\n{_short(arguments.rstrip(')') or single.note)}")
   return figure
 
 
