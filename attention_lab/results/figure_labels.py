@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = 30  # letters of a name in a figure, from which on it is cut in the middle
 RINGS = (7.0, 14.0, 24.0, 36.0, 50.0, 66.0, 84.0, 104.0)  # distances of a name from its point, points
-BACKGROUND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}  # of a name within a plot
+BACKGROUND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}  # of a name within a plot
 
 Point = tuple[float, float, float, float]  # x, low, value, high
 Extent = tuple[float, float, float, float]  # left, bottom, right, top, in pixels

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CLIP = 0.12  # the share of training whose worse scores may leave the plot
 FOLDER = "figures"
-NAMED = 8  # rows of a plot of points, beyond which only those on the front bear their names
+NAMED = 9  # rows of a plot of points, beyond which only those on the front bear their names
 STANDINGS = (
   "Left: mean over seeds, 95 % interval, and each seed as a stroke. Right: paired by seed, thick 95 %, thin corrected "
   "for all pairs of rows: a thin line that touches zero is a tie."
@@ -97,12 +97,12 @@ def at_lengths(table: Table, numbers: Numbers) -> pages.Picture | None:
 
 
 def fronts(table: Table, numbers: Numbers) -> list[pages.Picture]:
-  """Quality against each cost: a small plot for each family of rows, or where there is none the rows by name."""
+  """Quality against each cost: a small plot for each family where rows come in families, else the rows by name."""
   groups = _groups([entry.attention for entry in table.scored])
   costs = pareto.fronts(table)
   if not costs:
     return []
-  if len(groups) < len(table.scored):
+  if 2 * len(groups) <= len(table.scored):
     return [_family_front(front, table, numbers, groups) for front in costs]
   y = Axis(_score_title(table), _limits(table, _edges(table.scored, table), 0.1))
   plots = [(_cost_axis(front, table), _points(front, table, numbers), _corners(front)) for front in costs]
