@@ -7,8 +7,9 @@ Beside Hugging Face transformers on PyTorch (needs the extra [peers]):
 A first training step with an empty and with a filled cache of compiled programs:
   python -m experiments.benchmark_models --model=start
 
-Each program lives in a process of its own; the processes take turns. Writes rows.jsonl, report.md and workers.log into
-the workdir; started again, it adds rows, and the report shows the newest of each model and batch.
+Each program lives in a process of its own; the processes take turns. Writes rows.jsonl, report.md, report.html,
+figures and workers.log into the workdir; started again, it adds rows, and the report shows the newest of each model and
+batch.
 """
 
 from absl import flags
@@ -57,7 +58,7 @@ def main() -> int:
     baseline=BASELINE.value,
   )
   failed = run.execute(wanted, WORKDIR.value, lambda line: print(line, flush=True))
-  print(f"report: {WORKDIR.value}/report.md")
+  print(f"report: {WORKDIR.value}/report.html")
   return 1 if failed else 0
 
 

@@ -11,9 +11,9 @@ A pod, the same command on every host (an array of SLURM jobs, one for each cell
 
 Each row is brought to its budget, tuned on validation by as many trials as every other, and trained with the same
 seeds; a row that is behind gets a second chance at a third and at three times its learning rate; then the test split is
-touched, once. Writes grid.jsonl, journal.jsonl, results.jsonl, report.md and report.html into the workdir. Started
-again, it goes on where it was. A variant that cannot do a task becomes a row that says why. Any --config.* field passes
-to all rows.
+touched, once. Writes grid.jsonl, journal.jsonl, results.jsonl, report.md, report.html and figures into the workdir.
+Started again, it goes on where it was. A variant that cannot do a task becomes a row that says why. Any --config.*
+field passes to all rows.
 """
 
 from collections.abc import Mapping, Sequence

@@ -61,10 +61,11 @@ def name_ends(plots: Sequence[tuple["Axes", Sequence[tuple[str, float, float, st
     columns.append((axes, labels))
   for axes, labels in columns:
     renderer = settled(axes.figure)
-    heights = [label.get_window_extent(renderer).height for label in labels]
+    tall = 1.1 * max((label.get_window_extent(renderer).height for label in labels), default=0.0)
     wanted = [axes.transData.transform((1.0, label.xy[1]))[1] for label in labels]
     frame = axes.get_window_extent(renderer)
-    for label, height in zip(labels, spread(wanted, 1.1 * max(heights, default=0), frame.y0, frame.y1), strict=True):
+    heights = spread(wanted, tall, frame.y0 + tall / 2, frame.y1 - tall / 2)
+    for label, height in zip(labels, heights, strict=True):
       label.set_position((room, axes.transData.inverted().transform((frame.x1, height))[1]))
 
 

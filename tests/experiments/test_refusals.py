@@ -59,7 +59,7 @@ CASES = {
   "no page to make": ("report", [], "give either --workdir=DIR, or --kept=NAME"),
   "a folder without rows": ("report", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),
   "kept results that are not there": ("report", ["--kept=recal"], "did you mean 'recall'?: give one of"),
-  "an unknown format": ("report", ["--workdir=other", "--formats=jpg"], "give some of svg, png, pdf"),
+  "an unknown format": ("report", ["--workdir=other", "--formats=jpg"], "'jpg' is not one of svg, png, pdf"),
   "positions that a variant has no use for": (
     "recall",
     ["--attention=mla", "--config.model.positions=rope"],
