@@ -52,7 +52,8 @@ def name_ends(plots: Sequence[tuple["Axes", Sequence[tuple[str, float, float, st
     (low, high), labels = sorted(axes.get_ylim()), []
     for text, x, y, paint in sorted(ends, key=lambda end: axes.transData.transform((1.0, end[2]))[1]):
       end = min(max(y, low), high)
-      arrow = {"arrowstyle": "-", "color": paint, "linewidth": 0.8, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
+      arrow = {"arrowstyle": "-", "color": paint, "linewidth": 0.8, "alpha": 0.6, "shrinkA": 2, "shrinkB": 4}
+      arrow["relpos"] = (0.0, 0.5)  # from the left end of the name
       label = axes.annotate(
         text, (x, end), (room, end), textcoords=axes.get_yaxis_transform(), color=paint, va="center",
         annotation_clip=False, arrowprops=arrow,
