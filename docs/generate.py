@@ -57,7 +57,7 @@ class Standing(NamedTuple):
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
   """Adds the generated pages to the navigation."""
   pages = {
-    "Variants": [{name: f"variants/{name}.md"} for name in battery.cases()],
+    "Variants": [{kind: [{name: f"variants/{name}.md"} for name in names]} for kind, names in kinds().items()],
     "Results": [{name: f"results/{name}.md"} for name in SUITES],
     "API": [{name.removeprefix("attention_lab."): f"api/{name}.md"} for name in packages()],
   }
@@ -72,9 +72,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
   contents: dict[str, str | bytes] = {f"variants/{name}.md": variant_page(name) for name in battery.cases()}
   for name in SUITES:
     contents[f"results/{name}.md"] = suite_page(name)
-    for path in (RESULTS / name).iterdir():
+    for path in (RESULTS / name).rglob("*"):
       if path.suffix in PICTURES:
-        contents[f"results/{name}/{path.name}"] = path.read_bytes()
+        contents[f"results/{path.relative_to(RESULTS)}"] = path.read_bytes()
   contents |= {f"api/{name}.md": package_page(name) for name in packages()}
   for address, content in contents.items():
     files.append(File.generated(config, address, content=content))
@@ -94,14 +94,12 @@ def variant_page(name: str) -> str:
   variant = spec.parse(case.SPECS[0])
   metadata = battery.metadata(variant)
   title, _, body = (inspect.getdoc(inspect.getmodule(type(variant))) or "").partition("\n")
-  source = f"[{metadata['paper']}]({metadata['url']})" if metadata["url"] else ""
   parts = [
     f"# {name}",
-    f"**{metadata['title']}** {source}",
     title,
     body.strip("\n"),
-    _fields(type(variant)),
     _picture(name, case.SPECS[0]),
+    _fields(type(variant)),
     _usage(variant, case.SPECS[0]),
     _claims(metadata),
     _certificates(case.SPECS),
@@ -114,6 +112,7 @@ def suite_page(name: str) -> str:
   """The kept report of a suite, its pictures beside it."""
   text = (RESULTS / name / "report.md").read_text(encoding="utf-8")
   text = re.sub(r"\]\((?!https?:|#|/)([^)]+\.(?:png|svg))\)", rf"]({name}/\1)", text)
+  text = text.replace("<details>", '<details markdown="1">')
   command = "python -m experiments.compare" + ("" if name == "default" else f" --suite={name}")
   title, _, rest = text.partition("\n")
   return f"# {name}\n\n{title.lstrip('# ')}. The command: `{command}`; rows: `experiments/results/{name}`.\n{rest}"
@@ -123,6 +122,17 @@ def package_page(name: str) -> str:
   """What mkdocstrings is to show of a package: its face and every module of it."""
   names = [name, *modules(name)]
   return f"# {name}\n\n" + "\n\n".join(f"::: {module}" for module in names) + "\n"
+
+
+def kinds() -> dict[str, list[str]]:
+  """The names of the variants by the kind of map that they claim."""
+  groups: dict[str, list[str]] = {"Exact softmax": [], "Other maps, quadratic": [], "Linear in time": []}
+  for name, case in battery.cases().items():
+    claims = spec.parse(case.SPECS[0]).claims()
+    linear = claims.time_exponent == 1
+    kind = "Linear in time" if linear else "Exact softmax" if claims.exactness == "exact" else "Other maps, quadratic"
+    groups[kind].append(name)
+  return groups
 
 
 @functools.cache
