@@ -64,6 +64,7 @@ def symbol(number: int, markers: str = MARKERS) -> str:
 
 @contextlib.contextmanager
 def styled(more: Mapping[str, Any] = {}) -> Iterator[None]:
+  """Draws within it have the look of the figures; `more` adds settings of matplotlib."""
   import matplotlib
 
   style: Any = {**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE, **more}
@@ -72,6 +73,7 @@ def styled(more: Mapping[str, Any] = {}) -> Iterator[None]:
 
 
 def new(width: float, height: float) -> "Figure":
+  """An empty figure of this size in inches, apart from all state of pyplot."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
