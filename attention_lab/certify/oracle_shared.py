@@ -109,7 +109,7 @@ def affine(gate: dict, example: Example, g: int, s: int) -> float:
 
 
 def fading(gate: dict, example: Example) -> Callable[[int, int], float]:
-  """The decay exp(−exp(A) · softplus(y W + b)) of Mamba-2, with A = gate["rate"] for each key head; else as `affine`."""
+  """The decay exp(−exp(A) · softplus(y W + b)) of Mamba-2, with A = gate["rate"] of a key head; else as `affine`."""
   return lambda g, s: math.exp(-math.exp(float(gate["rate"][g])) * softplus(affine(gate, example, g, s)))
 
 
