@@ -98,7 +98,8 @@ def _draw_map(axes: "Axes", single: Panel, title: str) -> None:
 
   roots = np.sign(single.weights) * np.sqrt(np.abs(single.weights))
   largest = max(float(np.abs(roots).max()), 1e-15)
-  axes.imshow(roots, cmap=LinearSegmentedColormap.from_list("signed", COLOURS), vmin=-largest, vmax=largest)
+  colours = LinearSegmentedColormap.from_list("signed", COLOURS, N=257)  # odd, so that zero has a colour
+  axes.imshow(roots, cmap=colours, vmin=-largest, vmax=largest)
   axes.set_xticks([])
   axes.set_yticks([])
   axes.set_title(title, fontsize=6, loc="left")
