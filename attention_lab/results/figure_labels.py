@@ -42,7 +42,7 @@ def shorten(name: str, length: int = NAME) -> str:
   return name if len(name) <= length else f"{name[: length - 1 - half]}…{name[-half:]}"
 
 
-def name_ends(plots: Sequence[tuple["Axes", Sequence[tuple[str, float, float, str]]]], room: float = 1.06) -> None:
+def name_ends(plots: Sequence[tuple[Any, Sequence[tuple[str, float, float, str]]]], room: float = 1.06) -> None:
   """Names (text, x, y, colour) in a column at the right of each plot, in the order of the ends that they are tied to.
 
   `room` is where the column begins, in widths of a plot.
