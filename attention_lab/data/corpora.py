@@ -9,7 +9,8 @@
 Other datasets of TFDS keep the splits that they have. Where one of validation and test is missing, a tenth of the bytes
 of train stands in, held out by a hash of the content, so that equal texts stay together.
 
-The user's own text is one UTF-8 file of any name, or every *.txt below a folder. Ten files or more are split by
+The user's own text is one UTF-8 file of any name, or every *.txt below a folder that is not hidden; Windows line ends
+become plain ones. Ten files or more are split by
 document (equal files stay together); fewer are put one after another and cut at 80 % and 90 % of the bytes, each cut
 moved on to the end of its line, or of its word where no line ends nearby.
 
@@ -29,15 +30,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attention_lab.config import DataConfig
-from attention_lab.data import prepared
+from attention_lab.data import prepared, text_files
 from attention_lab.data.dataset import SPLITS, validate_name, validate_path
+from attention_lab.data.text_files import FLAG
 
 TEXTS = ("python_docs", "wikitext2", "tiny_shakespeare")
 FEWEST_DOCUMENTS = 10  # files, from which on a user's folder is split by document
 HELD_OUT = 0.1  # fraction of the bytes, for validation and for test
 PARAGRAPH = 80  # characters: shorter paragraphs are headings and stock phrases
 LARGEST_TOPIC = 1 / 3  # fraction of a held-out split: one topic must not decide what is measured
-FLAG = "--config.data.path"
 _TITLE = re.compile(r" ?= [^=].*[^=] = ?")  # a title is ` = Title = `, a section ` = = Section = = `
 
 
@@ -215,15 +216,15 @@ def _files(root: Path) -> list[Path]:
   def fail(error: OSError) -> None:
     raise error
 
-  files = (Path(folder) / name for folder, _, names in os.walk(root, onerror=fail) for name in names)
-  return sorted(file for file in files if file.suffix.lower() == ".txt")
+  files: list[Path] = []
+  for folder, folders, names in os.walk(root, onerror=fail):
+    folders[:] = [name for name in folders if not text_files.is_hidden(Path(name))]
+    files += [Path(folder) / name for name in names]
+  return sorted(file for file in files if file.suffix.lower() == ".txt" and not text_files.is_hidden(file))
 
 
 def _decode(file: Path) -> str:
-  try:
-    return file.read_bytes().decode("utf-8")
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{FLAG}: {file} is not UTF-8 at byte {error.start}; convert it or leave it out") from None
+  return text_files.decode(file, file.read_bytes()).replace("\r\n", "\n")
 
 
 def _cut(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:

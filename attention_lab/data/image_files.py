@@ -1,8 +1,8 @@
 """Images with classes, decoded once into arrays: a folder of the user's own, or a dataset that TFDS has prepared.
 
-A folder is PATH/CLASS/*.png, or PATH/{train,validation,test}/CLASS/*.png. Files of SUFFIXES count, others are passed
-over. All images have one size, or are brought to one by `side`; they are grey where every one is, else RGB (a palette
-is resolved, transparency is dropped).
+A folder is PATH/CLASS/*.png, or PATH/{train,validation,test}/CLASS/*.png. Files of SUFFIXES count, others and
+hidden ones are passed over. All images are upright as their EXIF says, and have one size or are brought to one by
+`side`; they are grey where every one is, else RGB (a palette is resolved, transparency is dropped).
 
 A dataset of TFDS is any with one Image and one ClassLabel feature. `test` is the dataset's own; where it has none with
 labels, its `validation` takes that place. What is then missing is cut from `train`: `images` says how.
@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,10 +22,11 @@ import numpy as np
 from attention_lab.config import DataConfig
 from attention_lab.data import prepared
 from attention_lab.data.dataset import SPLITS, validate_path
+from attention_lab.data.text_files import FLAG, is_hidden
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 LIMIT = 8 * 2**30  # bytes of the largest split that is decoded into memory
-_FLAG, _NAME = "--config.data.path", prepared.NAME
+_NAME = prepared.NAME
 _GREY = ("1", "L", "LA")  # modes of Pillow
 _SMALL = 64 * 64  # pixels, up to which threads cost more than they save
 
@@ -68,15 +70,15 @@ def read_folder(path: str, side: int = 0) -> Folder:
     files = _files(root)
   except OSError as error:
     reason = f"{error.filename or root}: {error.strerror}"
-    raise ValueError(f"{_FLAG}={root} cannot be read ({reason}); give a folder of class folders") from None
+    raise ValueError(f"{FLAG}={root} cannot be read ({reason}); give a folder of class folders") from None
   first = files.get("train", next(iter(files.values())))
   classes = list(first)
   if len(classes) < 2:
     kinds = ", ".join(SUFFIXES)
-    raise ValueError(f"{_FLAG}={root} has {len(classes)} class folders with images ({kinds}); give two or more")
+    raise ValueError(f"{FLAG}={root} has {len(classes)} class folders with images ({kinds}); give two or more")
   for split, by_class in files.items():
     for name in by_class.keys() - first.keys():
-      raise ValueError(f"{_FLAG}={root}: class {name} of {split} is not in train; add it there or remove it")
+      raise ValueError(f"{FLAG}={root}: class {name} of {split} is not in train; add it there or remove it")
   images = {
     file: _decode_file(file, side) for by_class in files.values() for names in by_class.values() for file in names
   }
@@ -90,26 +92,27 @@ def read_folder(path: str, side: int = 0) -> Folder:
 def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
   """Files by split and class; the split is "" where the folder is not split."""
   train = root / "train"
-  if not (train.is_dir() and any(child.is_dir() for child in train.iterdir())):
+  if not (train.is_dir() and any(child.is_dir() and not is_hidden(child) for child in train.iterdir())):
     return {"": _classes(root)}
   for split in SPLITS:
     if not (root / split).is_dir():
-      raise ValueError(f"{_FLAG}={root} has train/ but no {split}/; give {', '.join(SPLITS)}, or the classes alone")
+      raise ValueError(f"{FLAG}={root} has train/ but no {split}/; give {', '.join(SPLITS)}, or the classes alone")
   return {split: _classes(root / split) for split in SPLITS}
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
   """Image files by class folder, folders without images left out."""
   by_class = {
-    child.name: sorted(file for file in child.iterdir() if file.suffix.lower() in SUFFIXES)
+    child.name: sorted(file for file in child.iterdir() if file.suffix.lower() in SUFFIXES and not is_hidden(file))
     for child in sorted(folder.iterdir())
-    if child.is_dir()
+    if child.is_dir() and not is_hidden(child)
   }
   return {name: files for name, files in by_class.items() if files}
 
 
 def decode(stream: Path | io.BytesIO, side: int = 0) -> np.ndarray:
-  """uint8 [h, w] for a grey image, else [h, w, 3]; with `side`, its middle square, scaled to side x side (bicubic).
+  """uint8 [h, w] for a grey image, else [h, w, 3], upright as its EXIF says; with `side`, its middle square, scaled to
+  side x side (bicubic).
 
   Raises ValueError, saying the reason, for a file that is no image of 8 bits a channel.
   """
@@ -119,9 +122,10 @@ def decode(stream: Path | io.BytesIO, side: int = 0) -> np.ndarray:
     with Image.open(stream) as image:
       if image.mode.startswith(("I", "F")):
         raise ValueError(f"its mode is {image.mode}, more than 8 bits a channel")
+      ImageOps.exif_transpose(image, in_place=True)
       plain = image.convert("L" if image.mode in _GREY else "RGB")
       return np.asarray(ImageOps.fit(plain, (side, side)) if side else plain)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+  except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
     raise ValueError(" ".join(str(error).split())) from None
 
 
@@ -129,7 +133,7 @@ def _decode_file(file: Path, side: int) -> np.ndarray:
   try:
     return decode(file, side)
   except ValueError as error:
-    raise ValueError(f"{_FLAG}: {file} cannot be decoded ({error}); convert it to 8-bit PNG or remove it") from None
+    raise ValueError(f"{FLAG}: {file} cannot be decoded ({error}); convert it to 8-bit PNG or remove it") from None
 
 
 def _check_sizes(images: Mapping[Path, np.ndarray]) -> None:
@@ -137,7 +141,7 @@ def _check_sizes(images: Mapping[Path, np.ndarray]) -> None:
   for file, other in others:
     if other.shape[:2] != image.shape[:2]:
       sizes = " and ".join(f"{name} is {a.shape[1]}x{a.shape[0]}" for name, a in ((first, image), (file, other)))
-      raise ValueError(f"{_FLAG}: images of mixed sizes: {sizes}; resize them to one size, or give --config.data.side")
+      raise ValueError(f"{FLAG}: images of mixed sizes: {sizes}; resize them to one size, or give --config.data.side")
 
 
 def _stack(

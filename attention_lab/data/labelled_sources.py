@@ -8,9 +8,10 @@ in the same way. `origin` says which.
 The training rows of SST-2 are sentences and the phrases in them (Socher et al. 2013): a validation split of rows by
 chance has words and labels of sentences that the model was trained on, and accuracy on it tells nothing of new ones.
 
-A user's table is one file, or a folder of {train,validation,test}.*. It starts with the names of its columns; in .csv a
-field may stand in quotes (RFC 4180), in .tsv a quote is a character like any other, as in GLUE. A line of .jsonl is one
-object. Labels are strings, whole numbers or booleans.
+A user's table is one file, or a folder of {train,validation,test}.*. It starts with the names of its columns, between
+commas in .csv and tabs in .tsv, or else between what DELIMITERS they have. In .csv a field may stand in quotes
+(RFC 4180); in .tsv a quote is a character like any other, as in GLUE, unless the file is just as Python's csv module
+writes it. A line of .jsonl is one object. Labels are strings, whole numbers or booleans.
 """
 
 import csv
@@ -18,6 +19,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from attention_lab.config import DataConfig, nearest_hint
-from attention_lab.data import prepared
+from attention_lab.data import prepared, text_files
 from attention_lab.data.dataset import SPLITS, validate_name, validate_path
+from attention_lab.data.text_files import FLAG
 
 SETS = ("glue/sst2", "sst2", "imdb_reviews")  # names offered where none or a misspelt one is given
 ALIASES = {"sst2": "glue/sst2"}
@@ -36,9 +39,10 @@ _PUBLISHED, _TENTH = "as published", "a tenth of train, by content"  # origins o
 _PHRASES = ", phrases with their sentence"
 _VALIDATION = "the published validation split (the published test split has no labels)"
 SUFFIXES = (".csv", ".tsv", ".jsonl")
-FLAG = "--config.data.path"
 _TEXT, _LABEL = ("text", "sentence"), ("label",)  # columns that are taken if none is named
+DELIMITERS = (",", ";", "\t", "|")
 _LONGEST = 1 << 30  # characters of a field
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character in UTF-16
 
 Rows = Iterator[tuple[int, dict[str, Any]]]  # line number, the row by column
 
@@ -265,10 +269,7 @@ def _table_files(root: Path) -> dict[str, Path]:
 
 
 def _table(file: Path, content: bytes, text_column: str, label_column: str) -> Table:
-  try:
-    text = content.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{FLAG}: {file} is not UTF-8 at byte {error.start}; convert it") from None
+  text = text_files.decode(file, content)
   if not text.strip():
     raise ValueError(f"{FLAG}: {file} is empty; give it rows of text and label")
   columns, rows = _jsonl(file, text) if file.suffix.lower() == ".jsonl" else _separated(file, text)
@@ -282,6 +283,8 @@ def _table(file: Path, content: bytes, text_column: str, label_column: str) -> T
     if not isinstance(label, str | int) or not str(label).strip():
       kind = "no label" if label in (None, "") or isinstance(label, str) else f"a {type(label).__name__} as label"
       raise ValueError(f"{FLAG}: {file}, line {line} has {kind} in {label_column}; give one, or leave the line out")
+    if _SURROGATE.search(f"{cell}{label}"):
+      raise ValueError(f"{FLAG}: {file}, line {line} has half a character, as in \\ud800; give both halves, or none")
     texts.append(cell)
     labels.append(str(label).strip())
   if not texts:
@@ -295,14 +298,21 @@ def _column(file: Path, flag: str, name: str, columns: Sequence[str], usual: Seq
     asked = f"--config.data.{flag}={name}" if name else f"--config.data.{flag} is not given, and {' or '.join(usual)}"
     hint = nearest_hint(name, columns) if name else ""
     raise ValueError(f"{asked} is no column of {file}{hint}; choices: {', '.join(columns)}")
+  count = columns.count(matching[0])
+  if count > 1:
+    raise ValueError(f"{FLAG}: {file} has {count} columns named {matching[0]}; rename all but one")
   return matching[0]
 
 
 def _separated(file: Path, text: str) -> tuple[list[str], Rows]:
-  form: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix.lower() == ".tsv" else {}
   csv.field_size_limit(_LONGEST)
-  reader = csv.reader(io.StringIO(text, newline=""), strict=True, **form)
-  columns: list[str] = []
+  is_tsv = file.suffix.lower() == ".tsv"
+  try:
+    form = _form(text, is_tsv)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, **form)
+    columns = [name.strip() for name in next(values for values in reader if values)]
+  except (csv.Error, StopIteration) as error:
+    raise ValueError(f"{FLAG}: {file} has no header ({error}); name its columns in the first line") from None
 
   def rows() -> Rows:
     try:
@@ -316,11 +326,38 @@ def _separated(file: Path, text: str) -> tuple[list[str], Rows]:
     except csv.Error as error:
       raise ValueError(f"{FLAG}: {file}, line {reader.line_num} cannot be read ({error}); mend it") from None
 
-  try:
-    columns.extend(name.strip() for name in next(values for values in reader if values))
-  except (csv.Error, StopIteration) as error:
-    raise ValueError(f"{FLAG}: {file} has no header ({error}); name its columns in the first line") from None
   return columns, rows()
+
+
+def _form(text: str, is_tsv: bool) -> dict[str, Any]:
+  """The delimiter and the quoting of a table, as arguments of csv.reader."""
+
+  def fields(delimiter: str) -> int:
+    return len(next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), ()))
+
+  usual = "\t" if is_tsv else ","
+  delimiter = usual if fields(usual) > 1 else max((usual, *DELIMITERS), key=fields)
+  is_literal = is_tsv and not _is_written_by_csv(text, delimiter)
+  return {"delimiter": delimiter, "quoting": csv.QUOTE_NONE if is_literal else csv.QUOTE_MINIMAL}
+
+
+def _is_written_by_csv(text: str, delimiter: str) -> bool:
+  """Whether csv.writer makes this very text of the fields that csv.reader finds in it.
+
+  Two rows that each have a quote without its partner read as one field with a line's end and a delimiter: not so.
+  """
+  try:
+    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter))
+  except csv.Error:
+    return False
+  if any("\n" in field and delimiter in field for row in rows for field in row):
+    return False
+  for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+    written = io.StringIO(newline="")
+    csv.writer(written, delimiter=delimiter, quoting=quoting, lineterminator="\n").writerows(rows)
+    if written.getvalue().replace("\r\n", "\n").strip("\n") == text.replace("\r\n", "\n").strip("\n"):
+      return True
+  return False
 
 
 def _jsonl(file: Path, text: str) -> tuple[list[str], Rows]:

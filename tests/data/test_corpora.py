@@ -141,6 +141,19 @@ def test_few_files_are_read_recursively_in_order_and_cut_as_one(tmp_path):
   assert list(splits["test"]) == [str(Path("b/deep/two.txt"))]
 
 
+def test_hidden_files_byte_order_marks_and_windows_line_ends_are_no_text(tmp_path):
+  text = "".join(f"line {n}\n" for n in range(100))
+  (tmp_path / "plain").mkdir()
+  (tmp_path / "plain" / "a.txt").write_bytes(text.encode())
+  other = tmp_path / "other"
+  (other / ".ipynb_checkpoints").mkdir(parents=True)
+  (other / "a.txt").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+  for name in ("._a.txt", ".ipynb_checkpoints/a-checkpoint.txt"):
+    (other / name).write_bytes(b"\xff")
+  splits = [user_text(str(tmp_path / name)).splits for name in ("plain", "other")]
+  assert splits[0] == splits[1]
+
+
 def test_ten_files_or_more_are_split_by_document_and_equal_ones_stay_together(tmp_path):
   texts = {f"doc{i:02}": f"text number {i // 2:02}\n" * 20 for i in range(60)}
   corpus = user_text(write(tmp_path, **texts))
@@ -168,6 +181,12 @@ def test_invalid_utf8_is_refused_with_file_and_byte(tmp_path):
   path = write(tmp_path, good="fine", bad="héllo".encode() + b"\xff\xfe")
   with pytest.raises(ValueError, match=r"--config\.data\.path: .*bad\.txt is not UTF-8 at byte 6"):
     user_text(path)
+
+
+def test_utf16_is_refused_by_its_name_with_the_command_that_converts_it(tmp_path):
+  (tmp_path / "a.txt").write_text("text", encoding="utf-16")
+  with pytest.raises(ValueError, match=r"a\.txt is UTF-16, not UTF-8 text; convert it: iconv"):
+    user_text(str(tmp_path))
 
 
 @pytest.mark.parametrize("texts", [{}, {"a": "", "b": " \n\t\n"}])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from attention_lab.config import DataConfig
 from attention_lab.data import image_files, images
@@ -100,6 +100,38 @@ def test_given_splits_are_kept_and_one_colour_image_makes_all_rgb(tmp_path):
   np.testing.assert_array_equal(source.splits["test"].arrays["image"][-1], colour)
   grey = source.splits["train"].arrays["image"]
   assert (grey == grey[..., :1]).all()
+
+
+def test_hidden_folders_and_files_are_no_data(tmp_path):
+  folder(tmp_path, per_class=6)
+  before = images.load(DataConfig(path=str(tmp_path)))
+  (tmp_path / ".ipynb_checkpoints").mkdir()
+  picture(tmp_path / ".ipynb_checkpoints" / "0-checkpoint.png", 0)
+  (tmp_path / "cat" / "._0.png").write_bytes(b"resource fork")
+  (tmp_path / "__MACOSX" / "cat").mkdir(parents=True)
+  (tmp_path / "__MACOSX" / "._cat.png").write_bytes(b"resource fork")
+  (tmp_path / "cat" / "Thumbs.db").write_bytes(b"thumbnails")
+  after = images.load(DataConfig(path=str(tmp_path)))
+  assert (after.metadata, after.digests) == (before.metadata, before.digests)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_upright_as_its_exif_says(tmp_path, orientation):
+  upright = np.arange(48, dtype=np.uint8).reshape(6, 8)
+  stored = {  # the pixels that a camera held so has written, Exif 2.3, section 4.6.4
+    1: upright,
+    2: upright[:, ::-1],
+    3: upright[::-1, ::-1],
+    4: upright[::-1],
+    5: upright.T,
+    6: np.rot90(upright),
+    7: upright[::-1, ::-1].T,
+    8: np.rot90(upright, -1),
+  }[orientation]
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = orientation
+  Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+  np.testing.assert_array_equal(image_files.decode(tmp_path / "a.png"), upright)
 
 
 def test_a_class_named_train_is_a_class(tmp_path):

@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,27 @@ def test_the_three_formats_hold_the_same_rows(tmp_path):
   )
   assert lines[""].texts == ["one", "a\u2028b"]
   assert csv[""].labels == tsv[""].labels == lines[""].labels == ["yes", "no"]
+
+
+@pytest.mark.parametrize(
+  "name, delimiter", [("a.csv", ","), ("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", "\t"), ("a.tsv", "|")]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_table_that_pythons_csv_wrote_is_read_as_it_was_written(tmp_path, name, delimiter, end, quoting):
+  texts = ['he said "no"', "two\nlines", "a; b, c", "plain", ""]
+  with (tmp_path / name).open("w", newline="", encoding="utf-8-sig") as stream:
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting)
+    writer.writerows([["text", "label"], *([text, "yes"] for text in texts)])
+  assert read_tables(str(tmp_path / name))[""].texts == texts
+
+
+def test_quotes_of_a_tsv_that_no_csv_writer_wrote_are_characters(tmp_path):
+  rows = ['"whole"\tno', '"begun\tno', 'ended"\tyes', 'in "the" middle\tno']
+  path = write(tmp_path, "a.tsv", "text\tlabel\n" + "\n".join(rows) + "\n")
+  assert read_tables(path)[""].texts == [row.partition("\t")[0] for row in rows]
+  two = write(tmp_path, "b.tsv", 'text\tlabel\n"begun\tno\nended"\tyes\n')
+  assert read_tables(two)[""].texts == ['"begun', 'ended"']
 
 
 def test_columns_are_taken_by_name(tmp_path):
@@ -89,6 +112,14 @@ def test_fewer_than_two_classes_or_too_few_texts_are_refused(tmp_path):
     ("a.csv", "text,label\n", "has no rows below its header"),
     ("a.csv", "", "is empty"),
     ("a.csv", b"text,label\n\xff\xfe,yes\n", "is not UTF-8 at byte 11"),
+    (
+      "a.csv",
+      "text,label\none,yes\n".encode("utf-16"),
+      "is UTF-16, not UTF-8 text; convert it: iconv -f UTF-16 -t UTF-8",
+    ),
+    ("a.csv", b"PK\x03\x04 ", "is a ZIP archive or a spreadsheet"),
+    ("a.csv", "text,label,text\none,yes,two\n", "has 2 columns named text; rename all but one"),
+    ("a.jsonl", '{"text": "b \\ud83d", "label": 1}\n', r"line 1 has half a character, as in \\ud800"),
     ("a.jsonl", '{"text": "one", "label": 1}\n{"text": "two"}\n', "line 2 has no label in label"),
     ("a.jsonl", '{"text": "one", "label": 1}\n{"text": "two", "label": 0.5}\n', "line 2 has a float as label"),
     ("a.jsonl", '{"text": 3, "label": 1}\n', "line 1 has no text in text"),
