@@ -76,7 +76,7 @@ class Call(NamedTuple):
 
   mask: Mask = FULL
   positions: Positions = Positions()
-  bias: Float[Array, "#B #N #T #S"] | None = None  # added to the logits
+  bias: Float[Array, "#B #N #T #S"] | None = None  # added to the logits; −∞ hides a key as the mask does
   x: Float[Array, "B T D"] | None = None  # the layer's input at the queries
   y: Float[Array, "B S D"] | None = None  # the layer's input at the keys; None in self-attention, where it is x
   key: Array | None = None  # a typed key, or on a mesh one for each example; None means no randomness

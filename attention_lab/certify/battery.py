@@ -20,11 +20,22 @@ import jax
 from attention_lab.attention import spec, variants
 from attention_lab.attention.base import Attention
 from attention_lab.certify import cases as case_files
-from attention_lab.certify import cost, decoding, demands, equality, leaks, maps, numerics, settings, sharding
+from attention_lab.certify import (
+  cost,
+  decoding,
+  demands,
+  equality,
+  leaks,
+  maps,
+  numerics,
+  odd_inputs,
+  settings,
+  sharding,
+)
 from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
 
-_MODULES = (equality, leaks, demands, maps, decoding, numerics, cost, sharding, settings)
+_MODULES = (equality, leaks, demands, maps, decoding, numerics, odd_inputs, cost, sharding, settings)
 PROOFS: dict[str, Callable[[VariantUnderTest], str]] = {
   claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
 }

@@ -2,15 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-from faults import Bite, Dense, frozen
+from faults import Bite, Dense, case_of, frozen
 
 from attention_lab.attention.base import EVERY_MASK, Attention, Claims
 from attention_lab.attention.variants.alibi import Alibi
+from attention_lab.attention.variants.linear import Linear
 from attention_lab.attention.variants.performer import Performer
 from attention_lab.attention.variants.softmax import Softmax
 from attention_lab.attention.variants.top_k import TopK
 from attention_lab.attention.variants.variational import Variational
-from attention_lab.certify import battery
+from attention_lab.certify import battery, oracle
 
 
 @frozen
@@ -56,6 +57,57 @@ class Unshifted(Dense):
   def weights(self, logits, readable):
     numerators = jnp.where(readable, jnp.exp(logits), 0.0)
     return numerators / jnp.maximum(numerators.sum(axis=-1, keepdims=True), 1e-30)
+
+
+@frozen
+class Biased(Dense):
+  """Adds the bias in float32: of a row of −10⁹ no logit is left."""
+
+  def claims(self):
+    return Claims(masks=EVERY_MASK, bias=True)
+
+  def attend(self, params, q, k, v, call):
+    k, v = (jnp.repeat(array, q.shape[2] // array.shape[2], axis=2) for array in (k, v))
+    logits = jnp.einsum("btnh,bsnh->bnts", q, k) + self.bias(call)
+    readable = call.mask.dense(q.shape[1], k.shape[1], call.positions)
+    return jnp.einsum("bnts,bsnv->btnv", self.weights(logits, readable), v)
+
+  def bias(self, call):
+    return 0.0 if call.bias is None else jnp.where(call.bias == -jnp.inf, -1e30, call.bias)
+
+
+@frozen
+class InfiniteBias(Biased):
+  """Subtracts −∞ from −∞ in a row of −∞."""
+
+  def bias(self, call):
+    return 0.0 if call.bias is None else call.bias
+
+
+@frozen
+class BoundedBias(Biased):
+  """Bounds the bias, so that a hidden key is read a little."""
+
+  def bias(self, call):
+    return 0.0 if call.bias is None else jnp.maximum(call.bias, -5.0)
+
+
+@frozen
+class HiddenPairs(Variational):
+  """Takes pairs that a bias hides into its divergence."""
+
+  def attend(self, params, q, k, v, call):
+    attended = super().attend(params, q, k, v, call)
+    bias = 0.0 if call.bias is None else jnp.mean(jnp.maximum(call.bias, -100.0))
+    return attended._replace(losses={"kl": attended.losses["kl"] - bias})
+
+
+@frozen
+class Elu(Linear):
+  """elu(x) + 1 as it is written: exp(x) − 1 + 1."""
+
+  def feature_maps(self, params, q, k, v):
+    return jax.nn.elu(q) + 1.0, jax.nn.elu(k) + 1.0
 
 
 @frozen
@@ -199,13 +251,25 @@ class Counting(Dense):
     return super().attend(params, q / q.shape[2], k, v, call)
 
 
-SOFTMAX, ALIBI, TOP_K, VARIATIONAL = (battery.cases()[n] for n in ("softmax", "alibi", "top_k", "variational"))
+SOFTMAX, ALIBI, TOP_K, VARIATIONAL, LINEAR = (
+  battery.cases()[name] for name in ("softmax", "alibi", "top_k", "variational", "linear")
+)
+BIASED = case_of(
+  lambda variant, params, example: oracle.softmax_mean(
+    example, lambda n, t, s: oracle.dot(example, n, t, s) + oracle.bias(example, n, t, s)
+  )
+)
 BITES = (
   Bite(BatchMaximum(), "examples are independent", "another example", "rows of the map sum to 1"),
   Bite(BatchNystrom(), "examples are independent", "another example", "class in the values"),
   Bite(BatchNystrom(), "heads are independent", "first key head"),
   Bite(Undefined(), "nothing readable gives zeros", "nan where 0"),
   Bite(Unshifted(), "finite under extremes", "not finite at q and k", "rows of the map sum to 1"),
+  Bite(Biased(), "a bias of -inf hides keys", "a bias of -.*e", "equals its oracle", BIASED),
+  Bite(InfiniteBias(), "a bias of -inf hides keys", "a bias of -inf: the output or a gradient is not finite"),
+  Bite(BoundedBias(), "a bias of -inf hides keys", "a bias of -inf: .* is right", "equals its oracle", BIASED),
+  Bite(HiddenPairs(), "a bias of -inf hides keys", "the loss kl is", "equals its oracle", VARIATIONAL),
+  Bite(Elu(chunk=4), "right at inputs of 100", "near -100", "equals its oracle", LINEAR),
   Bite(Coarse(), "bfloat16 is near float32", "error", "finite under extremes"),
   Bite(Traced(), "compiled equals eager", "compiled against eager", "rows of the map sum to 1"),
   Bite(Dropping(), "the same call twice", "claims random=False, and two keys", "honours causal"),

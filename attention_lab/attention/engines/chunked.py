@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from attention_lab.attention.base import Call, logits_dtype
+from attention_lab.attention.engines.flash.operands import largest_bias
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 
@@ -61,9 +62,18 @@ def combine(weights: Float[Array, "C N T S"], block: Block) -> Float[Array, "C N
   return out.reshape(C, N, T, -1)
 
 
-def add_bias(logits: Float[Array, "C N T S"], block: Block) -> Float[Array, "C N T S"]:
-  """Logits plus the caller's bias, where there is one."""
-  return logits if block.bias is None else logits + block.bias.astype(logits.dtype)
+def add_bias(
+  logits: Float[Array, "C N T S"], block: Block, readable: Bool[Array, "C #N T S"] | None = None
+) -> Float[Array, "C N T S"]:
+  """Logits plus the caller's bias, where there is one.
+
+  readable: keys whose weights do not change with a constant added to the row. Its largest bias is then taken off, so
+  that a row of −10⁹ keeps the digits of its logits.
+  """
+  if block.bias is None:
+    return logits
+  bias = block.bias.astype(logits.dtype)
+  return logits + (bias if readable is None else bias - largest_bias(bias, readable))
 
 
 def distance(block: Block) -> Int[Array, "C 1 T S"]:
@@ -218,6 +228,9 @@ def _attend_chunk(
       mask.causal, mask.window, groups.prefix, queries.valid, keys.valid, queries.segments, keys.segments, explicit
     )
     readable = local.dense(size, seen, Positions(q=queries.i, k=keys.j))
+    if bias is not None:  # −∞ hides a key, from the choice of keys and from losses too
+      hidden = bias == -jnp.inf
+      readable, bias = readable & ~hidden, jnp.where(hidden, 0, bias)
     return equation(Block(queries.q, keys.k, keys.v, queries.i, keys.j, readable, bias, local_heads, where[0]))
 
   step = jax.checkpoint(attend) if plan.recompute else attend

@@ -36,7 +36,8 @@ class _Chunk(NamedTuple):
 def normalised(out: Float[Array, "B T N W"]) -> Float[Array, "B T N V"]:
   """Out divided by its last column, the sum of weights; a query that read nothing has sum 0 and gets zeros."""
   total = out[..., -1:]
-  return out[..., :-1] / jnp.where(total == 0.0, 1.0, total)
+  size = jax.lax.stop_gradient(jnp.where(total == 0.0, 1.0, total))  # so that no derivative has its square
+  return out[..., :-1] / size / jnp.where(total == 0.0, 1.0, total / size)
 
 
 def full(features: Features) -> Float[Array, "B T N V"]:

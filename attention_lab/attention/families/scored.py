@@ -25,6 +25,8 @@ class Scored(Attention):
   Time O(T·S), memory O(S) for each block of queries; decoding state O(S). Honours every mask and a bias.
   """
 
+  shift_invariant: ClassVar[bool] = True  # a constant added to all logits of a row changes no weight
+
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, exactness="other")
 
@@ -57,7 +59,8 @@ class Scored(Attention):
   def attend(self, params: Params, q: Any, k: Any, v: Any, call: Call) -> Array:
     def equation(block: Block) -> Array:
       readable = block.readable & self.readable(params, block, call.positions)
-      return combine(self.weights(add_bias(self.logits(params, block), block), readable), block)
+      logits = add_bias(self.logits(params, block), block, readable if self.shift_invariant else None)
+      return combine(self.weights(logits, readable), block)
 
     if q is None:  # v is the only projection: the engine takes empty queries and keys
       k = jnp.zeros_like(v[..., :1])

@@ -35,8 +35,7 @@ class Fox(causal_cumsum.CausalCumsum):
 
   def logits(self, params, block):
     scores = super().logits(params, block._replace(k=block.k[..., :-1].astype(block.q.dtype)))
-    decay = causal_cumsum.reverse_cumsum(block.k[:, :, None, :, -1], block.readable)
-    return scores + jnp.repeat(decay, block.q.shape[2], axis=1)
+    return scores + causal_cumsum.reverse_cumsum(block.k[:, :, None, :, -1], block.readable)
 
   def init_state(self, batch, dims: Dims, dtype):
     state = super().init_state(batch, dims, dtype)

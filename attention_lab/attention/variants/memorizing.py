@@ -41,11 +41,13 @@ class Memorizing(Attention):
     scale = softmax.scale(self.scale, q)
 
     def equation(block):
-      logits, near = add_bias(dots(block) * scale, block), distance(block) < self.window
-      memory = top_k_mask(logits, block.readable & ~near, self.neighbours)
-      gate = jax.nn.sigmoid(block.per_head["gate"].astype(logits.dtype))[:, :, None, None]
+      near = distance(block) < self.window
+      parts = (block.readable & ~near, block.readable & near)
+      far_logits, near_logits = (add_bias(dots(block) * scale, block, part) for part in parts)
+      memory = top_k_mask(far_logits, parts[0], self.neighbours)
+      gate = jax.nn.sigmoid(block.per_head["gate"].astype(far_logits.dtype))[:, :, None, None]
       gate = jnp.where(jnp.any(memory, axis=-1, keepdims=True), gate, 0.0)
-      maps = [softmax.weights(logits, readable) for readable in (memory, block.readable & near)]
-      return combine(gate * maps[0] + (1.0 - gate) * maps[1], block)
+      recalled, local = softmax.weights(far_logits, memory), softmax.weights(near_logits, parts[1])
+      return combine(gate * recalled + (1.0 - gate) * local, block)
 
     return attend_in_blocks(equation, q, k, v, call, per_head=params["per_head"], floats_per_logit=2)

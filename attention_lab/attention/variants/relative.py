@@ -45,7 +45,7 @@ class Relative(Attention):
     def equation(block):
       row = self.clip + jnp.clip(-distance(block), -self.clip, self.clip)
       logits = (dots(block) + _by_distance(block.q, params["keys"], row)) * scale
-      weights = softmax.weights(add_bias(logits, block), block.readable)
+      weights = softmax.weights(add_bias(logits, block, block.readable), block.readable)
       return combine(weights, block) + _sums(weights, row, len(params["values"])) @ params["values"].astype(
         weights.dtype
       )

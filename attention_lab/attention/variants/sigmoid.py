@@ -11,6 +11,7 @@ Honours every mask and a bias; refuses nothing.
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from attention_lab.attention.families.scored import ScaledDotProduct
 
 @dataclasses.dataclass(frozen=True)
 class Sigmoid(ScaledDotProduct):
+  shift_invariant: ClassVar[bool] = False
+
   def init(self, key, dims):
     return {"fixed": {"bias": jnp.asarray(-math.log(dims.max_len), jnp.float32)}}
 

@@ -10,6 +10,7 @@ decoding state O(S). Honours causal (and needs it), windows, padding, segments a
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from attention_lab.attention.families import causal_cumsum
 
 @dataclasses.dataclass(frozen=True)
 class StickBreaking(causal_cumsum.CausalCumsum):
+  shift_invariant: ClassVar[bool] = False
+
   attend_current: bool = False  # whether a query may read the key at its own position
 
   def pattern(self, params, i, j):

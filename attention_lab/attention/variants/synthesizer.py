@@ -76,7 +76,7 @@ class Synthesizer(Attention):
       if self.kind == "random":
         logits += tables["logits"][block.per_head[:, :, None, None], _clip(i, longest), _clip(j, longest)]
       known = (j < longest) if self.kind == "dense" else (i < longest) & (j < longest)
-      return softmax.average(add_bias(jnp.where(known, logits, jnp.nan), block), block)
+      return softmax.average(add_bias(jnp.where(known, logits, jnp.nan), block, block.readable), block)
 
     return attend_in_blocks(equation, q, k, v, call, per_head=jnp.arange(v.shape[2]))
 

@@ -32,7 +32,7 @@ class TalkingHeads(Attention):
 
     def equation(block):
       mixed = jnp.einsum("cnts,nm->cmts", dots(block) * scale, params["logits"])
-      weights = softmax.weights(add_bias(mixed, block), block.readable)
+      weights = softmax.weights(add_bias(mixed, block, block.readable), block.readable)
       return combine(jnp.einsum("cmts,mn->cnts", weights, params["weights"]), block)
 
     return attend_in_blocks(equation, q, k, v, call, mixes_heads=True)

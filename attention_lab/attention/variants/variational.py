@@ -6,8 +6,9 @@ Fan et al. 2020, Bayesian attention modules, https://arxiv.org/abs/2010.10604, s
 
 Without a key w_ij = exp(s_ij), which is softmax attention. The loss is `weight` times the mean over readable pairs of
 the Kullback–Leibler divergence of log w from the prior N(−σ₀²/2, σ₀²). Time O(T·S), memory O(S) for each block of
-queries; decoding state O(S), without noise. Honours every mask and a bias; refuses nothing. On a mesh the
-loss is the mean of the devices' means. Departure: the prior is fixed, where the paper may learn it from the keys.
+queries; decoding state O(S), without noise. Honours every mask and a bias; a pair whose logit is below −10⁸ is left out
+of the loss as hidden; refuses nothing. On a mesh the loss is the mean of the devices' means. Departure: the prior is
+fixed, where the paper may learn it from the keys.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ from attention_lab.attention.base import AttentionOutput
 from attention_lab.attention.engines.chunked import add_bias, attend_in_blocks
 from attention_lab.attention.families import counter_rng, softmax
 from attention_lab.attention.families.scored import ScaledDotProduct
+
+HIDDEN = -1e8  # logits up to which a bias stands for a mask, so that the loss leaves the pair out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Variational(ScaledDotProduct):
     keys = None if call.key is None else counter_rng.example_keys(call.key, len(q))
 
     def equation(block):
-      logits = add_bias(self.logits(params, block), block)
-      divergence = jnp.where(block.readable, self._divergence(logits), 0.0)
-      pairs = jnp.broadcast_to(block.readable, logits.shape).astype(logits.dtype)
-      sums = [jnp.sum(array, axis=-1, keepdims=True) for array in (divergence, pairs)]
+      scores = self.logits(params, block)
+      biased = add_bias(scores, block)
+      counted = block.readable & (biased > HIDDEN)
+      divergence = jnp.where(counted, self._divergence(jnp.where(counted, biased, 0.0)), 0.0)
+      sums = [jnp.sum(array, axis=-1, keepdims=True) for array in (divergence, counted.astype(scores.dtype))]
+      logits = add_bias(scores, block, block.readable)
       if keys is not None:
         logits += self.sigma * counter_rng.normal(keys, block.per_head["index"], block).astype(logits.dtype)
       return jnp.concatenate([softmax.average(logits, block), *sums], axis=-1)

@@ -31,6 +31,7 @@ from attention_lab.attention.engines.flash.operands import (
   NonDiffArgs,
   apply_mask,
   finite_max,
+  largest_bias,
   make_logits_fn,
   over_groups,
   over_tiles,
@@ -75,13 +76,25 @@ def attend(
   mask_mod, mask_args, block_mask, starts = pattern or (None, (), None, None)
   tiling = make_tiling(T, S, (B, K), N // K, call.mask, call.positions.known, mask_mod is None, block_mask)
   Tp, Sp = T + -T % tiling.rows, S + -S % tiling.columns
+  shift = None if call.bias is None else bias_shift(call, T, S, logits_dtype(q, k), pattern)
   bias = pad_axes(call.bias, {2: Tp, 3: Sp})
   args = DiffArgs(pad_axes(q, {1: Tp}), pad_axes(k, {1: Sp}), pad_axes(v, {1: Sp}), bias, per_head)
   positions = Positions(pad_axes(call.positions.q, {1: Tp}), pad_axes(call.positions.k, {1: Sp}, fill=-1))
-  non_diff = NonDiffArgs(pad_mask(call.mask, Tp, Sp), positions, mask_args, starts if tiling.dynamic else None)
+  starts = starts if tiling.dynamic else None
+  non_diff = NonDiffArgs(pad_mask(call.mask, Tp, Sp), positions, mask_args, starts, pad_axes(shift, {2: Tp}))
   leaves, treedef = jax.tree.flatten(non_diff)
   out, lse = _attend(FlashConfig(tiling, (T, S), scale, score_mod, mask_mod, treedef), args, leaves)
-  return out[:, :T], lse[:, :, :T]
+  lse = lse[:, :, :T]
+  return out[:, :T], lse if shift is None else lse + shift[..., 0]
+
+
+def bias_shift(call: Call, T: int, S: int, dtype: Any, pattern: MaskPattern | None) -> Float[Array, "#B #N T 1"]:
+  """Each row's largest bias over the keys that the mask and the pattern leave readable."""
+  readable = call.mask.dense(T, S, call.positions)
+  if pattern is not None:
+    i, j = call.positions.queries(T)[:, None, :, None], call.positions.keys(S)[:, None, None]
+    readable &= pattern.mask_mod(pattern.mask_args, i, j)
+  return largest_bias(call.bias.astype(dtype), readable)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from attention_lab.attention.base import logits_dtype
 from attention_lab.attention.engines.flash.block_mask import (
@@ -56,6 +56,7 @@ class NonDiffArgs(NamedTuple):
   positions: Positions
   mask_args: Any  # arrays for `FlashConfig.mask_mod`
   dynamic_starts: Int[Array, "_ 2"] | None  # of the tiles that are known at run time
+  bias_shift: Float[Array, "#B #N T 1"] | None  # each row's largest bias, taken off
 
 
 class Group(NamedTuple):
@@ -127,11 +128,13 @@ def make_logits_fn(
   def turned(array: Array) -> Array:
     return jnp.swapaxes(array, -1, -2) if keys_first else array
 
+  shift = None if non_diff.bias_shift is None else slice_block(non_diff.bias_shift, *tile)
+
   def logits_fn(dots: Array, bias: Array | None, per_head: Any) -> Array:
     logits = dots if scale_in_q(group) else dots * config.scale
     if config.score_mod is not None:
       logits = config.score_mod(logits, Pairs(i, j, per_head))
-    return logits if bias is None else logits + turned(bias).astype(logits.dtype)
+    return logits if bias is None else logits + turned(bias.astype(logits.dtype) - shift)
 
   queries, keys = tile_positions(non_diff.positions, tile, config.lengths[1])
   i, j = turned(queries[:, None, :, None]), turned(keys[:, None, None, :])
@@ -152,3 +155,9 @@ def apply_mask(logits: Array, mask: Array | None) -> Array:
 def finite_max(row_max: Array) -> Array:
   """Row maxima of logits, 0 for a row without keys, whose maximum is −∞."""
   return jnp.where(jnp.isfinite(row_max), row_max, 0.0)
+
+
+def largest_bias(bias: Float[Array, "#B #N #T #S"], readable: Bool[Array, "#B #N T S"]) -> Float[Array, "#B #N T 1"]:
+  """Each row's largest bias over its readable keys, 0 without any: a constant without a gradient, for softmax."""
+  rows = jnp.max(jnp.where(readable, bias, -jnp.inf), axis=-1, keepdims=True)
+  return jax.lax.stop_gradient(finite_max(rows))
