@@ -86,6 +86,25 @@ def test_a_bias_of_any_broadcast_shape_gets_its_gradient_from_every_block(shape,
   np.testing.assert_allclose(jax.jit(jax.grad(loss))(bias), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["softmax", "sparsemax", "fox"])
+def test_a_bias_hides_keys_as_a_mask_does_and_shifts_whole_rows_in_every_tile(name, shrink):
+  variant, arrays = spec.parse(name), inputs()
+  x = jax.random.normal(jax.random.key(4), (B, T, N * H))
+  seen = (jnp.arange(T)[None] % 3 != 1) | (jnp.arange(T)[:, None] % 5 == 0)
+  seen = jnp.broadcast_to(seen.at[7].set(False), (B, N, T, T))
+  shift = jnp.where(jnp.arange(T) % 4 == 0, -1e9, 0.0)[:, None]
+  shrink()
+  expected = run(variant, arrays, mask=CAUSAL, bias=jnp.where(seen, 0.0, -jnp.inf), x=x)
+  shifted = run(variant, arrays, mask=CAUSAL, bias=jnp.where(seen, shift, -jnp.inf), x=x)
+  for actual, wanted in zip(shifted, expected, strict=True):
+    np.testing.assert_allclose(actual, wanted, atol=2e-5)
+  assert not np.any(expected[0][:, 7])
+  if name != "fox":
+    masked = run(variant, arrays, mask=CAUSAL & Mask(explicit=seen), x=x)
+    for actual, wanted in zip(expected, masked, strict=True):
+      np.testing.assert_allclose(actual, wanted, atol=2e-5)
+
+
 @pytest.mark.parametrize("S", [5, 30])
 @pytest.mark.parametrize("mask", [CAUSAL, Mask(window=3)])
 def test_queries_and_keys_may_differ_in_number(S, mask, shrink):

@@ -25,7 +25,7 @@ class CausalCumsum(ScaledDotProduct):
     return dataclasses.replace(plain, requires_causal=True, encodes_positions=True)
 
 
-def reverse_cumsum(amounts: Float[Array, "C N #T S"], readable: Bool[Array, "C #N T S"]) -> Float[Array, "C N T S"]:
+def reverse_cumsum(amounts: Float[Array, "C #N #T S"], readable: Bool[Array, "C #N T S"]) -> Float[Array, "C N T S"]:
   """Exclusive cumulative sums from the last key backwards: Σ_l amounts_l over the readable keys l after each key.
 
   Each sum is over those keys alone and never a difference of longer ones, so that no other key leaves a trace in it.
