@@ -89,6 +89,17 @@ class Attention(abc.ABC):
   projections: ClassVar[str] = "qkvo"  # the layer builds only these; the others arrive as None
   tunable: ClassVar[Mapping[str, tuple]] = {}  # field -> choices at one cost, for a comparison to tune on validation
   resizable: ClassVar[tuple[str, ...]] = ()  # integer fields that are mere sizes, changed where a budget is to be met
+  at_least_one: ClassVar[tuple[str, ...]] = ()  # fields that are refused below 1
+
+  def __init_subclass__(cls, at_least_one: tuple[str, ...] = (), **kwargs: Any) -> None:
+    """Adds `at_least_one`, an argument of the class, to the fields that are refused below 1."""
+    super().__init_subclass__(**kwargs)
+    cls.at_least_one += at_least_one
+
+  def __post_init__(self) -> None:
+    for name in self.at_least_one:
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
   @abc.abstractmethod
   def claims(self) -> Claims:

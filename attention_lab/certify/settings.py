@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_lab.attention.base import Call, Dims, Unsupported
+from attention_lab.attention.base import Attention, Call, Dims, Unsupported
 from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require, same
 from attention_lab.certify.under_test import Shape, VariantUnderTest, is_fixed
 
@@ -117,7 +117,7 @@ def limits(subject: VariantUnderTest) -> str:
   """Of each pair (legal, illegal) of settings in the case, the first is taken and the second refused, by its name."""
   kind: type = type(subject.variant)
   pairs: Any = getattr(subject.case, "LIMITS", None)
-  checks = hasattr(kind, "__post_init__")
+  checks = bool(kind.at_least_one) or kind.__post_init__ is not Attention.__post_init__
   require(bool(dataclasses.fields(kind)), "has no hyper-parameters")
   require(pairs is not None, "no LIMITS in its case", NOT_GIVEN)
   require(bool(pairs) or checks, "every value of its fields is legal")

@@ -102,7 +102,7 @@ def test_skipping_changes_neither_outputs_nor_gradients(name, mask):
 @pytest.mark.usefixtures("shrunk")
 def test_a_bias_that_shifts_a_whole_row_changes_neither_near_nor_far_keys(name):
   variant, arrays = spec.parse(name), inputs()
-  params, shift = parameters(variant), jnp.where(jnp.arange(T) % 3 == 0, -1e9, 0.0)[:, None]
+  params, shift = parameters(variant), jnp.where(jnp.arange(T) % 3 == 0, -1e9, 0.0)[None, None, :, None]
   hidden = jnp.where(jnp.arange(T) % 7 == 2, -jnp.inf, 0.0)[None, None, None]
   ours = jax.jit(lambda q, k, v, bias: variant(params, q, k, v, bias=bias))(*arrays, hidden + shift)
   np.testing.assert_allclose(ours, dense(variant, params, *arrays, FULL, hidden), atol=2e-5)

@@ -15,14 +15,10 @@ from attention_lab.attention.mask import CAUSAL, Mask
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearAttention(Attention):
+class LinearAttention(Attention, at_least_one=("chunk",)):
   """Normalised linear attention. Time O(T·M·V) for M features; decoding state M × (V + 1) a head, whatever T."""
 
   chunk: int = 128  # tokens multiplied out at a time when causal; changes the speed, not the result
-
-  def __post_init__(self):
-    if self.chunk < 1:
-      raise ValueError(f"chunk={self.chunk} must be at least 1 token")
 
   @abc.abstractmethod
   def feature_maps(self, params: Params, q: Any, k: Any, v: Array) -> tuple[Array, Array]:

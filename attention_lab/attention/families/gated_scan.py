@@ -35,14 +35,10 @@ class Gates(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class GatedScan(Attention):
+class GatedScan(Attention, at_least_one=("chunk",)):
   """A recurrence on a matrix. Time O(T·(H·V + (H + V)·chunk)); decoding state H × V a key head, whatever T."""
 
   chunk: int = 64  # tokens multiplied out at a time; changes the speed, not the result
-
-  def __post_init__(self):
-    if self.chunk < 1:
-      raise ValueError(f"chunk={self.chunk} must be at least 1 token")
 
   @abc.abstractmethod
   def gates(self, params: Params, k: Float[Array, "B T K H"], x: Any) -> Gates:

@@ -99,6 +99,7 @@ class Gridded(OnGrid):
   columns: int = dataclasses.field(default=0, kw_only=True)  # of the grid; 0 = as `Positions.grid` says
 
   def __post_init__(self):
+    super().__post_init__()
     if self.columns < 0:
       raise ValueError(f"columns={self.columns} must be at least 1, or 0 to take the grid of the positions")
 

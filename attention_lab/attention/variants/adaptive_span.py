@@ -22,7 +22,7 @@ from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveSpan(ScaledDotProduct):
+class AdaptiveSpan(ScaledDotProduct, at_least_one=("max_span", "ramp")):
   tunable: ClassVar[Mapping[str, tuple]] = {"penalty": (5e-7, 2e-6, 8e-6)}
 
   max_span: int = 1024  # the longest span, in positions
@@ -31,8 +31,7 @@ class AdaptiveSpan(ScaledDotProduct):
   penalty: float = 2e-6  # of a mean span of one position
 
   def __post_init__(self):
-    if self.max_span < 1 or self.ramp < 1:
-      raise ValueError(f"max_span={self.max_span} and ramp={self.ramp} must be at least 1 position")
+    super().__post_init__()
     if not 0 <= self.initial <= 1 or not self.penalty >= 0:
       raise ValueError(f"initial={self.initial} must lie within 0 … 1, and penalty={self.penalty} must not be negative")
 

@@ -13,12 +13,8 @@ from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockLocal(Patterned):
+class BlockLocal(Patterned, at_least_one=("block",)):
   block: int = 64  # b, in positions
-
-  def __post_init__(self):
-    if self.block < 1:
-      raise ValueError(f"block={self.block} must be at least 1 position")
 
   def claims(self):
     return dataclasses.replace(super().claims(), time_exponent=1, state_exponent=0)

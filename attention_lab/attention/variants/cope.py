@@ -18,12 +18,8 @@ from attention_lab.attention.families import causal_cumsum
 
 
 @dataclasses.dataclass(frozen=True)
-class Cope(causal_cumsum.CausalCumsum):
+class Cope(causal_cumsum.CausalCumsum, at_least_one=("positions",)):
   positions: int = 64  # P, codes; farther keys share the last one
-
-  def __post_init__(self):
-    if self.positions < 1:
-      raise ValueError(f"positions={self.positions} must be at least 1 code")
 
   def init(self, key, dims):
     return {"codes": 0.02 * jax.random.normal(key, (self.positions, dims.head))}

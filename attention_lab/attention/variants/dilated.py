@@ -16,13 +16,9 @@ from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class Dilated(Patterned):
+class Dilated(Patterned, at_least_one=("window", "dilation")):
   window: int = 64  # W, keys to each side
   dilation: int = 2  # d, positions between them
-
-  def __post_init__(self):
-    if min(self.window, self.dilation) < 1:
-      raise ValueError(f"window={self.window} and dilation={self.dilation} must be at least 1")
 
   def claims(self):
     return dataclasses.replace(super().claims(), time_exponent=1, state_exponent=0)

@@ -21,13 +21,9 @@ from attention_lab.attention.families.scored import Scored
 
 
 @dataclasses.dataclass(frozen=True)
-class Disentangled(Scored):
+class Disentangled(Scored, at_least_one=("max_distance",)):
   max_distance: int = 128  # m; farther tokens share the outermost rows
   scale: float | None = None  # factor of the logits; None = 1/√(3H)
-
-  def __post_init__(self):
-    if self.max_distance < 1:
-      raise ValueError(f"max_distance={self.max_distance} must be at least 1 position")
 
   def claims(self):
     return dataclasses.replace(super().claims(), encodes_positions=True, exactness="exact")

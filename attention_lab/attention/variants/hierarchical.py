@@ -24,7 +24,7 @@ from attention_lab.attention.engines.layout import heads_last
 from attention_lab.attention.families import segment_mean, softmax
 
 
-class Level(NamedTuple):
+class Level(NamedTuple, at_least_one=("block",)):
   """One level of the hierarchy: the X slots that each block of queries reads, of tokens that share a key."""
 
   logits: Float[Array, "B K G T X"]
@@ -36,10 +36,6 @@ class Level(NamedTuple):
 class Hierarchical(Attention):
   block: int = 16  # b, places
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.block < 1:
-      raise ValueError(f"block={self.block} must be at least 1 place")
 
   def claims(self) -> Claims:
     masks = frozenset({"causal", "q_valid", "kv_valid"})

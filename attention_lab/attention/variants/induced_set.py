@@ -22,15 +22,11 @@ from attention_lab.attention.families import segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
-class InducedSet(Attention):
+class InducedSet(Attention, at_least_one=("latents",)):
   resizable: ClassVar[tuple[str, ...]] = ("latents",)
 
   latents: int = 32  # M
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.latents < 1:
-      raise ValueError(f"latents={self.latents} must be at least 1")
 
   def claims(self) -> Claims:
     return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other", time_exponent=1)

@@ -22,14 +22,10 @@ from attention_lab.attention.families import segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
-class Linformer(Attention):
+class Linformer(Attention, at_least_one=("rank",)):
   resizable: ClassVar[tuple[str, ...]] = ("rank",)
 
   rank: int = 32  # R, slots
-
-  def __post_init__(self):
-    if self.rank < 1:
-      raise ValueError(f"rank={self.rank} must be at least 1 slot")
 
   def claims(self) -> Claims:
     return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other", time_exponent=1)

@@ -19,13 +19,9 @@ from attention_lab.attention.families.summaries import Summarised
 
 
 @dataclasses.dataclass(frozen=True)
-class LongT5Tglobal(Summarised):
+class LongT5Tglobal(Summarised, at_least_one=("window", "block")):
   window: int = 128  # W, in positions, the own one counted
   block: int = 16  # b, places of a summary
-
-  def __post_init__(self):
-    if self.window < 1 or self.block < 1:
-      raise ValueError(f"window={self.window} and block={self.block} must be at least 1")
 
   def span(self):
     return self.window

@@ -22,14 +22,10 @@ from attention_lab.attention.families.sparse_support import top_k_mask
 
 
 @dataclasses.dataclass(frozen=True)
-class Memorizing(Attention):
+class Memorizing(Attention, at_least_one=("window", "neighbours")):
   window: int = 512  # W, in positions, the own one counted
   neighbours: int = 32  # keys that each query reads beyond the window
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.window < 1 or self.neighbours < 1:
-      raise ValueError(f"window={self.window} and neighbours={self.neighbours} must be at least 1")
 
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, requires_causal=True, bias=True, exactness="other")

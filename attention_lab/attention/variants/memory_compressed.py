@@ -18,13 +18,9 @@ from attention_lab.attention.mask import Mask
 
 
 @dataclasses.dataclass(frozen=True)
-class MemoryCompressed(Attention):
+class MemoryCompressed(Attention, at_least_one=("stride",)):
   stride: int = 4  # r, places of a cell
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.stride < 1:
-      raise ValueError(f"stride={self.stride} must be at least 1 place")
 
   def claims(self) -> Claims:
     return Claims(masks=frozenset({"q_valid", "kv_valid"}), decode=False, exactness="other")

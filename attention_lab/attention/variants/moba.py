@@ -26,13 +26,9 @@ from attention_lab.attention.families.sparse_support import top_k_indices, top_k
 
 
 @dataclasses.dataclass(frozen=True)
-class Moba(ScaledDotProduct):
+class Moba(ScaledDotProduct, at_least_one=("block", "top_k")):
   block: int = 64  # b, in positions
   top_k: int = 3  # blocks that each query reads, the own one counted
-
-  def __post_init__(self):
-    if self.block < 1 or self.top_k < 1:
-      raise ValueError(f"block={self.block} and top_k={self.top_k} must be at least 1")
 
   def claims(self) -> Claims:
     masks = frozenset({"causal", "q_valid", "kv_valid"})

@@ -23,16 +23,12 @@ from attention_lab.attention.families import segment_mean, softmax
 
 
 @dataclasses.dataclass(frozen=True)
-class Nystrom(Attention):
+class Nystrom(Attention, at_least_one=("landmarks", "iterations")):
   resizable: ClassVar[tuple[str, ...]] = ("landmarks",)
 
   landmarks: int = 32  # M
   iterations: int = 6  # steps towards the pseudo-inverse
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.landmarks < 1 or self.iterations < 1:
-      raise ValueError(f"landmarks={self.landmarks} and iterations={self.iterations} must be at least 1")
 
   def claims(self) -> Claims:
     masks = frozenset({"q_valid", "kv_valid"})

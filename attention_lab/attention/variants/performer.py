@@ -26,15 +26,10 @@ from attention_lab.attention.families.segment_mean import valid_keys
 
 
 @dataclasses.dataclass(frozen=True)
-class Performer(LinearAttention):
+class Performer(LinearAttention, at_least_one=("features",)):
   resizable: ClassVar[tuple[str, ...]] = ("features",)
 
   features: int = 64  # M
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.features < 1:
-      raise ValueError(f"features={self.features} must be at least 1")
 
   def claims(self) -> Claims:
     return dataclasses.replace(super().claims(), exactness="approximate")

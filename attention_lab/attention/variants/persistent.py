@@ -22,15 +22,11 @@ from attention_lab.attention.families import softmax
 
 
 @dataclasses.dataclass(frozen=True)
-class Persistent(Attention):
+class Persistent(Attention, at_least_one=("memories",)):
   resizable: ClassVar[tuple[str, ...]] = ("memories",)
 
   memories: int = 16  # M
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.memories < 1:
-      raise ValueError(f"memories={self.memories} must be at least 1")
 
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, values="affine", exactness="other")

@@ -21,15 +21,14 @@ from attention_lab.attention.families.scored import ScaledDotProduct
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantized(ScaledDotProduct):
+class Quantized(ScaledDotProduct, at_least_one=("block",)):
   bits: int = 8  # of a number, its sign counted
   block: int = 32  # channels that share a step width
 
   def __post_init__(self):
+    super().__post_init__()
     if not 2 <= self.bits <= 16:
       raise ValueError(f"bits={self.bits} must lie within 2 … 16")
-    if self.block < 1:
-      raise ValueError(f"block={self.block} must be at least 1 channel")
 
   def claims(self):
     return dataclasses.replace(super().claims(), exactness="approximate", straight_through=True)

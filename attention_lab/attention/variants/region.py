@@ -23,13 +23,8 @@ from attention_lab.attention.families.summaries import Summarised
 
 
 @dataclasses.dataclass(frozen=True)
-class Region(Summarised, Gridded):
+class Region(Summarised, Gridded, at_least_one=("size",)):
   size: int = 4  # r, tokens along each axis
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.size < 1:
-      raise ValueError(f"size={self.size} must be at least 1 token")
 
   def max_offset(self):
     return self.size - 1

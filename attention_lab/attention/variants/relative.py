@@ -20,13 +20,9 @@ from attention_lab.attention.families import softmax
 
 
 @dataclasses.dataclass(frozen=True)
-class Relative(Attention):
+class Relative(Attention, at_least_one=("clip",)):
   clip: int = 16  # c, the largest distance told apart, in positions
   scale: float | None = None  # factor of the logits; None = 1/√H
-
-  def __post_init__(self):
-    if self.clip < 1:
-      raise ValueError(f"clip={self.clip} must be at least 1 position")
 
   def claims(self) -> Claims:
     return Claims(masks=EVERY_MASK, bias=True, encodes_positions=True, values="affine")

@@ -16,12 +16,8 @@ from attention_lab.attention.families.patterned import Patterned
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseStrided(Patterned):
+class SparseStrided(Patterned, at_least_one=("stride",)):
   stride: int = 64  # l, in positions
-
-  def __post_init__(self):
-    if self.stride < 1:
-      raise ValueError(f"stride={self.stride} must be at least 1 position")
 
   def far_keys(self, S, positions):
     return FarKeys(self.stride)

@@ -24,7 +24,7 @@ LAST = {"dense": "bias2", "random": "logits", "factorized": "columns"}  # of eac
 
 
 @dataclasses.dataclass(frozen=True)
-class Synthesizer(Attention):
+class Synthesizer(Attention, at_least_one=("hidden", "rank")):
   projections: ClassVar[str] = "vo"
   resizable: ClassVar[tuple[str, ...]] = ("hidden", "rank")
 
@@ -33,10 +33,9 @@ class Synthesizer(Attention):
   rank: int = 8  # rank of the factorized kind's logits
 
   def __post_init__(self):
+    super().__post_init__()
     if self.kind not in LAST:
       raise ValueError(f"kind={self.kind!r} must be one of {', '.join(LAST)}")
-    if self.hidden < 1 or self.rank < 1:
-      raise ValueError(f"hidden={self.hidden} and rank={self.rank} must be at least 1")
     for name, kind in (("hidden", "dense"), ("rank", "factorized")):
       if self.kind != kind and getattr(self, name) != getattr(Synthesizer, name):
         raise ValueError(f"{name}={getattr(self, name)} has no effect with kind='{self.kind}': leave it out")

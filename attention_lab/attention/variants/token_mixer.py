@@ -18,14 +18,10 @@ from attention_lab.attention.families.token_mixing import Mixer
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenMixer(Mixer):
+class TokenMixer(Mixer, at_least_one=("hidden",)):
   resizable: ClassVar[tuple[str, ...]] = ("hidden",)
 
   hidden: int = 64  # width of the layer between
-
-  def __post_init__(self):
-    if self.hidden < 1:
-      raise ValueError(f"hidden={self.hidden} must be at least 1")
 
   def claims(self):
     return dataclasses.replace(super().claims(), encodes_positions=True)

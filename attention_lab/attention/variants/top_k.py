@@ -16,12 +16,8 @@ from attention_lab.attention.families.sparse_support import top_k_mask
 
 
 @dataclasses.dataclass(frozen=True)
-class TopK(ScaledDotProduct):
+class TopK(ScaledDotProduct, at_least_one=("k",)):
   k: int = 8  # keys that each query reads
-
-  def __post_init__(self):
-    if self.k < 1:
-      raise ValueError(f"k={self.k} must be at least 1 key")
 
   def weights(self, logits, readable):
     return softmax.weights(logits, top_k_mask(logits, readable, self.k))
