@@ -1,12 +1,13 @@
 """Models that classify sequences of tokens, and the choice by `--config.model.architecture`."""
 
+import abc
 import dataclasses
 import importlib
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention_lab.attention.mask import CAUSAL, FULL, Mask
 from attention_lab.config import ModelConfig
@@ -36,14 +37,8 @@ class ClassifierConfig(ModelConfig):
   types: int = 0  # kinds of segments told apart by a learned vector, 2 as in BERT; 0 = none
 
 
-class TransformerClassifier(nnx.Module):
-  """Logits over C classes of one vector that `config.pooling` makes of the valid tokens.
-
-  architecture encoder: each token reads both directions, and `auto` takes their mean. decoder: each reads those before
-  it, and `auto` takes the last (Radford et al. 2018, GPT). Parameters of the first lie at `encoder/…`, of the second at
-  `decoder/…`, where a language model has them. With types the input is BERT's, whose parameters fit: a vector for each
-  type is added to the token's, and a norm follows the codes of positions.
-  """
+class TextClassifier(nnx.Module):
+  """Logits over C classes: vectors of tokens, what a subclass makes of them, and a linear map."""
 
   def __init__(
     self,
@@ -55,15 +50,10 @@ class TransformerClassifier(nnx.Module):
     key: PRNGKeyArray,
     mesh: Mesh | None = None,
   ):
-    self.max_len, self.architecture = max_len, choose(f"{FLAG}.architecture", config.architecture, MASKS)
-    self.pooling = _pooling(config)
-    typed = _types(config) > 0
-    stack_key = named_key(key, self.architecture)
-    setattr(self, self.architecture, Transformer(config, max_len, key=stack_key, embedding_norm=typed, mesh=mesh))
+    self.max_len = max_len
+    width = self.build(config, key=key, mesh=mesh)
     self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
-    if self.pooling == "attention":
-      self.pool = AttentionPooling(config, key=named_key(key, "pool"), mesh=mesh)
-    self.head = Linear((config.width,), (classes,), key=named_key(key, "head"))
+    self.head = Linear((width,), (classes,), key=named_key(key, "head"))
 
   def __call__(
     self,
@@ -77,19 +67,48 @@ class TransformerClassifier(nnx.Module):
 
     types: below `config.types`; None = all 0. Raises ValueError for types where the model was built without.
     """
+    pooled = self.pooled(embedded(self.tokens, self.types, tokens, types, self.dtype), valid, key)
+    return pooled._replace(logits=self.head(pooled.logits, jnp.float32))
+
+  @abc.abstractmethod
+  def build(self, config: ClassifierConfig, *, key: PRNGKeyArray, mesh: Mesh | None) -> int:
+    """Makes `dtype`, that of the vectors, and the parts of the model; returns the width of what is classified."""
+
+  @abc.abstractmethod
+  def pooled(self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None, key: PRNGKeyArray | None) -> Output:
+    """The vectors `B W` that are classified, in place of logits, with losses and statistics."""
+
+
+class TransformerClassifier(TextClassifier):
+  """Logits over C classes of one vector that `config.pooling` makes of the valid tokens.
+
+  architecture encoder: each token reads both directions, and `auto` takes their mean. decoder: each reads those before
+  it, and `auto` takes the last (Radford et al. 2018, GPT). Parameters of the first lie at `encoder/…`, of the second at
+  `decoder/…`, where a language model has them. With types the input is BERT's, whose parameters fit: a vector for each
+  type is added to the token's, and a norm follows the codes of positions.
+  """
+
+  def build(self, config: ClassifierConfig, *, key: PRNGKeyArray, mesh: Mesh | None) -> int:
+    self.architecture = choose(f"{FLAG}.architecture", config.architecture, MASKS)
+    self.pooling = _pooling(config)
+    typed = _types(config) > 0
+    stack_key = named_key(key, self.architecture)
+    stack = Transformer(config, self.max_len, key=stack_key, embedding_norm=typed, mesh=mesh)
+    setattr(self, self.architecture, stack)
+    self.dtype = stack.dtype
+    if self.pooling == "attention":
+      self.pool = AttentionPooling(config, key=named_key(key, "pool"), mesh=mesh)
+    return config.width
+
+  def pooled(self, x: Array, valid: Array | None, key: PRNGKeyArray | None) -> Output:
     mask = MASKS[self.architecture]
     mask = mask if valid is None else mask & Mask(q_valid=valid, kv_valid=valid)
     stack: Transformer = getattr(self, self.architecture)
-    x = embedded(self.tokens, self.types, tokens, types, stack.dtype)
     hidden = stack(x, mask=mask, key=named_key(key, self.architecture))
-    return hidden._replace(logits=self.head(self._pooled(hidden.logits, valid), jnp.float32))
-
-  def _pooled(self, x: Array, valid: Array | None) -> Array:
     if self.pooling == "first":
-      return x[:, 0]
-    if self.pooling == "attention":
-      return self.pool(x, valid)
-    return {"mean": mean, "last": last}[self.pooling](x, valid)
+      return hidden._replace(logits=hidden.logits[:, 0])
+    pool = self.pool if self.pooling == "attention" else {"mean": mean, "last": last}[self.pooling]
+    return hidden._replace(logits=pool(hidden.logits, valid))
 
 
 def _pooling(config: ClassifierConfig) -> str:

@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from attention_lab.models import config_checks
 from attention_lab.models.baselines import check
-from attention_lab.models.classifier import ClassifierConfig
-from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, Output, dropout, named_key
+from attention_lab.models.classifier import ClassifierConfig, TextClassifier
+from attention_lab.models.layers import Output, dropout, named_key
 
 WINDOWS = (3, 4, 5)  # tokens that a feature sees, `config.width` features each
 
@@ -80,28 +79,18 @@ def largest(x: Float[Array, "B S C"]) -> Float[Array, "B C"]:
   return jnp.sum(jnp.where(jax.lax.broadcasted_iota(first.dtype, x.shape, 1) == first, x, jnp.zeros_like(x)), axis=1)
 
 
-class TextCnn(nnx.Module):
+class TextCnn(TextClassifier):
   """Logits over C classes from 3·D features, each the largest over all windows that begin at a valid token.
 
   Of the config it reads what every baseline does. Windows may run past the end of the text, where vectors are 0, so
   that texts shorter than a window have one too.
   """
 
-  def __init__(
-    self,
-    config: ClassifierConfig,
-    vocabulary: int,
-    max_len: int,
-    classes: int,
-    *,
-    key: PRNGKeyArray,
-    mesh: Mesh | None = None,
-  ):
+  def build(self, config: ClassifierConfig, *, key: PRNGKeyArray, mesh: Mesh | None) -> int:
     del mesh
     check(config, "cnn", {"types"})
     width, self.dtype = config.width, config_checks.dtype(config)
-    self.max_len, self.dropout = max_len, config.dropout
-    self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
+    self.dropout = config.dropout
     windows_key = named_key(key, "windows")
     self.windows = nnx.Dict(
       {
@@ -109,22 +98,12 @@ class TextCnn(nnx.Module):
         for size in WINDOWS
       }
     )
-    self.head = Linear((len(WINDOWS) * width,), (classes,), key=named_key(key, "head"))
+    return len(WINDOWS) * width
 
-  def __call__(
-    self,
-    tokens: Int[Array, "B T *W"],
-    *,
-    valid: Bool[Array, "B T"] | None = None,
-    types: Int[Array, "B T"] | None = None,
-    key: PRNGKeyArray | None = None,
-  ) -> Output:
-    """Logits `B C` in float32. valid: False on padding, which nobody reads. types: below `config.types`."""
-    x = embedded(self.tokens, self.types, tokens, types, self.dtype)
+  def pooled(self, x: Array, valid: Array | None, key: PRNGKeyArray | None) -> Output:
     if valid is not None:
       x = jnp.where(valid[:, :, None], x, jnp.zeros_like(x))
     features = jnp.concatenate([jax.nn.relu(self.windows[str(size)](x)) for size in WINDOWS], axis=2)
     if valid is not None:
       features = jnp.where(valid[:, :, None], features, jnp.zeros_like(features))  # no smaller than any, after the ReLU
-    pooled = dropout(largest(features), self.dropout, named_key(key, "dropout"))
-    return Output(self.head(pooled, jnp.float32), {}, {})
+    return Output(dropout(largest(features), self.dropout, named_key(key, "dropout")), {}, {})

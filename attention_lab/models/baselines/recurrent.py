@@ -10,16 +10,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from attention_lab.attention import spec
-from attention_lab.attention.base import AttentionOutput, Unsupported
+from attention_lab.attention.base import Unsupported
 from attention_lab.attention.mask import FULL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.models import config_checks
 from attention_lab.models.baselines import ATTENTION, check
-from attention_lab.models.classifier import ClassifierConfig
-from attention_lab.models.embedding import embedded, tables
+from attention_lab.models.classifier import ClassifierConfig, TextClassifier
 from attention_lab.models.layers import Linear, Output, dropout, named_key
 from attention_lab.models.multi_head_attention import MultiHeadAttention
 from attention_lab.models.pooling import mean
@@ -63,7 +62,7 @@ class Cell(nnx.Module):
     return jnp.swapaxes(states, 0, 1), last
 
 
-class Lstm(nnx.Module):
+class Lstm(TextClassifier):
   """Logits over C classes from `config.layers` recurrences of D units, each over the states of the one before.
 
   pooling: last (auto means it too), the state after the last valid token; mean, of the states; attention: the last
@@ -80,72 +79,50 @@ class Lstm(nnx.Module):
   name = "lstm"
   directions: tuple[bool, ...] = (False,)  # of the recurrences of a layer: whether it runs from the end
 
-  def __init__(
-    self,
-    config: ClassifierConfig,
-    vocabulary: int,
-    max_len: int,
-    classes: int,
-    *,
-    key: PRNGKeyArray,
-    mesh: Mesh | None = None,
-  ):
+  def build(self, config: ClassifierConfig, *, key: PRNGKeyArray, mesh: Mesh | None) -> int:
     pooling = config_checks.choose(f"{config_checks.FLAG}.pooling", config.pooling, ("auto", *POOLINGS))
     self.pooling = "last" if pooling == "auto" else pooling
     attends = self.pooling == "attention"
     reads = {"types", "layers", "pooling"} | (ATTENTION if attends else set())
     check(config, f"{self.name} with pooling={self.pooling}", reads)
-    self.max_len, self.dropout, self.dtype = max_len, config.dropout, config_checks.dtype(config)
+    self.dropout, self.dtype = config.dropout, config_checks.dtype(config)
     width = len(self.directions) * config.width
-    self.tokens, self.types = tables(vocabulary, config.width, config.types, key=key)
     layers_key = named_key(key, "layers")
     inputs = [config.width] + [width] * (config.layers - 1)
     self.layers = nnx.List(
       [self._layer(size, config.width, named_key(layers_key, str(i))) for i, size in enumerate(inputs)]
     )
     if attends:
-      variant, dims = _reader(config, width, max_len)
+      variant, dims = _reader(config, width, self.max_len)
       self.attention = MultiHeadAttention(variant, dims, key=named_key(key, "attention"), mesh=mesh)
       self.combine = Linear((2 * width,), (width,), key=named_key(key, "combine"))
-    self.head = Linear((width,), (classes,), key=named_key(key, "head"))
+    return width
 
-  def __call__(
-    self,
-    tokens: Int[Array, "B T *W"],
-    *,
-    valid: Bool[Array, "B T"] | None = None,
-    types: Int[Array, "B T"] | None = None,
-    key: PRNGKeyArray | None = None,
-  ) -> Output:
-    """Logits `B C` in float32. valid: False on padding, which nobody reads. types: below `config.types`."""
-    real = jnp.ones(tokens.shape[:2], bool) if valid is None else valid
-    states = dropout(
-      embedded(self.tokens, self.types, tokens, types, self.dtype), self.dropout, named_key(key, "tokens")
-    )
+  def pooled(self, x: Array, valid: Array | None, key: PRNGKeyArray | None) -> Output:
+    real = jnp.ones(x.shape[:2], bool) if valid is None else valid
+    states = dropout(x, self.dropout, named_key(key, "tokens"))
     last = states[:, 0]
     for i, layer in enumerate(self.layers):
       outputs = [layer[str(n)](states, real, backward=backward) for n, backward in enumerate(self.directions)]
       states, last = (jnp.concatenate(parts, axis=-1) for parts in zip(*outputs, strict=True))
       states = dropout(states, self.dropout, named_key(key, f"layer_{i}"))
-    pooled = AttentionOutput(dropout(last, self.dropout, named_key(key, "last")))
-    if self.pooling == "mean":
-      pooled = AttentionOutput(mean(states, valid))
-    elif self.pooling == "attention":
-      pooled = self._read(pooled.out, states, valid, named_key(key, "attention"))
-    return Output(self.head(pooled.out, jnp.float32), pooled.losses, pooled.stats)
+    last = dropout(last, self.dropout, named_key(key, "last"))
+    if self.pooling == "attention":
+      return self._read(last, states, valid, named_key(key, "attention"))
+    return Output(mean(states, valid) if self.pooling == "mean" else last, {}, {})
 
   def _layer(self, inputs: int, units: int, key: PRNGKeyArray) -> nnx.Dict:
     names = [str(n) for n in range(len(self.directions))]
     return nnx.Dict({name: Cell(inputs, units, key=named_key(key, name)) for name in names})
 
-  def _read(self, last: Array, states: Array, valid: Array | None, key: PRNGKeyArray | None) -> AttentionOutput:
+  def _read(self, last: Array, states: Array, valid: Array | None, key: PRNGKeyArray | None) -> Output:
     places = jnp.arange(states.shape[1], dtype=jnp.int32)[None]
     ends = places[:, -1:] if valid is None else jnp.max(jnp.where(valid, places, 0), axis=1, keepdims=True)
     mask = FULL if valid is None else Mask(kv_valid=valid)
     read = self.attention(last[:, None], y=states, mask=mask, positions=Positions(q=ends), key=key)
     both = jnp.concatenate([read.out[:, 0], last], axis=-1)
     stats = {f"layer_0/{name}": value for name, value in read.stats.items()}
-    return AttentionOutput(jnp.tanh(self.combine(both)), read.losses, stats)
+    return Output(jnp.tanh(self.combine(both)), read.losses, stats)
 
 
 class BiLstm(Lstm):
