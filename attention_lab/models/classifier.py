@@ -11,9 +11,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention_lab.attention.mask import CAUSAL, FULL, Mask
 from attention_lab.config import ModelConfig
+from attention_lab.models import config_checks
+from attention_lab.models.baselines import check
 from attention_lab.models.config_checks import FLAG, choose
 from attention_lab.models.embedding import embedded, tables
-from attention_lab.models.layers import Linear, Output, named_key
+from attention_lab.models.layers import Linear, Output, dropout, named_key
 from attention_lab.models.pooling import AttentionPooling, last, mean
 from attention_lab.models.transformer import Transformer
 
@@ -23,7 +25,7 @@ ARCHITECTURES = {  # module and class
   "lstm": ("baselines.recurrent", "Lstm"),
   "bilstm": ("baselines.recurrent", "BiLstm"),
   "cnn": ("baselines.convolution", "TextCnn"),
-  "bag_of_words": ("baselines.bag", "BagOfWords"),
+  "bag_of_words": ("classifier", "BagOfWords"),
 }
 MASKS = {"encoder": FULL, "decoder": CAUSAL}
 POOLINGS = ("mean", "first", "last", "attention")
@@ -77,6 +79,22 @@ class TextClassifier(nnx.Module):
   @abc.abstractmethod
   def pooled(self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None, key: PRNGKeyArray | None) -> Output:
     """The vectors `B W` that are classified, in place of logits, with losses and statistics."""
+
+
+class BagOfWords(TextClassifier):
+  """The mean of the valid tokens' vectors, which sees no order. Of the config it reads what every baseline does.
+
+  Joulin et al. 2017 (https://arxiv.org/abs/1607.01759, section 2), without their hashed word pairs.
+  """
+
+  def build(self, config: ClassifierConfig, *, key: PRNGKeyArray, mesh: Mesh | None) -> int:
+    del key, mesh
+    check(config, "bag_of_words", {"types"})
+    self.dropout, self.dtype = config.dropout, config_checks.dtype(config)
+    return config.width
+
+  def pooled(self, x: Array, valid: Array | None, key: PRNGKeyArray | None) -> Output:
+    return Output(dropout(mean(x, valid), self.dropout, named_key(key, "dropout")), {}, {})
 
 
 class TransformerClassifier(TextClassifier):
