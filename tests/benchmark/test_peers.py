@@ -43,7 +43,7 @@ def test_a_window_is_the_same_to_a_peer(name, causal):
 def test_training_gives_the_peers_gradients():
   case = CASE._replace(mode="train")
   samples = [p.start(case.inputs()) for p in (compile_variant(spec.parse("softmax"), case), *_dpa(case))]
-  (ours, (_, gradients)), (theirs, other) = (sample.run() for sample in samples)
+  (ours, (_, gradients)), (theirs, (_, other)) = (sample.run() for sample in samples)
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)
   for letter in "qkv":
     np.testing.assert_allclose(gradients[letter], other[letter], atol=1e-4)
