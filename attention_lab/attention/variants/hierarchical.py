@@ -24,7 +24,7 @@ from attention_lab.attention.engines.layout import heads_last
 from attention_lab.attention.families import segment_mean, softmax
 
 
-class Level(NamedTuple, at_least_one=("block",)):
+class Level(NamedTuple):
   """One level of the hierarchy: the X slots that each block of queries reads, of tokens that share a key."""
 
   logits: Float[Array, "B K G T X"]
@@ -33,7 +33,7 @@ class Level(NamedTuple, at_least_one=("block",)):
 
 
 @dataclasses.dataclass(frozen=True)
-class Hierarchical(Attention):
+class Hierarchical(Attention, at_least_one=("block",)):
   block: int = 16  # b, places
   scale: float | None = None  # factor of the logits; None = 1/√H
 
