@@ -60,7 +60,7 @@ class Unshifted(Dense):
 
 
 @frozen
-class Biased(Dense):
+class AddedBias(Dense):
   """Adds the bias in float32: of a row of −10⁹ no logit is left."""
 
   def claims(self):
@@ -77,7 +77,7 @@ class Biased(Dense):
 
 
 @frozen
-class InfiniteBias(Biased):
+class InfiniteBias(AddedBias):
   """Subtracts −∞ from −∞ in a row of −∞."""
 
   def bias(self, call):
@@ -85,7 +85,7 @@ class InfiniteBias(Biased):
 
 
 @frozen
-class BoundedBias(Biased):
+class BoundedBias(AddedBias):
   """Bounds the bias, so that a hidden key is read a little."""
 
   def bias(self, call):
@@ -254,7 +254,7 @@ class Counting(Dense):
 SOFTMAX, ALIBI, TOP_K, VARIATIONAL, LINEAR = (
   battery.cases()[name] for name in ("softmax", "alibi", "top_k", "variational", "linear")
 )
-BIASED = case_of(
+ADDED_BIAS = case_of(
   lambda variant, params, example: oracle.softmax_mean(
     example, lambda n, t, s: oracle.dot(example, n, t, s) + oracle.bias(example, n, t, s)
   )
@@ -265,9 +265,9 @@ BITES = (
   Bite(BatchNystrom(), "heads are independent", "first key head"),
   Bite(Undefined(), "nothing readable gives zeros", "nan where 0"),
   Bite(Unshifted(), "finite under extremes", "not finite at q and k", "rows of the map sum to 1"),
-  Bite(Biased(), "a bias of -inf hides keys", "a bias of -.*e", "equals its oracle", BIASED),
+  Bite(AddedBias(), "a bias of -inf hides keys", "a bias of -.*e", "equals its oracle", ADDED_BIAS),
   Bite(InfiniteBias(), "a bias of -inf hides keys", "a bias of -inf: the output or a gradient is not finite"),
-  Bite(BoundedBias(), "a bias of -inf hides keys", "a bias of -inf: .* is right", "equals its oracle", BIASED),
+  Bite(BoundedBias(), "a bias of -inf hides keys", "a bias of -inf: .* is right", "equals its oracle", ADDED_BIAS),
   Bite(HiddenPairs(), "a bias of -inf hides keys", "the loss kl is", "equals its oracle", VARIATIONAL),
   Bite(Elu(chunk=4), "right at inputs of 100", "near -100", "equals its oracle", LINEAR),
   Bite(Coarse(), "bfloat16 is near float32", "error", "finite under extremes"),
