@@ -63,6 +63,7 @@ class Claims:
   values: str = "linear"  # the output as a function of v: linear, affine or nonlinear
   head_multiple: int = 1  # the width of a head is a multiple of this
   encodes_positions: bool = False  # tells positions apart by itself
+  needs_no_positions: bool = False  # its paper gives it no position code, and `positions=auto` adds none
   random: bool = False  # uses the key that it is offered
   straight_through: bool = False  # its gradient is not that of its output, but of a smooth stand-in
   exactness: str = "exact"  # exact: softmax over all readable keys; approximate: tends to it; other: another map
@@ -89,6 +90,7 @@ class Attention(abc.ABC):
   projections: ClassVar[str] = "qkvo"  # the layer builds only these; the others arrive as None
   tunable: ClassVar[Mapping[str, tuple]] = {}  # field -> choices at one cost, for a comparison to tune on validation
   resizable: ClassVar[tuple[str, ...]] = ()  # integer fields that are mere sizes, changed where a budget is to be met
+  published: ClassVar[str] = ""  # the layer of its paper as a spec in which it is called `self`; "" adds nothing to it
   at_least_one: ClassVar[tuple[str, ...]] = ()  # fields that are refused below 1
 
   def __init_subclass__(cls, at_least_one: tuple[str, ...] = (), **kwargs: Any) -> None:

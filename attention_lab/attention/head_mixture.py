@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention.base import Attention, AttentionOutput, Call, Claims, Dims
+from attention_lab.attention.composed import Composed
 from attention_lab.attention.families import counter_rng
 
 _EXACTNESS = ("exact", "approximate", "other")  # values of `Claims.exactness`, the weakest last
@@ -42,7 +43,7 @@ class HeadMixture(Attention):
     claims = [part.claims() for _, part in self.parts]
     every = {
       name: all(getattr(c, name) for c in claims)
-      for name in ("bias", "cross", "decode", "supports_gqa", "per_query", "encodes_positions")
+      for name in ("bias", "cross", "decode", "supports_gqa", "per_query", "encodes_positions", "needs_no_positions")
     }
     some = {name: any(getattr(c, name) for c in claims) for name in ("requires_causal", "random")}
     most: dict = {"head_multiple": math.lcm(*(c.head_multiple for c in claims))}
@@ -116,14 +117,42 @@ class HeadMixture(Attention):
 
 
 def single_variants(variant: Attention) -> tuple[Attention, ...]:
-  """The variants of a layer's heads: those of a mixture in order, or the one variant that all heads share."""
+  """The mechanisms of a layer: those of a mixture's heads in order, or the one that all heads share, without parts."""
   if isinstance(variant, HeadMixture):
     return tuple(single for _, part in variant.parts for single in single_variants(part))
-  return (variant,)
+  return single_variants(variant.mechanism) if isinstance(variant, Composed) else (variant,)
 
 
 def map_variants(function: Callable[[Attention], Attention], variant: Attention) -> Attention:
-  """A layer's variant, or its mixture of heads, with `function` applied to each of `single_variants`."""
+  """A layer's variant with `function` applied to each of its `single_variants`, its mixtures and parts as they are."""
   if isinstance(variant, HeadMixture):
     return HeadMixture(tuple((count, map_variants(function, part)) for count, part in variant.parts))
+  if isinstance(variant, Composed):
+    return dataclasses.replace(variant, mechanism=map_variants(function, variant.mechanism))
   return function(variant)
+
+
+def composed_heads(variant: Attention) -> bool:
+  """Whether some heads of a layer have parts around their mechanism."""
+  return isinstance(variant, Composed) or (
+    isinstance(variant, HeadMixture) and any(composed_heads(part) for _, part in variant.parts)
+  )
+
+
+def with_rotation(variant: Attention, rotation: Any) -> Attention:
+  """A layer whose queries and keys are turned behind its convolutions and norms, where papers turn them.
+
+  Args:
+    variant: the variant of the layer; heads that have positions or need none are left as they are.
+    rotation: (x, positions) -> x of the same shape, `B T N H`.
+
+  Returns:
+    The layer, with the rotation inside.
+  """
+  claims = variant.claims()
+  if isinstance(variant, HeadMixture):
+    return HeadMixture(tuple((count, with_rotation(part, rotation)) for count, part in variant.parts))
+  if claims.encodes_positions or claims.needs_no_positions or not {"q", "k"} <= set(variant.projections):
+    return variant
+  layer = variant if isinstance(variant, Composed) else Composed((), variant, ())
+  return dataclasses.replace(layer, rotation=rotation)

@@ -3,9 +3,11 @@
     softmax    local(window=64)    my_pkg.my_file:Mine(k=3)     one variant, arguments are literals
     2*local(window=64)+6*linear                                 heads of one layer
     3*linear|softmax                                            layers, repeated cyclically
+    conv(4)>gated_delta>norm>gate                               a mechanism and the parts around it, `layer_parts.PARTS`
+    published(gated_delta)                                      the same with the parts that its paper gives it
     softmax;linear                                              rows of a comparison
 
-`*` binds before `+`, `+` before `|`, `|` before `;`; parentheses group.
+`>` binds before `*`, `*` before `+`, `+` before `|`, `|` before `;`; parentheses group.
 """
 
 import ast
@@ -20,7 +22,9 @@ from collections.abc import Mapping
 
 from attention_lab.attention import variants
 from attention_lab.attention.base import Attention
+from attention_lab.attention.composed import Composed
 from attention_lab.attention.head_mixture import HeadMixture
+from attention_lab.attention.layer_parts import PARTS, Part
 from attention_lab.config import nearest_hint
 
 ALIASES = {  # old spelling of a variant -> its name; rows, workdirs and commands of before hold the old one
@@ -128,7 +132,7 @@ def respelled(text: str, table: Mapping[str, str] = ALIASES) -> str:
     The text, as it was but for those names.
   """
   choice = "|".join(sorted(table, key=len, reverse=True))
-  name = rf"(?P<before>(?:^|[;|+*]|(?<!\w)\()\s*)(?P<name>{choice})(?![\w.:=])"
+  name = rf"(?P<before>(?:^|[;|+*>]|(?<!\w)\()\s*)(?P<name>{choice})(?![\w.:=])"
   text = re.sub(name, lambda match: match["before"] + table[match["name"]], text)
   for old, new in ARGUMENT_ALIASES.items():
     text = text.replace(old, new)
@@ -144,6 +148,8 @@ def to_string(variant: Attention) -> str:
   """The shortest spec that parses to `variant`: arguments that are the defaults are left out."""
   if isinstance(variant, HeadMixture):
     return "+".join(f"{count}*{to_string(part)}" if count > 1 else to_string(part) for count, part in variant.parts)
+  if isinstance(variant, Composed):
+    return _chain(variant)
   kind = type(variant)
   module, _, last = kind.__module__.rpartition(".")
   name = last if module == variants.__name__ else f"{kind.__module__}:{kind.__name__}"
@@ -162,10 +168,11 @@ def arguments(part: typing.Any) -> str:
 
 def _tree(text: str) -> ast.expr:
   try:
-    return ast.parse(re.sub(r"(?<=\w):(?=[A-Za-z_])", ".", respelled(text.strip())), mode="eval").body
+    text = re.sub(r"(?<=\w):(?=[A-Za-z_])", ".", respelled(text.strip()))
+    return ast.parse(text.replace(">", "**"), mode="eval").body  # Python's ** binds as > does here
   except (SyntaxError, ValueError) as error:
     raise ValueError(
-      f"malformed attention spec '{text}': write name(argument=value), joined by ; | + and count*"
+      f"malformed attention spec '{text}': write name(argument=value), joined by ; | + > and count*"
     ) from error
 
 
@@ -193,11 +200,69 @@ def _count(node: ast.expr, text: str) -> int:
   raise ValueError(f"malformed attention spec '{text}': before * stands a count of at least 1, as in 3*softmax")
 
 
+def _chain(variant: Composed) -> str:
+  """The spec of a mechanism with its parts: `published(…)` where they are those of its paper."""
+  mechanism = to_string(variant.mechanism)
+  if variant.mechanism.published and dataclasses.replace(variant, rotation=None) == _published(variant.mechanism):
+    return f"published({mechanism})"
+  names = {kind: name for name, kind in PARTS.items()}
+  before, after = ([names[type(part)] + arguments(part) for part in parts] for parts in (variant.before, variant.after))
+  return ">".join([*before, f"({mechanism})" if isinstance(variant.mechanism, HeadMixture) else mechanism, *after])
+
+
+def _published(mechanism: Attention) -> Attention:
+  """The layer that the paper of a mechanism makes of it."""
+  if not mechanism.published:
+    name = to_string(mechanism)
+    raise ValueError(
+      f"published({name}): its paper puts no part around it; write {name}, or parts as in conv(4)>{name}"
+    )
+  return _composed(_tree(mechanism.published), mechanism.published, mechanism)
+
+
+def _composed(node: ast.expr, text: str, itself: Attention | None = None) -> Composed:
+  """A chain of parts around a mechanism; itself: the mechanism that the chain calls `self`."""
+  before: list[Part] = []
+  after: list[Part] = []
+  mechanism: Attention | None = None
+  links = list(_links(node))
+  for link in links:
+    call = link if isinstance(link, ast.Call) else ast.Call(link, [], [])
+    name = ast.unparse(call.func)
+    if name in PARTS:
+      (before if mechanism is None else after).append(instance(PARTS[name], name, call))
+    elif mechanism is not None:
+      raise ValueError(f"attention spec '{text}' chains two mechanisms: > joins one with parts, {', '.join(PARTS)}")
+    else:
+      mechanism = itself if name == "self" and itself else parse(ast.unparse(link).replace("**", ">"))
+  if mechanism is None:
+    raise ValueError(f"attention spec '{text}' has parts and no mechanism; parts are {', '.join(PARTS)}")
+  return Composed(tuple(before), mechanism, tuple(after))
+
+
+def _links(node: ast.expr) -> typing.Iterator[ast.expr]:
+  """The parts of a chain in order."""
+  while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+    yield node.left
+    node = node.right
+  yield node
+
+
 def _variant(node: ast.expr, text: str) -> Attention:
+  if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+    return _composed(node, text)
   call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
   if not isinstance(call.func, ast.Name | ast.Attribute):
     raise ValueError(f"malformed attention spec '{text}': '{ast.unparse(node)}' is not a variant")
   name = ast.unparse(call.func)
+  if name in PARTS:
+    raise ValueError(
+      f"'{name}' is a part of a layer and no mechanism: write it beside one, as in conv(4)>ssd>norm>gate"
+    )
+  if name == "published":
+    if len(call.args) != 1 or call.keywords:
+      raise ValueError(f"attention spec '{text}': published takes one mechanism, as in published(gated_delta)")
+    return _published(_variant(call.args[0], text))
   return instance(_kind(name), name, call)
 
 

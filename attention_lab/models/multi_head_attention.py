@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.attention import sharded
 from attention_lab.attention.base import Attention, AttentionOutput, Call, Dims, Unsupported
+from attention_lab.attention.head_mixture import composed_heads, with_rotation
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.models.config_checks import FLAG
@@ -36,6 +37,8 @@ class MultiHeadAttention(nnx.Module):
     gain: float = 1.0,
     mesh: Mesh | None = None,
   ):
+    if rotation is not None and composed_heads(variant):
+      variant, rotation = with_rotation(variant, rotation), None
     self.variant, self.dims, self.rotation, self.mesh = variant, dims, rotation, mesh
     self.bias2d = bias
     letters = variant.projections

@@ -5,8 +5,8 @@
 A spec is `auto`, `none`, or codes joined by `+`, at most one for each part of the model; `resolve` is the one rule for
 `--config.model.positions`:
 
-  auto      what each layer needs: nothing where its variant has positions of its own, RoPE where it has queries and
-            keys, and learned codes on the embeddings if some layer has neither
+  auto      what each layer needs: nothing where its variant has positions of its own or is published without, RoPE
+            where it has queries and keys, and learned codes on the embeddings if some layer has neither
   none      nothing
   learned, sinusoidal, sincos2d     added to the embeddings, whatever the variants have
   rope, rope2d    turn queries and keys in every layer without positions of its own
@@ -67,7 +67,7 @@ def resolve(positions: str, variants: tuple[Attention, ...], grid: bool = False)
   grid: whether tokens have rows and columns. Raises ValueError for an unknown or impossible choice, Unsupported for a
   variant that cannot take it.
   """
-  needy = [variant for variant in variants if not variant.claims().encodes_positions]
+  needy = [variant for variant in variants if not _settled(variant)]
   if positions.strip() == "auto":
     stiff = [variant for variant in needy if Rope().refusal(variant)]
     return (Rope(),) * (len(needy) > len(stiff)) + (Learned(),) * bool(stiff)
@@ -96,9 +96,14 @@ def check_widths(codes: tuple[PositionEncoding, ...], dims: Dims) -> None:
 
 def layer_encoding(codes: tuple[PositionEncoding, ...], variant: Attention, kind: type[EncodingT]) -> EncodingT | None:
   """The code of this kind that a layer with this variant takes; None where it takes none."""
-  if variant.claims().encodes_positions:
+  if _settled(variant):
     return None
   return next((code for code in codes if isinstance(code, kind) and not code.refusal(variant)), None)
+
+
+def _settled(variant: Attention) -> bool:
+  """Whether a layer has positions, or is published without."""
+  return variant.claims().encodes_positions or variant.claims().needs_no_positions
 
 
 def _parts(node: ast.expr) -> list[ast.expr]:

@@ -11,6 +11,7 @@ layer.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from attention_lab.attention.families.qk_transforms import l2_normalize
 
 @dataclasses.dataclass(frozen=True)
 class DeltaRule(GatedScan):
+  published: ClassVar[str] = "nope>conv>qk_norm(kind='l2')>self>norm"
+
   def init(self, key, dims: Dims):
     kernel = jax.random.normal(key, (dims.model, dims.kv_heads)) * dims.model**-0.5
     return {"kernel": kernel, "bias": jnp.zeros(dims.kv_heads)}

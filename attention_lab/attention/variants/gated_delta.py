@@ -12,6 +12,7 @@ SiLU; short convolutions, output norm and output gate belong to the paper's laye
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from attention_lab.attention.families.qk_transforms import l2_normalize
 
 @dataclasses.dataclass(frozen=True)
 class GatedDelta(GatedScan):
+  published: ClassVar[str] = "nope>conv>qk_norm(kind='l2')>self>norm>gate"
+
   def init(self, key, dims: Dims):
     decay, beta, scales = jax.random.split(key, 3)
     D, K = dims.model, dims.kv_heads

@@ -22,6 +22,7 @@ from attention_lab.attention.families.gated_scan import GatedScan, Gates
 
 @dataclasses.dataclass(frozen=True)
 class GatedLinear(GatedScan):
+  published: ClassVar[str] = "nope>self>norm>gate"
   tunable: ClassVar[Mapping[str, tuple]] = {"temperature": (4.0, 16.0, 64.0)}
 
   temperature: float = 16.0  # τ: the larger, the closer to 1 the decays

@@ -10,6 +10,7 @@ out, as is the normalisation of the weights, for which its group norm makes up.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -19,6 +20,8 @@ from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_
 
 @dataclasses.dataclass(frozen=True)
 class Retention(GatedScan):
+  published: ClassVar[str] = "self>norm>gate"
+
   def init(self, key, dims: Dims):
     return {"fixed": {"decay": 1.0 - 2.0 ** (-5.0 - jnp.arange(dims.kv_heads, dtype=jnp.float32))}}
 

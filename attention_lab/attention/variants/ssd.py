@@ -10,6 +10,7 @@ short convolution, the gate and the norm belong to the paper's block.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_
 
 @dataclasses.dataclass(frozen=True)
 class Ssd(GatedScan):
+  published: ClassVar[str] = "nope>conv>self>skip>gate>norm(over='layer')"
+
   def init(self, key, dims: Dims):
     kernel, scales = jax.random.split(key)
     weights = jax.random.normal(kernel, (dims.model, dims.kv_heads)) * dims.model**-0.5
