@@ -69,8 +69,8 @@ class Conv(Part):
     kernel: Float[Array, "K C W"],
     tokens: Float[Array, "B T K C"],
     tail: Float[Array, "B U K C"],
-    runs: Int[Array, "B T"] | None,
-    hidden: Bool[Array, "B T"] | None,
+    runs: Int[Array, "#B T"] | None,
+    hidden: Bool[Array, "#B T"] | None,
   ) -> Float[Array, "B T K C"]:
     """The convolved tokens.
 

@@ -23,7 +23,8 @@ class MultiHeadAttention(nnx.Module):
 
   Projections: query D→N·H, key D→K·H, value D→K·V, out N·V→D. A variant without out gives back `B T D`, or `B T N V`
   with N·V = D.
-  rotation: turns queries and keys first. bias: is added to the logits.
+  rotation: turns queries and keys first, or behind the convolutions and norms of a variant that has such.
+  bias: is added to the logits.
   """
 
   def __init__(

@@ -126,7 +126,8 @@ class Transformer(nnx.Module):
 
   def init_state(self, batch: int) -> State:
     """The state before the first token of `batch` sequences."""
-    states = [variant.init_state(batch, self.dims, self.dtype) for variant in self.variants]
+    blocks = [self.layers[0]] * len(self.variants) if len(self.layers) == 1 else self.layers
+    states = [block.attention.variant.init_state(batch, self.dims, self.dtype) for block in blocks]
     return {"length": jnp.zeros((batch,), jnp.int32), "layers": {str(i): state for i, state in enumerate(states)}}
 
   def extend(

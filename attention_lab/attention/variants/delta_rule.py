@@ -6,8 +6,8 @@ k̂ = k / √(‖k‖² + 1e-6): what the memory holds under a key is replaced a
 (`bias`, K) set how much of it. Time O(T·(H·V + (H + V + chunk)·chunk)) and memory O(T), in chunks, each with one
 triangular system; decoding state H × V a key head. Honours causal, padding and segments: a hidden key
 is skipped. Refuses windows, prefixes, explicit masks, biases and cross-attention. Departures: queries are scaled by
-1/√H and neither normalised nor passed through SiLU; short convolutions and the output norm belong to the paper's
-layer.
+1/√H and neither normalised nor passed through SiLU: short convolutions, these norms and the output norm are parts of
+`published(delta_rule)`.
 """
 
 import dataclasses

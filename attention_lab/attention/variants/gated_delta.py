@@ -8,7 +8,7 @@ in 1 … 16 and softplus(b_a) log-uniform in 0.001 … 0.1, as Mamba-2 does, fro
 (H + V + chunk)·chunk)) and memory O(T), in chunks, each with one triangular system; decoding state H × V a key head.
 Honours causal, padding and segments: a hidden key is skipped. Refuses windows, prefixes, explicit
 masks, biases and cross-attention. Departures: queries are scaled by 1/√H and neither normalised nor passed through
-SiLU; short convolutions, output norm and output gate belong to the paper's layer.
+SiLU: short convolutions, these norms, output norm and output gate are parts of `published(gated_delta)`.
 """
 
 import dataclasses

@@ -5,8 +5,8 @@
 W (`kernel`, D K H) and b (`bias`, K H) give each channel of each key head its own decay; τ is `temperature`. Time
 O(T·(H·V + (H + V)·chunk)) and memory O(T), in chunks with blocks inside them; decoding state H × V a key head. Honours
 causal (and needs it), padding and segments: a hidden key is skipped. Refuses windows, prefixes, explicit masks, biases
-and cross-attention. Departures: W has full rank where the paper factors it through 16 dimensions; the head's layer
-norm and output gate belong to the paper's layer and are left out.
+and cross-attention. Departures: W has full rank where the paper factors it through 16 dimensions; the head's norm
+and output gate are parts of `published(gated_linear)`.
 """
 
 import dataclasses

@@ -5,8 +5,8 @@
 γ (`decay`, K) is fixed, as in the paper. Time O(T·(H·V + (H + V)·chunk)) and memory O(T), in chunks; decoding state
 H × V a key head. Honours causal, padding and segments: a hidden key is skipped, so that i − j counts
 the tokens that are there and not positions. Refuses windows, prefixes, explicit masks, biases and cross-attention.
-Departures: the rotation of queries and keys, the group norm and the swish gate belong to RetNet's layer and are left
-out, as is the normalisation of the weights, for which its group norm makes up.
+Departures: the group norm and the swish gate are parts of `published(retention)`; left out is the normalisation of the
+weights, for which its group norm makes up.
 """
 
 import dataclasses

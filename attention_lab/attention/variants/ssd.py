@@ -5,8 +5,8 @@
 q, k and v are the paper's C, B and X; `kernel` (D K), `bias` (K) and `rate` (A, K) are a key head's. exp(A) starts
 uniform in 1 … 16 and softplus(b) log-uniform in 0.001 … 0.1. Time O(T·(H·V + (H + V)·chunk)) and memory O(T), in
 chunks; decoding state H × V a key head. Honours causal, padding and segments: a hidden key is skipped. Refuses
-windows, prefixes, explicit masks, biases and cross-attention. Departures: queries are scaled by 1/√H; the skip D, the
-short convolution, the gate and the norm belong to the paper's block.
+windows, prefixes, explicit masks, biases and cross-attention. Departures: queries are scaled by 1/√H; the short
+convolution, the skip D, the gate and the norm are parts of `published(ssd)`.
 """
 
 import dataclasses
