@@ -18,6 +18,7 @@ FLOORS = [  # from the top; where a package and a part of it both stand here, th
   ("attention_lab.models", "attention_lab.data"),
   ("attention_lab.attention.sharded", "attention_lab.attention.spec", "attention_lab.attention.attention_maps"),
   ("attention_lab.attention.variants", "attention_lab.attention.head_mixture"),
+  ("attention_lab.attention.composed", "attention_lab.attention.layer_parts"),
   ("attention_lab.attention.families",),
   ("attention_lab.attention.engines",),
   ("attention_lab.attention",),
