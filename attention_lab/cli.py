@@ -1,4 +1,4 @@
-"""The command line of every binary: one line for a mistake, exit code 2, and a help that lists every field.
+"""The command line of every binary: one line for a mistake, or for Ctrl-C, and a help that lists every field.
 
 A mistake of the user's is a flag that does not parse, or a ValueError raised by this project's own code; anything else
 keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
@@ -13,21 +13,31 @@ import pathlib
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from attention_lab import compile_cache
+from attention_lab import compile_cache, interrupts, threads
 from attention_lab import config as configs
 
 READER_LEFT = 141  # the exit code that shells give a program whose output nobody reads any more
+EXIT_CODES = (  # of every binary, as its help has them
+  "Exit codes: 0 done · 1 a row, claim or check failed · 2 bad usage · 3 training diverged · 4 no checkpoint can be "
+  f"restored · {interrupts.EXIT_CODE} stopped by Ctrl-C · {READER_LEFT} nobody reads the output"
+)
 # Folders of the code whose ValueErrors are mistakes of the user's.
 _OURS = tuple(str(pathlib.Path(__file__).parent.parent / name) for name in ("attention_lab", "experiments"))
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of a usage error too.")
 _COMPILE_CACHE = flags.DEFINE_string(
   "compile_cache", "", "Folder of compiled programs for later runs; off = none; empty = ~/.cache/attention_lab/xla."
+)
+_THREADS = flags.DEFINE_integer(
+  "threads",
+  0,
+  "Threads of a run on a CPU, which decide the last digits of its numbers; 0 = 1 in compare, elsewhere one per core.",
+  lower_bound=0,
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", "", "For several processes: HOST:PORT of the first, or auto on SLURM, TPU pods and Kubernetes."
@@ -53,7 +63,11 @@ def define_config(config: configs.Config) -> flags.FlagHolder:
 
 
 def run(
-  main: Callable[[], int | None], config: flags.FlagHolder | None = None, overrides: list[str] | None = None
+  main: Callable[[], int | None],
+  config: flags.FlagHolder | None = None,
+  overrides: list[str] | None = None,
+  default_threads: int = 0,
+  described: Callable[[], Mapping[str, Any]] | None = None,
 ) -> None:
   """Parses the flags, calls `main` and exits.
 
@@ -61,16 +75,25 @@ def run(
     main: the binary; its result is the exit code (None = 0).
     config: what `define_config` gave.
     overrides: a list that receives every flag `--config.*`, for a binary without a configuration of its own.
+    default_threads: the number where --threads gives none; 0 = one for each core.
+    described: makes the configurations, by the names of their tasks, whose fields the help lists for `overrides`.
 
   Raises:
-    SystemExit: always; code 2 for a mistake of the user's, or the error's own `exit_code`.
+    SystemExit: always, with one of `EXIT_CODES`; of a mistake of the user's the error's own `exit_code`, or 2.
   """
   logging.getLogger("jax").setLevel(logging.WARNING)  # a missing TPU is not news
-  app.run(lambda _: sys.exit(_guarded(main)), flags_parser=lambda argv: _parse(argv, main, config, overrides))
+  if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in sys.argv[1:]):
+    print(_help(sys.argv[0], main, config, described() if described else {}))
+    sys.exit(0)
+  parse = lambda argv: _parse(argv, config, overrides)
+  with interrupts.caught():
+    app.run(lambda _: sys.exit(_guarded(main, default_threads)), flags_parser=parse)
 
 
-def _guarded(main: Callable[[], int | None]) -> int | None:
+def _guarded(main: Callable[[], int | None], default_threads: int) -> int | None:
   try:
+    if _THREADS.value or default_threads:
+      threads.use(_THREADS.value or default_threads)
     compile_cache.enable(_COMPILE_CACHE.value)
     _join_processes()
     code = main()
@@ -81,7 +104,7 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
       raise
     return READER_LEFT
   except (ValueError, FileNotFoundError) as error:
-    if _TRACEBACK.value or not _is_ours(error):
+    if _TRACEBACK.value or interrupts.unwinding() or not _is_ours(error):
       raise
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return getattr(error, "exit_code", 2)
@@ -116,12 +139,7 @@ def _is_ours(error: Exception) -> bool:
   return traceback.extract_tb(error.__traceback__)[-1].filename.startswith(_OURS)
 
 
-def _parse(
-  argv: Sequence[str], main: Callable, config: flags.FlagHolder | None, overrides: list[str] | None
-) -> list[str]:
-  if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
-    print(_help(argv[0], main, config))
-    sys.exit(0)
+def _parse(argv: Sequence[str], config: flags.FlagHolder | None, overrides: list[str] | None) -> list[str]:
   try:
     if config is not None:
       argv = [_longhand(argument) for argument in argv]
@@ -169,7 +187,7 @@ def _default(config: flags.FlagHolder) -> Any:
   return flags.FLAGS[config.name].default
 
 
-def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
+def _help(program: str, main: Callable, config: flags.FlagHolder | None, described: Mapping[str, Any]) -> str:
   module = sys.modules[main.__module__]
   lines = [(module.__doc__ or program).strip(), "", "Flags:"]
   listed = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module.__name__)}
@@ -182,12 +200,31 @@ def _help(program: str, main: Callable, config: flags.FlagHolder | None) -> str:
       lines.append(f"  --{flag.name}={flag.default_unparsed!r}  {flag.help}")
   if config is not None:
     lines.append("  --attention=…  shorthand for --config.model.attention")
-    rows = list(_described("config", _default(config)))
-    width = max(len(name) + len(default) for name, default, _ in rows) + 1
-    lines += [
-      f"  --{name}={default}{' ' * (width - len(name) - len(default))} {comment}" for name, default, comment in rows
-    ]
-  return "\n".join(lines)
+    lines += _columns(_described("config", _default(config)))
+  if described:
+    lines += ["", "Fields of all tasks, whose defaults may be others in one (its own --help has them), then of some:"]
+    lines += _columns(_fields(described))
+  return "\n".join([*lines, "", EXIT_CODES])
+
+
+def _columns(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+  """A line for each field, its comments under one another."""
+  texts = [(f"  --{name}={default}", comment) for name, default, comment in rows]
+  width = max(len(text) for text, _ in texts)
+  return [f"{text:{width}}  {comment}" for text, comment in texts]
+
+
+def _fields(described: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+  """(name, default, comment) of the fields of all configurations, then of those that only some tasks have."""
+  shared = list(_described("config", configs.Config()))
+  single: dict[str, tuple[str, str, list[str]]] = {}
+  for task, config in described.items():
+    for name, default, comment in _described("config", config):
+      if name not in {name for name, *_ in shared}:
+        single.setdefault(name, (default, comment, []))[2].append(task)
+  return shared + [
+    (name, default, f"{', '.join(tasks)}: {comment}") for name, (default, comment, tasks) in single.items()
+  ]
 
 
 def _described(prefix: str, config: Any) -> Any:

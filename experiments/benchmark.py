@@ -17,7 +17,7 @@ import os
 
 from absl import flags
 
-from attention_lab import cli
+from attention_lab import cli, interrupts
 from attention_lab import huge_pages as pages
 
 ATTENTION = flags.DEFINE_string("attention", "softmax;local(window=256);linear", "Variants, separated by ';'.")
@@ -44,6 +44,7 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/benchmark", "Folder of rows and r
 
 
 def main() -> int:
+  interrupts.explain(lambda: f"finished rows are kept in {WORKDIR.value}: the same command goes on")
   if HUGE_PAGES.value and "torch" not in PEERS.value:  # with it the settings are refused below
     pages.enable()
   if "torch" in PEERS.value:

@@ -14,7 +14,7 @@ batch.
 
 from absl import flags
 
-from attention_lab import cli
+from attention_lab import cli, interrupts
 
 MODEL = flags.DEFINE_string("model", "gpt", "gpt, vit, generate, start, separated by commas.")
 ATTENTION = flags.DEFINE_string("attention", "softmax", "Variants, separated by ';'; each is a row.")
@@ -41,6 +41,7 @@ SIZES = (LAYERS, WIDTH, HEADS, LENGTH, VOCABULARY, NEW_TOKENS, IMAGE, PATCH, CLA
 
 
 def main() -> int:
+  interrupts.explain(lambda: f"finished rows are kept in {WORKDIR.value}: the same command goes on")
   from attention_lab.benchmark import settings as lists
   from attention_lab.benchmark.models import run, settings
 

@@ -25,7 +25,7 @@ from types import ModuleType
 import jax
 from absl import flags
 
-from attention_lab import cli
+from attention_lab import cli, interrupts
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
 from attention_lab.certify import battery, certified, mutation, report
@@ -49,6 +49,9 @@ _LIMIT = flags.DEFINE_integer("limit", 0, "Mutants of each file, evenly chosen; 
 
 
 def main() -> int:
+  interrupts.explain(
+    lambda: "certificates that are made are recorded: the same command goes on" if _RECORD.value else "nothing is kept"
+  )
   jax.config.update("jax_num_cpu_devices", 8)
   folder = pathlib.Path(_JSON.value).parent
   if _JSON.value and not folder.is_dir():

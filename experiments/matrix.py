@@ -10,19 +10,18 @@ matrix.jsonl. Exit code 0: every pair is as the claims say; 1: one is not, or a 
 Expected: no pair fails; the sizes are tiny, and all of it takes about nine minutes on one CPU core.
 """
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from attention_lab import cli
+from attention_lab import cli, interrupts
 from attention_lab.attention import spec
 from attention_lab.certify import battery
 from attention_lab.results import provenance, records
+from attention_lab.worker_processes import WorkerProcesses
 from attention_lab.workflows import matrix
 from attention_lab.workflows.architectures import ARCHITECTURES
 
@@ -34,6 +33,7 @@ _WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that 
 
 
 def main() -> int:
+  interrupts.explain(lambda: f"finished pairs are kept in {_WORKDIR.value}: the same command goes on")
   rows = _rows(_ATTENTION.value)
   folder = pathlib.Path(_WORKDIR.value)
   if folder.exists() and not folder.is_dir():
@@ -87,8 +87,7 @@ def _run(pending: dict[str, list[str]]) -> Iterator[list[matrix.Cell]]:
   if min(_WORKERS.value, len(jobs)) < 2:
     yield from map(_row, jobs)
     return
-  spawn = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(_WORKERS.value, spawn) as pool:
+  with WorkerProcesses(_WORKERS.value) as pool:
     yield from pool.map(_row, jobs)
 
 

@@ -36,7 +36,7 @@ ABSENT = ("DIR", "FOLDER", "--peers", "--coordinator", "--suite", "--workdir=min
 PARSE = """
 import json, os, runpy, sys
 import attention_lab.cli, attention_lab.tasks.language_modeling  # what all programs import, once
-attention_lab.cli._guarded = lambda main: 0  # parse, and do nothing
+attention_lab.cli._guarded = lambda *_: 0  # parse, and do nothing
 for words in json.loads(sys.argv[1]):
   child = os.fork()
   if not child:

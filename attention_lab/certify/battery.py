@@ -4,11 +4,9 @@ certificate = battery.certify(spec.parse("local(window=3)"), battery.case_of("lo
 finding = battery.prove("padding equals truncation", spec.parse("my_pkg.my_file:Mine(k=3)"))
 """
 
-import concurrent.futures
 import functools
 import importlib
 import inspect
-import multiprocessing
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +32,7 @@ from attention_lab.certify import (
 )
 from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
+from attention_lab.worker_processes import WorkerProcesses
 
 _MODULES = (equality, leaks, demands, maps, decoding, numerics, odd_inputs, cost, sharding, settings)
 PROOFS: dict[str, Callable[[VariantUnderTest], str]] = {
@@ -105,10 +104,9 @@ def certificates(rows: Sequence[str], quick: bool, workers: int) -> Iterator[Cer
     yield from pool.map(certify_row, rows)
 
 
-def worker_processes(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+def worker_processes(workers: int) -> WorkerProcesses:
   """A pool of new Python processes, each with the devices that claims about sharding take."""
-  spawn = multiprocessing.get_context("spawn")
-  return concurrent.futures.ProcessPoolExecutor(workers, spawn, initializer=_start_worker)
+  return WorkerProcesses(workers, _start_worker)
 
 
 def cases() -> dict[str, ModuleType]:

@@ -13,15 +13,15 @@ from attention_lab.compare.execute import worker_pool
 from attention_lab.config import MeshConfig
 
 PROGRAM = """
-import multiprocessing, os, time
-from attention_lab.compare.execute import worker_pool
+import os, time
+from attention_lab.worker_processes import WorkerProcesses
 
 def work():
   print(os.getpid(), flush=True)
-  worker_pool._exit_with_parent()
+  time.sleep(600)
 
 if __name__ == "__main__":
-  multiprocessing.get_context("spawn").Process(target=work).start()
+  WorkerProcesses(1).submit(work)
   time.sleep(600)
 """
 
@@ -53,11 +53,11 @@ def test_a_worker_does_not_outlive_a_parent_that_was_killed(tmp_path):
 
 @pytest.mark.parametrize(("cores", "expected"), [({0}, 1), ({0, 1}, 2), (set(range(16)), 2)])
 def test_two_cores_of_a_cpu_have_two_workers(monkeypatch, cores, expected):
-  monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda _: cores, raising=False)
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
   assert worker_pool.default_workers(meshes.make_mesh(MeshConfig(), jax.devices()[:1])) == expected
 
 
 def test_one_of_several_processes_has_one_worker(monkeypatch):
-  monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
   monkeypatch.setattr(worker_pool.jax, "process_count", lambda: 2)
   assert worker_pool.default_workers(meshes.make_mesh(MeshConfig(), jax.devices()[:1])) == 1

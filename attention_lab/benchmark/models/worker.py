@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attention_lab import compile_cache, huge_pages
+from attention_lab import compile_cache, huge_pages, interrupts
 
 MODULE = "attention_lab.benchmark.models.worker"
 WARM = 2  # runs of the warm-up, before the first that counts
@@ -36,7 +36,7 @@ class Worker:
   def __init__(self, workload: str, log: pathlib.Path) -> None:
     self._log = log
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {BEGUN: repr(time.time())}
-    with log.open("ab") as errors:
+    with log.open("ab") as errors, interrupts.shielded():
       self._start = errors.tell()
       self._process = subprocess.Popen(
         [sys.executable, "-m", MODULE, workload],

@@ -4,10 +4,8 @@ import concurrent.futures
 import dataclasses
 import functools
 import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,20 +13,21 @@ import jax
 from jax.sharding import Mesh
 
 from attention_lab import mesh as meshes
+from attention_lab import threads
 from attention_lab.compare.budget.match import Budget
 from attention_lab.compare.execute.runner import JobRunner
 from attention_lab.compare.schedule import grid
 from attention_lab.compare.schedule.protocol import Comparison
 from attention_lab.compare.schedule.scheduler import Job
+from attention_lab.worker_processes import WorkerProcesses
 
 FAILURES = "failures"  # folder of the tracebacks of failed runs
 
 
 def default_workers(mesh: Mesh) -> int:
   """The number of workers where none is asked for: two on a CPU of two cores or more, one on anything else."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   single = mesh.size == jax.process_count() == 1 and mesh.devices.flat[0].platform == "cpu"
-  return 2 if single and cores > 1 else 1
+  return 2 if single and threads.cores() > 1 else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +45,16 @@ class WorkerPool:
   def __init__(self, runner: JobRunner, workers: int):
     self._runner, self._pool = runner, None
     if workers > 1:
-      context = multiprocessing.get_context("spawn")
       init = WorkerInit(runner.comparison, runner.folder, dict(runner.budgets))
-      arguments = (init, workers, context.Value("i", 0))
-      self._pool = concurrent.futures.ProcessPoolExecutor(workers, context, _init_worker, arguments)
+      counter = multiprocessing.get_context("spawn").Value("i", 0)
+      self._pool = WorkerProcesses(workers, _init_worker, (init, workers, counter))
 
   def __enter__(self) -> "WorkerPool":
     return self
 
-  def __exit__(self, *_: Any) -> None:
+  def __exit__(self, *error: Any) -> None:
     if self._pool:
-      self._pool.shutdown(wait=True, cancel_futures=True)
+      self._pool.__exit__(*error)
 
   def outcomes(self, jobs: Sequence[Job], method: str, **options: Any) -> Iterator[tuple[Job, Any]]:
     """Runs jobs and yields each with its rows, as they are done.
@@ -95,8 +93,7 @@ class _Worker:
 
 
 def _init_worker(init: WorkerInit, workers: int, counter: Any) -> None:
-  """Takes an equal share of the cores, before JAX counts them, and makes a runner; the process ends with its parent."""
-  threading.Thread(target=_exit_with_parent, daemon=True).start()
+  """Takes an equal share of the cores and makes a runner."""
   with counter.get_lock():
     number, counter.value = counter.value, counter.value + 1
   if hasattr(os, "sched_setaffinity"):
@@ -105,14 +102,6 @@ def _init_worker(init: WorkerInit, workers: int, counter: Any) -> None:
   config = next(iter(init.comparison.tasks.values()))
   _Worker.runner = JobRunner(init.comparison, init.folder, meshes.make_mesh(config.mesh), lambda _: None)
   _Worker.runner.budgets.update(init.budgets)
-
-
-def _exit_with_parent() -> None:
-  """Ends this process with its parent, however that ends: two pools must not write one run's checkpoints."""
-  parent = multiprocessing.parent_process()
-  if parent:
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _run_job(job: Job, method: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
