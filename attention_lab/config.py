@@ -51,7 +51,8 @@ class OptimizerConfig:
 
 @dataclasses.dataclass
 class CheckpointConfig:
-  every: int = 0  # steps between checkpoints; 0 = only at the end
+  every: int = 0  # steps between checkpoints, beside `minutes`; the last step is always saved
+  minutes: float = 10.0  # minutes between checkpoints; 0 = none by time
   keep: int = 2  # newest checkpoints kept
   select: str = "last"  # the parameters that are tested: last, or best (on validation, at each evaluation)
 

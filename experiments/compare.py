@@ -16,11 +16,13 @@ Started again, it goes on where it was. A variant that cannot do a task becomes 
 field passes to all rows.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from attention_lab import cli, huge_pages
+from attention_lab import cli, huge_pages, interrupts
+from attention_lab.config import Config
 
 SUITE = flags.DEFINE_string(
   "suite",
@@ -58,24 +60,29 @@ WORKERS = flags.DEFINE_integer(
 CELL = flags.DEFINE_integer("cell", 0, "Run only this cell of the grid, from 1, up to its second chance; 0 = all.")
 LIST = flags.DEFINE_bool("list", False, "Only print the cells of the grid, a line each.")
 COLLECT = flags.DEFINE_bool("collect", False, "Gather what --cell runs left, and finish.")
-VERIFY = flags.DEFINE_string("verify", "", "Run a row of results.jsonl again, 'TASK ATTENTION SEED': does it hold?")
+VERIFY = flags.DEFINE_string(
+  "verify", "", "Run a row of --workdir, or of the kept results of --suite, again, 'TASK ATTENTION SEED': does it hold?"
+)
 HUGE_PAGES = flags.DEFINE_bool(
   "huge_pages", None, "Memory in huge pages that stay: yes, no, or, if not given, where it can be (Linux with glibc)."
 )
 WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Folder of grid, results and report.")
 OVERRIDES: list[str] = []
+KEPT = pathlib.Path(__file__).parent / "results"
+KEPT_NAMES = {"first": "default"}  # suite -> folder of its kept results, where the names differ
 
 
 def main() -> int:
+  interrupts.explain(lambda: f"finished runs are kept in {WORKDIR.value}: the same command goes on")
   if HUGE_PAGES.value is not False and not LIST.value:
     huge_pages.restart(required=bool(HUGE_PAGES.value))
   from attention_lab import mesh as meshes
-  from attention_lab.compare import run
+  from attention_lab.compare import report, run
   from attention_lab.compare.execute import verify, worker_pool
   from attention_lab.compare.schedule.protocol import Protocol
 
   if VERIFY.value:
-    return verify.row(WORKDIR.value, VERIFY.value, say)
+    return verify.row(_verified_folder(), VERIFY.value, say)
   task_settings = _suite()
   protocol = Protocol(
     match=MATCH.value,
@@ -94,8 +101,24 @@ def main() -> int:
   workers = WORKERS.value or (1 if CELL.value else worker_pool.default_workers(mesh))
   failed = run.execute(comparison, WORKDIR.value, mesh, say, workers=workers, only=CELL.value, collect=COLLECT.value)
   if not CELL.value:
-    print(f"report: {WORKDIR.value}/report.html")
+    print(f"\n{report.summary(WORKDIR.value)}\n\nreport: {WORKDIR.value}/report.html")
   return 1 if failed else 0
+
+
+def _verified_folder() -> pathlib.Path:
+  """The folder of the row that is verified: that of --workdir, or of the suite, or else of the suite's kept results."""
+  from attention_lab.compare.schedule import suites
+  from attention_lab.results import records
+
+  others = (SIZE, TASK, ATTENTION, SEEDS, STEPS, MATCH, TRIALS, POSITIVE, WORKERS, CELL, LIST, COLLECT)
+  asked = [f"--{flag.name}" for flag in others if flag.present] + OVERRIDES
+  if asked:
+    raise ValueError(f"--verify runs a row as it was recorded: leave {', '.join(asked)} out")
+  if WORKDIR.present or not SUITE.present:
+    return pathlib.Path(WORKDIR.value)
+  suites.load(SUITE.value, SIZE.value)
+  folder = pathlib.Path("runs") / SUITE.value
+  return folder if (folder / records.RESULTS).exists() else KEPT / KEPT_NAMES.get(SUITE.value, SUITE.value)
 
 
 def _suite() -> Mapping[str, Sequence[str]]:
@@ -117,10 +140,17 @@ def _suite() -> Mapping[str, Sequence[str]]:
   return {} if TASK.present and not SUITE.present else suite.tasks
 
 
+def _task_configs() -> Mapping[str, Config]:
+  """The default configuration of each task, by name."""
+  from attention_lab.tasks import base
+
+  return {name: base.load(name).Config() for name in base.names()}
+
+
 def say(line: str) -> None:
   """Prints a line at once."""
   print(line, flush=True)
 
 
 if __name__ == "__main__":
-  cli.run(main, overrides=OVERRIDES)
+  cli.run(main, overrides=OVERRIDES, default_threads=1, described=_task_configs)

@@ -17,6 +17,7 @@ from attention_lab.compare.execute.runner import RUNS
 from attention_lab.compare.schedule import row_spec
 from attention_lab.compare.schedule.protocol import Comparison, Protocol
 from attention_lab.tasks import base as task_modules
+from attention_lab.train import workdir as workdirs
 
 POINTS = 10  # evaluations of a learning curve, unless --config.evaluate_every says otherwise
 
@@ -92,18 +93,20 @@ def execute(
   if workers > 1 and mesh.devices.flat[0].platform != "cpu":
     raise ValueError(f"--workers={workers} shares the cores of a CPU: on other devices run one --cell on each")
   folder = pathlib.Path(workdir)
-  comparison_run = ComparisonRun(comparison, folder, mesh, log)
-  cells = comparison_run.open(only)
-  with worker_pool.WorkerPool(comparison_run.runner, workers) as pool:
-    for name in comparison.tasks:
-      chosen = [cell for cell in cells if cell.task == name]
-      chosen = comparison_run.choose(name, chosen, pool, alone=bool(only), collect=collect)
-      if not only:
-        comparison_run.test(name, chosen, pool)
-  if only:
-    log("this cell is done: when all are, run the same command with --collect in place of --cell")
-    return comparison_run.failed
-  report.write(folder)
+  with workdirs.locked(folder, f"cell_{only}" if only else ""):
+    log("preparing data and models …")
+    comparison_run = ComparisonRun(comparison, folder, mesh, log)
+    cells = comparison_run.open(only)
+    with worker_pool.WorkerPool(comparison_run.runner, workers) as pool:
+      for name in comparison.tasks:
+        chosen = [cell for cell in cells if cell.task == name]
+        chosen = comparison_run.choose(name, chosen, pool, alone=bool(only), collect=collect)
+        if not only:
+          comparison_run.test(name, chosen, pool)
+    if only:
+      log("this cell is done: when all are, run the same command with --collect in place of --cell")
+      return comparison_run.failed
+    report.write(folder)
   if not comparison_run.failed:
     shutil.rmtree(folder / RUNS, ignore_errors=True)
   return comparison_run.failed

@@ -13,18 +13,22 @@ import functools
 import logging
 import math
 import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
-from attention_lab.config import CheckpointConfig
+from attention_lab.config import CheckpointConfig, Config
 from attention_lab.train.state import FAST_COMPILE, State
 from attention_lab.train.step import Diverged
 
 FOLDER, BEST, ASIDE = "checkpoints", "best", "broken_checkpoints"
+AGREEMENT_EVERY = 100  # steps after which several processes ask whether the time has come to save
+NO_CHECKPOINT = "no checkpoint was made"
 DataPositions = list[dict[str, Any]]  # where the data stand, one entry a seed
 RENAMED = {"own": "params"}  # keys of parameter paths in older checkpoints, and what they are called now
 
@@ -33,6 +37,25 @@ class BrokenCheckpoint(ValueError):
   """A workdir has checkpoints, and none of them can be restored."""
 
   exit_code = 4
+
+
+class SaveSchedule:
+  """The steps that are saved: every `every`-th, the last, and where `minutes` have passed since the one before."""
+
+  def __init__(self, config: Config):
+    self._config, self._steps, self._saved = config.checkpoint, config.steps, time.monotonic()
+
+  def due(self, step: int) -> bool:
+    """Whether the state after `step` is saved; the same in all processes."""
+    config = self._config
+    late = bool(config.minutes) and time.monotonic() - self._saved >= 60 * config.minutes
+    if config.minutes and jax.process_count() > 1:  # their clocks differ, and all must save or none
+      asked = step % AGREEMENT_EVERY == 0
+      late = asked and bool(multihost_utils.broadcast_one_to_all(np.asarray(late)))
+    due = step == self._steps or late or bool(config.every and step % config.every == 0)
+    if due:
+      self._saved = time.monotonic()
+    return due
 
 
 class Checkpoints:
@@ -60,7 +83,10 @@ class Checkpoints:
     if not self._keep:
       return
     if not bool(_all_finite((state.params, state.opt_state))):
-      raise Diverged(f"the state after step {step} is not finite, so it is not saved: lower the learning rate")
+      raise Diverged(
+        f"training diverged: the state after step {step} is not finite, and is not saved; {self.describe()}; lower "
+        "--config.optimizer.learning_rate"
+      )
     rest = {name: value for name, value in state._asdict().items() if name != "params"}
     self._save(step, {"params": state.params, "rest": rest}, {"positions": positions})
 
@@ -72,6 +98,10 @@ class Checkpoints:
   def latest(self) -> int | None:
     """The newest step on disk, whether it can be restored or not; None without any."""
     return max(self._manager.all_steps(), default=None)
+
+  def describe(self) -> str:
+    """A clause that says which checkpoint there is."""
+    return NO_CHECKPOINT if self.latest() is None else f"the checkpoint of step {self.latest()} is kept"
 
   def restore(self, target: State, log: Callable[[str], None] = print) -> tuple[int, State, DataPositions] | None:
     """The newest step that can be restored; newer ones that cannot are moved to `broken_checkpoints/`.

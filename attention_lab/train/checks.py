@@ -18,6 +18,7 @@ _MINIMA = {  # least value of each numeric field
   "config.optimizer.clip": 0,
   "config.optimizer.accumulate": 1,
   "config.checkpoint.every": 0,
+  "config.checkpoint.minutes": 0,
   "config.checkpoint.keep": 0,
   "config.data.folds": 0,
   "config.data.fold": 0,

@@ -20,6 +20,7 @@ from attention_lab.data import pipeline
 from attention_lab.data.dataset import Split
 from attention_lab.tasks.base import EvalResult, Task
 from attention_lab.train import workdir as workdirs
+from attention_lab.train.progress import number
 from attention_lab.train.state import compiler_options, has_seed_axis, map_over_seeds, platform
 
 Outputs = dict[str, np.ndarray]
@@ -104,7 +105,7 @@ def evaluate(task: Task, params: Any, split: Split, mesh: Mesh, batch: int) -> d
 
 def metrics_line(split: str, metrics: Mapping[str, float]) -> str:
   """The metrics of a split as a line: `test: accuracy 0.9917, loss 0.0312`."""
-  return f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+  return f"{split}: " + ", ".join(f"{name} {number(value, '.4f')}" for name, value in metrics.items())
 
 
 def write_predictions(folder: pathlib.Path, seeds: Sequence[int], results: Mapping[str, Sequence[EvalResult]]) -> None:

@@ -4,10 +4,9 @@
 `jax.value_and_grad`.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import pathlib
 import statistics
 import time
@@ -17,13 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh
 
-from attention_lab import compile_cache, compiled
+from attention_lab import compile_cache, compiled, threads
 from attention_lab import mesh as meshes
 from attention_lab.config import Config
-from attention_lab.data import pipeline
-from attention_lab.data.dataset import Split
 from attention_lab.tasks.base import EvalResult, Task
 from attention_lab.train import checkpoint, checks, cost, pretrained
 from attention_lab.train import optimizer as optimizers
@@ -33,11 +30,11 @@ from attention_lab.train.checkpoint import BestParams, Checkpoints, DataPosition
 from attention_lab.train.diagnosis import Diagnosis
 from attention_lab.train.evaluation import Evaluator, write_predictions
 from attention_lab.train.metrics_writer import FILE, MetricsWriter
-from attention_lab.train.progress import Progress
+from attention_lab.train.prefetch import Prefetcher
+from attention_lab.train.progress import Progress, number
 from attention_lab.train.state import State, compiler_options, has_seed_axis
 from attention_lab.train.step import LARGEST_STREAK, Batch, Diverged, Metrics, make_step
 
-PREFETCHED = 2  # batches that are made ahead of the step
 LogFn = Callable[[str], None]  # prints a whole line
 
 
@@ -95,8 +92,9 @@ def run(
     One dict for each seed: seed; parameters (trainable); flops_per_token (of a training step, on the first shape of
     batch; None where a loop's length is unknown); compile_time (seconds); program (fingerprint of the lowered step);
     compiled_before (it was read from the compile cache); step_time (median, seconds) and peak_bytes (of one device),
-    both one seed's share; skipped (steps with gradients that were not finite); selected (the step whose parameters
-    were tested); metrics {split: {name: value}}; curve [[step, primary metric on validation], …].
+    both one seed's share; threads and processor, on a CPU; skipped (steps with gradients that were not finite);
+    selected (the step whose parameters were tested); metrics {split: {name: value}}; curve [[step, primary metric on
+    validation], …].
 
   Raises:
     ValueError: what cannot be trained, in one line that names the flags.
@@ -139,12 +137,13 @@ def _train(spec: RunSpec, initial: Callable[[], Any] | None) -> list[dict[str, A
     rows = stack.enter_context(MetricsWriter(spec.folder, seeds, config.steps, start))
     trainer = Trainer(spec, start, state, batches, RunOutputs(rows, checkpoints, best))
     trainer.compile(optimizer)
+    schedule = checkpoint.SaveSchedule(config)
     for step in range(start + 1, config.steps + 1):
       last = step == config.steps
       trainer.train(step)
       if not last and config.evaluate_every and step % config.evaluate_every == 0:
         trainer.evaluate(step)
-      if last or (config.checkpoint.every and step % config.checkpoint.every == 0):
+      if schedule.due(step):
         trainer.save(step)
     return trainer.results()
 
@@ -184,13 +183,14 @@ def _restore(
 class Trainer:
   """The state of a run; metrics are fetched one step late, so that the devices always have a step to do."""
 
-  def __init__(self, spec: RunSpec, start: int, state: State, batches: "Prefetcher", outputs: RunOutputs):
+  def __init__(self, spec: RunSpec, start: int, state: State, batches: Prefetcher, outputs: RunOutputs):
     self._spec, self._start, self._state, self._batches, self._outputs = spec, start, state, batches, outputs
     self._evaluator = Evaluator(spec.task, spec.mesh, spec.config.batch, spec.seeds)
     self._diagnosis = Diagnosis(spec.seeds)
     self._pending: tuple[int, Metrics, int] | None = None  # step, metrics on the devices, tokens
     self._intervals: list[float] = []  # seconds between the ends of two steps with nothing between them
     self._flushed_at = 0.0  # clock at the end of the last step; 0 = something came between
+    self._last_loss = math.nan  # newest loss that is finite, mean over seeds
 
   def compile(self, optimizer: optax.GradientTransformation) -> None:
     """Counts and compiles the step, and says so; a run that has all its steps is only counted."""
@@ -202,6 +202,7 @@ class Trainer:
     tokens = self._tokens(batch)
     costs = self._step.count(self._state, batch, tokens)
     if self._start < spec.config.steps:
+      spec.log("compiling the training step …")
       self._step.compile(self._state, batch)
     spec.log(cost.headline(costs, spec.mesh, seeds, tokens, spec.task.resolved_positions))
     self._progress = Progress(spec.config.steps, self._start, tokens, spec.log)
@@ -247,6 +248,7 @@ class Trainer:
       {
         "seed": seed,
         **dataclasses.asdict(costs),
+        **threads.record(states.platform(spec.mesh)),
         "skipped": int(skipped[index]),
         "selected": steps[index],
         "metrics": {split: results[index].metrics for split, results in evaluated.items()},
@@ -262,7 +264,7 @@ class Trainer:
       return self._state.params, [last] * len(spec.seeds)
     self.evaluate(last)
     at = f"step {best.steps[0]}" if len(best.steps) == 1 else f"steps {', '.join(map(str, best.steps))}"
-    shown = "  ".join(f"{value:.4g}" for value in best.values)
+    shown = "  ".join(map(number, best.values))
     self._say(f"best validation {spec.task.primary} {shown} at {at}: these parameters are tested")
     return best.params, best.steps
 
@@ -283,7 +285,7 @@ class Trainer:
     self._flush_metrics()
     self._outputs.rows.write(step, split, metrics)
     primary = self._spec.task.primary
-    self._progress.evaluation(step, f"{split} {primary} {'  '.join(f'{values[primary]:.4g}' for values in metrics)}")
+    self._progress.evaluation(step, f"{split} {primary} {'  '.join(number(values[primary]) for values in metrics)}")
     self._flushed_at = 0.0
 
   def _flush_metrics(self) -> None:
@@ -302,12 +304,19 @@ class Trainer:
     if self._outputs.rows.write(step, "train", rows):
       for line in self._diagnosis.record(step, rows):
         self._say(line)
-    self._progress.update(step, float(arrays["loss"].mean()), tokens)
+    loss = float(arrays["loss"].mean())
+    self._last_loss = loss if math.isfinite(loss) else self._last_loss
+    self._progress.update(step, loss, tokens)
     if streak.max() >= LARGEST_STREAK:
       seed, rate = self._spec.seeds[int(streak.argmax())], self._spec.config.optimizer.learning_rate
+      before = (
+        "no loss was finite" if math.isnan(self._last_loss) else f"the last finite loss was {self._last_loss:.4g}"
+      )
+      saved = self._outputs.checkpoints.describe() if self._outputs.checkpoints else checkpoint.NO_CHECKPOINT
       raise Diverged(
-        f"training diverged: the gradients of seed {seed} were not finite in {LARGEST_STREAK} steps in a row, up to "
-        f"step {step}; lower --config.optimizer.learning_rate={rate}"
+        f"training diverged at step {step}: the gradients of seed {seed} were not finite in {LARGEST_STREAK} steps in "
+        f"a row, {before}; {saved}; lower "
+        f"--config.optimizer.learning_rate={rate}, or lengthen --config.optimizer.warmup"
       )
 
   def _say(self, line: str) -> None:
@@ -362,36 +371,3 @@ class CompiledStep:
 
 def _shapes(batch: Batch) -> tuple:
   return tuple((name, array.shape) for name, array in batch.items())
-
-
-class Prefetcher:
-  """Training batches, made and sent to the devices by a background thread while the step before them runs.
-
-  `next` is (batch on the devices, positions of the data after it). Each seed has the stream that its single run would
-  have; several are stacked. An error of the data is raised by `next`.
-  """
-
-  def __init__(
-    self, split: Split, batch: int, seeds: Sequence[int], sharding: Sharding, positions: DataPositions | None = None
-  ):
-    self._streams = [pipeline.train_batches(split, batch, seed) for seed in seeds]
-    for stream, position in zip(self._streams, positions or [], strict=bool(positions)):
-      stream.set_state(position)
-    self._sharding = sharding
-    self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-    self._ready = collections.deque(self._thread.submit(self._fetch) for _ in range(PREFETCHED))
-
-  def __next__(self) -> tuple[Batch, DataPositions]:
-    self._ready.append(self._thread.submit(self._fetch))
-    return self._ready.popleft().result()
-
-  def __enter__(self) -> "Prefetcher":
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._thread.shutdown(wait=True, cancel_futures=True)
-
-  def _fetch(self) -> tuple[Batch, DataPositions]:
-    batches = [next(stream) for stream in self._streams]
-    batch = batches[0] if len(batches) == 1 else jax.tree.map(lambda *arrays: np.stack(arrays), *batches)
-    return meshes.put(batch, self._sharding), [stream.get_state() for stream in self._streams]

@@ -49,7 +49,8 @@ class MetricsWriter:
     if split != "train" or step % math.ceil(self._steps / MAX_POINTS) == 0 or last:
       for writer, values in zip(self._writers, metrics, strict=False):
         for name, value in values.items():
-          writer.add_scalar(f"{split}/{name}", value, step)
+          if math.isfinite(value):  # TensorBoard draws no other, and its writer would complain of each
+            writer.add_scalar(f"{split}/{name}", value, step)
     return True
 
   def curve(self, seed: int, metric: str) -> list[list[Any]]:

@@ -1,5 +1,6 @@
 """The progress of a run: a bar on a terminal, about ten plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -70,7 +71,13 @@ class Progress(Bar):
     elapsed, done = max(now - self._begun, 1e-9), step - self._start
     left = elapsed / done * (self._steps - step)
     speed = self._seen / elapsed
-    return f"step {step}/{self._steps}  loss {loss:.4g}  {speed:,.0f} tokens/s  {duration(left)} left"
+    shown = f"{loss:.4g}" if math.isfinite(loss) else "not finite, step skipped"
+    return f"step {step}/{self._steps}  loss {shown}  {speed:,.0f} tokens/s  {duration(left)} left"
+
+
+def number(value: float | None, form: str = ".4g") -> str:
+  """A metric in a line: in the format `form`, or that it was not measured, where it is NaN or None."""
+  return "not measured" if value is None or math.isnan(value) else format(value, form)
 
 
 def duration(seconds: float) -> str:

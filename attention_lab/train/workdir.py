@@ -4,10 +4,13 @@ A folder belongs to one run: another configuration is refused with the fields th
 nothing of what is trained and tested (evaluations choose what is tested under `config.checkpoint.select=best`).
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +18,13 @@ import jax
 from attention_lab import config as configs
 from attention_lab.attention import spec
 
-CONFIG, FINAL = "config.json", "final.json"
+CONFIG, FINAL, LOCK = "config.json", "final.json", ".lock"
 ATTENTION = "config.model.attention"
 # Fields, or beginnings of their names, that change nothing of what is trained.
-MAY_DIFFER = ("config.mesh.", "config.checkpoint.every", "config.checkpoint.keep", "config.evaluate_every")
+MAY_DIFFER = (
+  *("config.mesh.", "config.checkpoint.every", "config.checkpoint.minutes", "config.checkpoint.keep"),
+  "config.evaluate_every",
+)
 
 
 def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> None:
@@ -47,6 +53,37 @@ def claim(
     folder.mkdir(parents=True, exist_ok=True)
     replace(folder / CONFIG, json.dumps(_record(experiment, config, seeds), indent=2) + "\n")
   return folder
+
+
+@contextlib.contextmanager
+def locked(workdir: str | os.PathLike[str], part: str = "") -> Iterator[None]:
+  """Holds the folder against other processes until the block or the process ends, however it ends.
+
+  The lock is of the operating system. A file system without locks, as some network ones are, holds nobody off.
+
+  Args:
+    workdir: the folder, which is made; "" = none, and nothing is held.
+    part: the name of a part that this process alone works on, beside others on other parts; "" = the whole.
+
+  Raises:
+    ValueError: another process holds the whole, or the same part.
+  """
+  if not workdir or jax.process_index():
+    yield
+    return
+  folder = pathlib.Path(workdir)
+  if folder.exists() and not folder.is_dir():
+    raise ValueError(f"--workdir={folder} is a file; give a folder")
+  missing = [path for path in (folder, *folder.parents) if not path.exists()]
+  folder.mkdir(parents=True, exist_ok=True)
+  with contextlib.ExitStack() as stack:
+    _lock(folder, LOCK, fcntl.LOCK_SH if part else fcntl.LOCK_EX, stack)
+    if part:
+      _lock(folder, f"{LOCK}.{part}", fcntl.LOCK_EX, stack)
+    try:
+      yield
+    finally:
+      _remove_unused(folder, missing)
 
 
 def read(workdir: str | os.PathLike[str], flag: str = "--workdir") -> dict[str, Any]:
@@ -85,6 +122,33 @@ def replace(path: pathlib.Path, text: str) -> None:
   partial = path.with_name(f"{path.name}.partial")
   partial.write_text(text, encoding="utf-8")
   partial.replace(path)
+
+
+def _lock(folder: pathlib.Path, name: str, kind: int, stack: contextlib.ExitStack) -> None:
+  """Takes the lock of one file, or raises ValueError."""
+  file = stack.enter_context((folder / name).open("a+", encoding="utf-8"))
+  try:
+    fcntl.flock(file, kind | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.seek(0)
+    holder = file.read().strip() or "another process"
+    raise ValueError(f"--workdir={folder} is in use by {holder}: wait for its end, or give another folder") from None
+  except OSError:
+    return
+  file.truncate(0)
+  file.write(f"process {os.getpid()} on {platform.node()}")
+  file.flush()
+
+
+def _remove_unused(folder: pathlib.Path, missing: Sequence[pathlib.Path]) -> None:
+  """Removes the folders that were `missing` before, if nothing but locks was written: the run was refused."""
+  files = list(folder.iterdir())
+  if missing and all(path.name.startswith(LOCK) for path in files):
+    with contextlib.suppress(OSError):
+      for path in files:
+        path.unlink()
+      for path in missing:
+        path.rmdir()
 
 
 def _record(experiment: str, config: configs.Config, seeds: Sequence[int]) -> dict[str, Any]:

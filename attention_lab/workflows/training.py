@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from attention_lab import config as configs
-from attention_lab import huge_pages
+from attention_lab import huge_pages, interrupts
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of checkpoints, logs and tokenizer; empty = keep nothing.")
 DATA_REPORT = flags.DEFINE_bool(
@@ -38,12 +38,23 @@ def run(task: Any, config: configs.Config) -> None:
     huge_pages.restart()
   if DATA_REPORT.value and CROSS_VALIDATE.value:
     raise ValueError("--data_report trains nothing and --cross_validate trains: give one of them")
+  interrupts.explain(_unfinished)
   if DATA_REPORT.value:
     report(task, config)
   elif CROSS_VALIDATE.value:
     cross_validate(task, config, WORKDIR.value)
   else:
     train(task, config, WORKDIR.value)
+
+
+def _unfinished() -> str:
+  """The line that Ctrl-C ends with: the steps that are kept, and how to go on."""
+  folder = pathlib.Path(WORKDIR.value)
+  if not WORKDIR.value:
+    return "nothing is kept, for there is no --workdir"
+  steps = [int(path.name) for path in folder.glob("**/checkpoints/*") if path.name.isdigit()]
+  state = f"step {max(steps)} is kept in {folder}" if steps else f"{folder} has no checkpoint yet"
+  return f"{state}: the same command goes on from there"
 
 
 def train(task: Any, config: configs.Config, workdir: str) -> None:
@@ -112,6 +123,9 @@ def _train(task: Any, config: configs.Config, workdir: str, splits: tuple[str, .
   if fresh:
     pretrained.check(config, source)
     initial = lambda: pretrained.initial(config, source)
-  built = task.build(config, workdir, mesh)
-  (result,) = loop.run(built, config, workdir or None, mesh=mesh, experiment=task.NAME, initial=initial, splits=splits)
+  folder = workdir or None
+  with workdirs.locked(workdir):
+    print("preparing the data …", flush=True)
+    built = task.build(config, workdir, mesh)
+    (result,) = loop.run(built, config, folder, mesh=mesh, experiment=task.NAME, initial=initial, splits=splits)
   return built, {**result, "metrics": {split: result["metrics"][split] for split in splits}}

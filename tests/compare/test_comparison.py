@@ -9,8 +9,9 @@ import pytest
 
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
+from attention_lab import threads
 from attention_lab.attention import spec
-from attention_lab.compare import run
+from attention_lab.compare import report, run
 from attention_lab.compare.execute import runner, verify
 from attention_lab.compare.schedule import scheduler
 from attention_lab.compare.schedule.protocol import Protocol
@@ -254,7 +255,20 @@ def test_the_positive_control_must_be_a_row(runs, tmp_path):
   assert {row["attention"] for row in rows(tmp_path) if row["positive"]} == {"softmax"}
 
 
-def test_a_row_is_verified_by_running_it_again(tmp_path):
+def test_progress_counts_the_runs_of_all_tasks(runs, tmp_path):
+  lines = []
+  comparison = run.plan("recall,mechanisms:needle", "softmax;linear", 6, TINY, Protocol(seeds="1", lr_retries=False))
+  run.execute(comparison, tmp_path, meshes.make_mesh(configs.MeshConfig(data=1)), lines.append)
+  counts = [line.partition("]")[0] for line in lines if line.startswith("[")]
+  assert counts == ["[1/4", "[2/4", "[3/4", "[4/4"]
+  summary = report.summary(tmp_path).splitlines()
+  assert summary[0].startswith("recall: accuracy on the test split")
+  names = [line.split()[0] for line in summary[1 : summary.index("")]]
+  assert [name for name in names if name in ("variant", *SCORES)] == ["variant", "softmax", "linear"]
+
+
+def test_a_row_is_verified_by_running_it_again(tmp_path, monkeypatch):
+  monkeypatch.setenv(threads.VARIABLE, "2")
   compare(tmp_path, "softmax", seeds="2", lr_retries=False)
   lines = []
   assert verify.row(tmp_path, "recall softmax 1", lines.append) == 0
@@ -266,6 +280,32 @@ def test_a_row_is_verified_by_running_it_again(tmp_path):
   assert any(line.startswith("test accuracy: 1") for line in lines)
   with pytest.raises(ValueError, match="did you mean 'recall softmax 1'"):
     verify.row(tmp_path, "recall softmax 7", lines.append)
+
+
+def test_a_row_of_another_processor_is_verified_within_the_spread_of_its_seeds(runs, tmp_path, monkeypatch):
+  compare(tmp_path, "softmax", seeds="3", lr_retries=False)
+  path, lines = tmp_path / "results.jsonl", []
+  held = [json.loads(line) for line in path.read_text().splitlines()]
+  again = lambda task, config, workdir, **kwargs: runs(task, config, workdir, **kwargs, seeds=(0,), splits=("test",))
+  monkeypatch.setattr(verify.loop, "run", again)
+  for shift, holds in ((0.001, True), (0.1, False)):
+    for row in held:
+      shifted = row["metrics"] | {"accuracy": row["metrics"]["accuracy"] + shift}
+      records.append(path, row | {"metrics": shifted, "processor": f"another {shift}", "commit": f"of {shift}"})
+    assert verify.row(tmp_path, "recall softmax 0", lines.append) == (0 if holds else 1)
+    assert ("holds within the spread of its seeds" in lines[-1]) is holds
+    assert any("another processor (another" in line and "accuracy 0.00" in line for line in lines)
+  assert any(line.startswith("note: the number of the row's threads is not known") for line in lines)
+
+
+def test_a_row_is_named_in_short_where_only_one_is_like_it(runs, tmp_path, monkeypatch):
+  compare(tmp_path, "softmax@width=16;softmax@layers=2;linear@width=16", seeds="1", lr_retries=False)
+  again = lambda task, config, workdir, **kwargs: runs(task, config, workdir, **kwargs, seeds=(0,), splits=("test",))
+  monkeypatch.setattr(verify.loop, "run", again)
+  assert verify.row(tmp_path, "recall linear 0", lambda line: None) == 0
+  message = "may be any of 2 rows of .*: give one of recall softmax@width=16 0; recall softmax@layers=2 0"
+  with pytest.raises(ValueError, match=message):
+    verify.row(tmp_path, "recall softmax 0", lambda line: None)
 
 
 def test_a_row_under_an_old_spelling_is_verified_by_either(runs, tmp_path, monkeypatch):

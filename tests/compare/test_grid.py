@@ -18,7 +18,7 @@ def _run(cell):
 def _execute(cells, path, run_cell=_run, stamp=None):
   lines = []
   outcomes = ((cell, grid.outcome(cell, run_cell, path.parent / "failures", stamp)) for cell in cells)
-  counts = grid.record(outcomes, len(cells), lambda row: records.append(path, row), lines.append)
+  counts = grid.record(outcomes, grid.Progress(len(cells)), lambda row: records.append(path, row), lines.append)
   return counts, lines
 
 

@@ -87,14 +87,34 @@ def test_a_comparison_that_was_killed_goes_on_to_the_same_numbers_alone_or_by_tw
     assert row["status"] == rows[cell]["status"]
     if row["status"] == "done":
       assert len(row["program"]) == 16
-      assert row["metrics"] == pytest.approx(rows[cell]["metrics"], rel=1e-4)
+      assert row["metrics"] == rows[cell]["metrics"]
+      assert row["threads"] == 1
+  assert re.search(r"recall: accuracy on the test split, .*\n  variant +standing +accuracy", again.stdout)
   page = (tmp_path / "out" / "report.html").read_text()
   assert "linformer" in page
   assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page)
+  threads = run("compare", *arguments, "--workdir=out", "--threads=2")
+  assert (threads.returncode, threads.stderr.count("--threads=2: out holds rows of 1 threads")) == (2, 1)
   arguments[3] = "--steps=5"
   other = run("compare", *arguments, "--workdir=out")
   assert other.returncode == 2
   assert "config.steps" in other.stderr
+
+
+def test_a_run_that_ctrl_c_stops_says_what_is_kept_and_keeps_others_out_before(run, start, tmp_path):
+  sizes = [f"--config.data.{split}=64" for split in ("train", "validation", "test")]
+  arguments = [*SMALL, *sizes, "--config.steps=100000", "--config.checkpoint.every=50", "--workdir=run"]
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+  process = start("recall", *arguments)
+  while not list((tmp_path / "run").glob("checkpoints/*/_CHECKPOINT_METADATA")) and process.poll() is None:
+    time.sleep(0.05)
+  other = run("recall", *arguments)
+  assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+  assert f"--workdir=run is in use by process {process.pid} on " in other.stderr
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate()
+  assert process.returncode == 130
+  assert re.fullmatch(r"stopped by Ctrl-C: step \d+ is kept in run: the same command goes on from there\n", errors)
 
 
 def test_a_row_joins_a_suite_without_its_positive_control_which_must_be_named_to_be_asked_of(run):

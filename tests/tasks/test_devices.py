@@ -8,7 +8,7 @@ from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
 from attention_lab.tasks import recall
 from attention_lab.train import optimizer, state
-from attention_lab.train.loop import Prefetcher
+from attention_lab.train.prefetch import Prefetcher
 from attention_lab.train.step import make_step
 
 STEPS = 20

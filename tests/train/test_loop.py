@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -157,11 +158,22 @@ def test_steps_that_are_not_finite_are_counted_and_five_in_a_row_stop_the_run(ti
   (result,) = loop.run(task, config(), None, mesh=one_device, log=SILENT)
   assert result["skipped"] == poisoned > 0
   assert all(np.isfinite(value) for value in result["metrics"]["test"].values())
-  with pytest.raises(Diverged, match="not finite in 5 steps in a row, up to step 5; lower --config") as error:
+  message = r"at step 5: .* 5 steps in a row, no loss was finite; no checkpoint was made; lower --config"
+  with pytest.raises(Diverged, match=message) as error:
     loop.run(tiny(poisoned=range(52)), config(checkpoint__every=7), tmp_path, mesh=one_device, log=SILENT)
   assert error.value.exit_code == 3
   assert not (tmp_path / "final.json").exists()
   assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_checkpoints_come_by_time_beside_those_by_steps(tiny, config, one_device, tmp_path, monkeypatch):
+  clock = itertools.count(0.0, 25.0)  # seconds: a step asks once, and once more where it saves
+  monkeypatch.setattr(checkpoint.time, "monotonic", lambda: next(clock))
+  schedule = checkpoint.SaveSchedule(config(steps=20, checkpoint__minutes=1.0, checkpoint__every=8))
+  assert [step for step in range(1, 21) if schedule.due(step)] == [3, 6, 8, 11, 14, 16, 19, 20]
+  monkeypatch.undo()
+  loop.run(tiny(), config(checkpoint__minutes=1e-9, checkpoint__keep=100), tmp_path, mesh=one_device, log=SILENT)
+  assert len(list((tmp_path / "checkpoints").iterdir())) == config().steps
 
 
 def test_an_error_of_the_data_stops_the_run_with_its_own_words(tiny, config, one_device):

@@ -1,9 +1,10 @@
 import io
+import math
 import re
 
 import pytest
 
-from attention_lab.train.progress import Progress, duration
+from attention_lab.train.progress import Progress, duration, number
 
 
 class Terminal(io.StringIO):
@@ -32,6 +33,13 @@ def test_a_terminal_has_one_line_that_gives_way_to_others(monkeypatch):
   progress.evaluation(6, "validation accuracy 0.5")
   assert stream.getvalue().endswith("\r\x1b[K")
   assert lines == ["step 6  validation accuracy 0.5"]
+
+
+def test_what_is_not_a_number_is_called_what_it_is():
+  lines = []
+  Progress(1, 0, 64, lines.append, io.StringIO()).update(1, math.nan)
+  assert "loss not finite, step skipped" in lines[0]
+  assert [number(value) for value in (0.25, math.nan, None)] == ["0.25", "not measured", "not measured"]
 
 
 @pytest.mark.parametrize("seconds, text", [(5.0, "5 s"), (120.0, "2 min"), (9000.0, "2.5 h")])

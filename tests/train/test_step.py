@@ -8,7 +8,7 @@ from attention_lab.train import evaluation
 from attention_lab.train import optimizer as optimizers
 from attention_lab.train import state as states
 from attention_lab.train import step as steps
-from attention_lab.train.loop import Prefetcher
+from attention_lab.train.prefetch import Prefetcher
 
 STEPS = 20
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -7,7 +9,7 @@ from attention_lab.train import workdir as workdirs
 
 def test_fields_that_change_nothing_of_what_is_trained_may_differ(config, tmp_path):
   workdirs.claim(tmp_path, "tiny", config(), (0,))
-  changed = config(mesh__fsdp=2, checkpoint__every=5, checkpoint__keep=1, evaluate_every=3)
+  changed = config(mesh__fsdp=2, checkpoint__every=5, checkpoint__minutes=1.0, checkpoint__keep=1, evaluate_every=3)
   assert workdirs.claim(tmp_path, "tiny", changed, (0,)) == tmp_path
   assert json.loads((tmp_path / "config.json").read_text())["config"]["mesh"]["fsdp"] == 2
 
@@ -58,3 +60,32 @@ def test_a_folder_that_cannot_be_a_run_is_refused(config, tmp_path):
     workdirs.read(tmp_path / "nowhere")
   workdirs.check(tmp_path / "nowhere", "tiny", config(), (0,))
   assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_folder_has_one_process_which_may_share_it_with_others_that_work_on_parts(tmp_path):
+  folder = tmp_path / "run"
+  code = (
+    "import sys; from attention_lab.train import workdir\n"
+    f"with workdir.locked({str(folder)!r}, part='cell_1'): print('held', flush=True); sys.stdin.read()"
+  )
+  with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    assert holder.stdout.readline() == b"held\n"
+    for part in ("", "cell_1"):
+      with (
+        pytest.raises(ValueError, match=f"run is in use by process {holder.pid} on .*: wait for its end"),
+        workdirs.locked(folder, part),
+      ):
+        pass
+    with workdirs.locked(folder, "cell_2"):
+      (folder / "file").write_text("")
+    holder.kill()
+  with workdirs.locked(folder), pytest.raises(ValueError, match="is in use"), workdirs.locked(folder, "cell_2"):
+    pass
+
+
+def test_a_folder_in_which_nothing_was_written_is_removed_again(tmp_path):
+  with workdirs.locked(tmp_path / "new" / "run"):
+    assert (tmp_path / "new" / "run").is_dir()
+  with workdirs.locked(""):
+    pass
+  assert not list(tmp_path.iterdir())

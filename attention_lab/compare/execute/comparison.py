@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from attention_lab import threads
 from attention_lab.compare.execute import task_setup
 from attention_lab.compare.execute.runner import JobRunner
 from attention_lab.compare.execute.worker_pool import WorkerPool
@@ -30,7 +31,7 @@ class ComparisonRun:
     for config in comparison.tasks.values():
       checks.check(config, mesh, (0,))
     self.runner = JobRunner(comparison, folder, mesh, log)
-    self.failed = 0
+    self.failed, self._progress = 0, grid.Progress()
     self._protocol, self._folder, self._log, self._journal_file = comparison.protocol, folder, log, JOURNAL
     held = grid.read(folder)
     self._setups = {name: task_setup.prepare(self.runner, name, held, folder, log) for name in comparison.tasks}
@@ -51,6 +52,8 @@ class ComparisonRun:
     cells = [self._setups[name].cell(row, comparison.settings(name)) for name, row in comparison.cells()]
     if not 0 <= only <= len(cells):
       raise ValueError(f"--cell={only} is no cell: this comparison has {len(cells)}; give 1 to {len(cells)}")
+    held = records.read(self._folder / RESULTS)
+    self._check_threads(held.rows)
     grid.register(self._folder, cells)
     for setup in self._setups.values():
       task_setup.save_budgets(self._folder, self.runner, setup)
@@ -58,14 +61,15 @@ class ComparisonRun:
       self._journal_file = JOURNAL.replace(".", f".{only}.")
     else:
       self._gather_journals()
-    held = records.read(self._folder / RESULTS)
     if held.damaged:
       lines = ", ".join(map(str, held.damaged))
       self._log(f"{self._folder / RESULTS}: line {lines} was cut short by a kill and does not count")
     self._done = {records.cell(row) for row in held.rows if row["status"] != "failed"}
     journals = [self._folder / JOURNAL, *sorted(self._folder.glob(CELL_JOURNALS))]
     self._journal = Journal([row for path in journals for row in records.read(path).rows], held.rows)
-    return self._without_refused(cells[only - 1 : only] if only else cells)
+    runnable = self._without_refused(cells[only - 1 : only] if only else cells)
+    self._cells = {name: [cell for cell in runnable if cell.task == name] for name in comparison.tasks}
+    return runnable
 
   def choose(
     self, name: str, cells: list[grid.Cell], pool: WorkerPool, *, alone: bool, collect: bool
@@ -93,7 +97,7 @@ class ComparisonRun:
           )
         given_up += self._train(jobs, pool)
         if not alone and not lr_retries and not self._next_jobs(protocol, name, cells, given_up):
-          cells = self._with_more_seeds(name, cells)
+          cells = self._cells[name] = self._with_more_seeds(name, cells)
     return cells
 
   def test(self, name: str, cells: Sequence[grid.Cell], pool: WorkerPool) -> None:
@@ -117,6 +121,17 @@ class ComparisonRun:
         if tuple(record["seeds"]) == job.seeds:  # else a kill cut the run's records, and another run has this seed
           self._write(self._row(record, choices[job.attention], row["metrics"]) if row["status"] == "done" else row)
       self.runner.clear(job)
+
+  def _check_threads(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError for rows of another number of threads: all numbers of a table are to be computed alike."""
+    platform = self.runner.mesh.devices.flat[0].platform
+    now = threads.record(platform).get("threads")
+    others = sorted({row["threads"] for row in rows if "threads" in row} - {now})
+    if now and others:
+      before = ", ".join(map(str, others))
+      raise ValueError(
+        f"--threads={now}: {self._folder} holds rows of {before} threads: give --threads={before} or another --workdir"
+      )
 
   def _without_refused(self, cells: Sequence[grid.Cell]) -> list[grid.Cell]:
     """The cells that can be run; those that are refused become rows with the reason."""
@@ -158,8 +173,21 @@ class ComparisonRun:
         failed.add((row["attention"], row["purpose"]))
 
     tested = jobs[0].stage == scheduler.SEEDS and not self._protocol.lr_retries
-    grid.record(pool.outcomes(jobs, "train", tested=tested), len(jobs), write, self._log)
+    self._progress.total = self._progress.done + self._planned(jobs)
+    grid.record(pool.outcomes(jobs, "train", tested=tested), self._progress, write, self._log)
     return [job for job in jobs if (job.attention, job.stage) in failed]
+
+  def _planned(self, jobs: Sequence[Job]) -> int:
+    """The number of runs that are left: of all tasks, trials and seeds that are not recorded, and these second chances.
+
+    Seeds and second chances that the scores will ask for are not known before.
+    """
+    count = len(jobs) if jobs[0].stage in scheduler.LR_RETRIES else 0
+    for cell in (cell for cells in self._cells.values() for cell in cells if not self._journal.complete(cell)):
+      trials = [f"trial {number}" for number in range(self._protocol.trials)]
+      count += sum(scheduler.TUNING_SEED not in self._journal.records(cell, stage) for stage in trials)
+      count += any(seed not in self._journal.records(cell, scheduler.SEEDS) for seed in cell.seeds)
+    return count
 
   def _with_more_seeds(self, name: str, cells: list[grid.Cell]) -> list[grid.Cell]:
     """The cells with as many seeds as the protocol asks for, by the scores on validation."""

@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from attention_lab.compare.report import crossovers, page, tables
+from attention_lab.compare.report import columns, crossovers, page, tables
 from attention_lab.compare.schedule import grid
 from attention_lab.results import pages, records
 
@@ -46,6 +46,20 @@ def content(workdir: str | os.PathLike[str], benchmark: str | os.PathLike[str] |
   measured = benchmark or crossovers.named(folder)
   crossings = crossovers.read(measured, order) if measured else None
   return page.build(built, _notes(held, cells, built), order, crossings)
+
+
+def summary(workdir: str | os.PathLike[str]) -> str:
+  """The table of each task as plain text: rows in order of their scores, with standing and score, no costs."""
+  rows = records.read(pathlib.Path(workdir) / RESULTS).rows
+  order = list(dict.fromkeys(row["attention"] for row in rows))
+  blocks = []
+  for table in tables.build(rows, order):
+    sheet = columns.scores(table, {})
+    lines = [[cell.replace("\n", " ").replace("`", "") for cell in line[:3]] for line in [sheet.head, *sheet.rows]]
+    widths = [max(len(line[index]) for line in lines) for index in (0, 1)]
+    text = "\n".join(f"  {name:{widths[0]}}  {standing:{widths[1]}}  {score}" for name, standing, score in lines)
+    blocks.append(f"{columns.heading(table)}: {columns.direction(table)}\n{text}")
+  return "\n\n".join(blocks)
 
 
 def _notes(held: records.Records, cells: list[grid.Cell], built: list[tables.Table]) -> list[str]:

@@ -124,25 +124,38 @@ def outcome(
     yield complete({"seed": seed, "status": status, "reason": reason})
 
 
+@dataclasses.dataclass
+class Progress:
+  """The training runs of a session over all its waves: `total` that will be done as far as is known, and `done`."""
+
+  total: int = 0
+  done: int = 0
+  begun: float = dataclasses.field(default_factory=time.monotonic)
+
+  def left(self) -> str:
+    """The time that is left, at the mean time of a run so far."""
+    seconds = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
+    return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+
 def record(
   outcomes: Iterable[tuple[Cell, Iterable[Mapping[str, Any]]]],
-  total: int,
+  progress: Progress,
   write: Callable[[Mapping[str, Any]], None],
   log: Callable[[str], None],
 ) -> dict[str, int]:
-  """Gives each row of `total` cells to `write` as it comes, and logs progress; returns the number of rows by status."""
+  """Gives each row to `write` as it comes, and logs the progress, which counts the cells; the rows by status."""
   counts = dict.fromkeys(records.STATUSES, 0)
-  start = time.monotonic()
-  for number, (cell, rows) in enumerate(outcomes, 1):
-    log(f"[{number}/{total}] {cell}")
+  for cell, rows in outcomes:
+    progress.done += 1
+    log(f"[{progress.done}/{progress.total}] {cell}")
     for row in rows:
       write(row)
       counts[row["status"]] += 1
       if row["status"] != "done":
         log(f"  seed {row['seed']} {row['status']}: {row['reason']}")
-    left = (time.monotonic() - start) / number * (total - number)
-    if number < total:
-      log(f"  about {left / 60:.0f} min left" if left >= 90 else f"  about {left:.0f} s left")
+    if progress.done < progress.total:
+      log(f"  {progress.left()}")
   return counts
 
 

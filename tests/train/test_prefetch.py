@@ -8,7 +8,7 @@ from attention_lab import mesh as meshes
 from attention_lab.config import MeshConfig
 from attention_lab.data import pipeline
 from attention_lab.train.evaluation import Evaluator
-from attention_lab.train.loop import Prefetcher
+from attention_lab.train.prefetch import Prefetcher
 
 
 @pytest.fixture
