@@ -86,7 +86,8 @@ def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not_bit_for_bit(
 def test_a_run_says_what_it_is_and_leaves_what_it_found(straight):
   task, _, folder, (result,), lines = straight
   phrases = ["1 cpu device", "parameters", "FLOPs per token", "24 tokens per step", "compiled in", "s; one program"]
-  assert all(phrase in lines[0] for phrase in phrases)
+  assert lines[0] == "compiling the training step …"
+  assert all(phrase in lines[1] for phrase in phrases)
   assert len(lines) <= 20
   record = json.loads((folder / "config.json").read_text())
   assert (record["experiment"], record["config"]["batch"], "seeds" in record) == ("tiny", 8, False)
