@@ -4,7 +4,6 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
@@ -12,12 +11,11 @@ from attention_lab import threads
 from attention_lab.attention import spec
 from attention_lab.config import nearest_hint
 from attention_lab.results import provenance, records
+from attention_lab.results.records import Row
 from attention_lab.tasks import base as tasks
 from attention_lab.train import loop
 
 TOLERANCE = 1e-4  # of a metric, relative and absolute: the rounding of other versions or numbers of seeds
-
-Row = Mapping[str, Any]
 
 
 def row(workdir: str | os.PathLike[str], name: str, log: Callable[[str], None]) -> int:
@@ -72,7 +70,7 @@ def _find(path: pathlib.Path, name: str) -> tuple[list[Row], Row]:
   return done, matching[-1]
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def _name(row: Row) -> str:
   return f"{row['task']} {row['attention']} {row['seed']}"
 
 
