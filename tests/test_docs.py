@@ -184,6 +184,7 @@ def test_links_between_files_lead_somewhere(page):
 @pytest.mark.parametrize("page", TEXTS)
 def test_the_written_commands_of_a_page_run(page, tmp_path):
   (tmp_path / "power.py").write_text(block("file: power.py"))
+  (tmp_path / "equation.py").write_text(block("file: equation.py", "docs/add_a_variant.md"))
   (tmp_path / "reviews.csv").write_text("text,label\n" + "".join(f"word {n} and {n % 7},{n % 2}\n" for n in range(60)))
   (tmp_path / "experiments").mkdir()
   shutil.copytree(ROOT / "experiments" / "results", tmp_path / "experiments" / "results")

@@ -13,6 +13,7 @@
 import ast
 import dataclasses
 import importlib
+import inspect
 import itertools
 import pkgutil
 import re
@@ -297,23 +298,68 @@ def instance(kind: typing.Any, name: str, call: ast.Call) -> typing.Any:
       raise ValueError(f"{name} has no hyper-parameter '{argument}'{hint}; it has {', '.join(fields) or 'none'}")
     if not _fits(value, hints[argument]):
       raise ValueError(f"{name}: {argument}={value!r} must be {_described(hints[argument])}")
-  return kind(**values)
+  required = [field.name for field in fields.values() if field.init and _is_required(field)]
+  missing = [argument for argument in required if argument not in values]
+  if missing:
+    raise ValueError(f"{name} needs {', '.join(missing)}: write {name}({', '.join(f'{part}=…' for part in required)})")
+  try:
+    return kind(**values)
+  except Exception as error:
+    if "." not in name:
+      raise
+    raise ValueError(f"{name} refuses its arguments: {type(error).__name__}: {error}") from error  # a user's own checks
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+  """Whether a field has no default."""
+  return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _kind(name: str) -> type[Attention]:
   if "." in name:
     module, _, kind = name.rpartition(".")
-    try:
-      variant = getattr(importlib.import_module(module), kind)
-    except (ImportError, AttributeError) as error:
-      raise ValueError(f"cannot load the variant {module}:{kind}: {error}") from error
-    if not (isinstance(variant, type) and issubclass(variant, Attention) and dataclasses.is_dataclass(variant)):
+    variant = load(f"{module}:{kind}", "the variant")
+    if not (isinstance(variant, type) and issubclass(variant, Attention)):
       raise ValueError(f"{module}:{kind} is not a variant: it must be a frozen dataclass that extends Attention")
+    missing = sorted(getattr(variant, "__abstractmethods__", ()))
+    if missing:
+      raise ValueError(f"{module}:{kind} is not a variant: it does not define {' and '.join(missing)}")
+    fields = [field for field, hint in inspect.get_annotations(variant).items() if "ClassVar" not in str(hint)]
+    if "__dataclass_fields__" not in vars(variant) and (fields or "__init__" in vars(variant)):
+      raise ValueError(f"{module}:{kind} is no dataclass: write @dataclasses.dataclass(frozen=True) above it")
     return variant
   if name not in names():
     raise ValueError(f"unknown attention variant '{name}'{nearest_hint(name, names())}; there are {', '.join(names())}")
   file = importlib.import_module(f"{variants.__name__}.{name}")
   return getattr(file, "".join(word.capitalize() for word in name.split("_")))
+
+
+def load(name: str, role: str) -> typing.Any:
+  """Imports what `my_pkg.my_file:NAME` names.
+
+  Args:
+    name: a module and one of its names, with a colon between them.
+    role: what messages call it, as in `the variant`.
+
+  Returns:
+    The object of that name.
+
+  Raises:
+    ValueError: in one line, for a malformed name, a module that is not there or does not import, and for a name that it
+      does not hold.
+  """
+  module, _, attribute = name.partition(":")
+  if not module or not attribute:
+    raise ValueError(f"cannot load {role} '{name}': write my_pkg.my_file:NAME")
+  try:
+    imported = importlib.import_module(module)
+  except Exception as error:  # a user's file may raise anything
+    where = "" if isinstance(error, ModuleNotFoundError) else f"importing {module} ends in {type(error).__name__}: "
+    raise ValueError(f"cannot load {role} {name}: {where}{error}") from error
+  if not hasattr(imported, attribute):
+    public = [other for other in vars(imported) if not other.startswith("_")]
+    raise ValueError(f"cannot load {role} {name}: {module} has no {attribute}{nearest_hint(attribute, public)}")
+  return getattr(imported, attribute)
 
 
 def _fits(value: object, hint: object) -> bool:

@@ -23,6 +23,7 @@ from attention_lab.certify import (
   decoding,
   demands,
   equality,
+  interface,
   leaks,
   maps,
   numerics,
@@ -30,11 +31,11 @@ from attention_lab.certify import (
   settings,
   sharding,
 )
-from attention_lab.certify.finding import FAILED, PROVED, Certificate, Finding, Refuted, Undecided
+from attention_lab.certify.finding import FAILED, NOT_ASKED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
 from attention_lab.worker_processes import WorkerProcesses
 
-_MODULES = (equality, leaks, demands, maps, decoding, numerics, odd_inputs, cost, sharding, settings)
+_MODULES = (interface, equality, leaks, demands, maps, decoding, numerics, odd_inputs, cost, sharding, settings)
 PROOFS: dict[str, Callable[[VariantUnderTest], str]] = {
   claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
 }
@@ -62,10 +63,21 @@ def certify(
     claims: the claims to examine, by their names in `PROOFS`.
 
   Returns:
-    One finding for each claim, in the order given; whatever the variant raises is a finding too.
+    One finding for each claim, in the order given; whatever the variant raises is a finding too. Of claims that do
+    not fit the class one finding speaks, and the others take them as withdrawn; it stands alone where no call at all
+    can be made.
   """
   subject = VariantUnderTest(variant, case, quick)
-  return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in claims), metadata(variant))
+  if interface.CLAIM not in claims:
+    return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in claims), metadata(variant))
+  fit = _finding(interface.CLAIM, subject)
+  try:
+    changes = {name: value for misfit in interface.misfits(subject) for name, value in misfit.changes.items()}
+  except Refuted:
+    return Certificate(subject.spec, (fit,))
+  rest = interface.withdrawn(subject, changes) if changes else subject
+  findings = tuple(fit if claim == interface.CLAIM else _finding(claim, rest) for claim in claims)
+  return Certificate(subject.spec, findings, metadata(variant))
 
 
 def prove(claim: str, variant: Attention, case: ModuleType | None = None, quick: bool = False) -> Finding:
@@ -85,18 +97,19 @@ def prove(claim: str, variant: Attention, case: ModuleType | None = None, quick:
   return _finding(claim, VariantUnderTest(variant, case or case_of(variant), quick))
 
 
-def certificates(rows: Sequence[str], quick: bool, workers: int) -> Iterator[Certificate]:
+def certificates(rows: Sequence[str], quick: bool, workers: int, oracle: str = "") -> Iterator[Certificate]:
   """The certificate of each spec, by several processes: compiling, which takes most of the time, uses one core.
 
   Args:
     rows: specs of single variants.
     quick: as in `certify`.
     workers: processes; with one, or one spec, all is done in this process.
+    oracle: `my_pkg.my_file:function`, the oracle of every row; empty = those of the cases.
 
   Yields:
     Certificates in the order of `rows`, each as soon as it and those before it are ready.
   """
-  certify_row = functools.partial(_certify_row, quick)
+  certify_row = functools.partial(_certify_row, quick, oracle)
   if min(workers, len(rows)) < 2:
     yield from map(certify_row, rows)
     return
@@ -119,6 +132,28 @@ def case_of(variant: Attention) -> ModuleType | None:
   """The case of one of the lab's own variants, None for a third party's."""
   package, _, name = type(variant).__module__.rpartition(".")
   return cases().get(name) if package == variants.__name__ else None
+
+
+def oracle_case(name: str) -> ModuleType:
+  """A case that has an oracle and nothing else.
+
+  Args:
+    name: `my_pkg.my_file:function`, a function `oracle(variant, params, example)` as those of `certify/cases` are.
+
+  Returns:
+    A module like these.
+
+  Raises:
+    ValueError: in one line, where it cannot be loaded or does not take these three arguments.
+  """
+  function = spec.load(name, "the oracle")
+  try:
+    inspect.signature(function).bind("variant", "params", "example")
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"the oracle {name} must take (variant, params, example): {error}") from error
+  case = ModuleType(name)
+  vars(case).update(oracle=function)
+  return case
 
 
 def without_case() -> tuple[Certificate, ...]:
@@ -146,14 +181,17 @@ def _start_worker() -> None:
   jax.config.update("jax_num_cpu_devices", sharding.DEVICES)
 
 
-def _certify_row(quick: bool, row: str) -> Certificate:
+def _certify_row(quick: bool, oracle: str, row: str) -> Certificate:
   variant = spec.parse(row)
-  certificate = certify(variant, case_of(variant), quick)
+  certificate = certify(variant, oracle_case(oracle) if oracle else case_of(variant), quick)
   jax.clear_caches()  # programs of one variant serve no other
   return certificate
 
 
 def _finding(claim: str, subject: VariantUnderTest) -> Finding:
+  unasked = getattr(subject.variant, "unasked", {})
+  if claim in unasked:
+    return Finding(claim, NOT_ASKED, unasked[claim])
   try:
     return Finding(claim, PROVED, PROOFS[claim](subject))
   except Undecided as undecided:
@@ -168,6 +206,8 @@ def _finding(claim: str, subject: VariantUnderTest) -> Finding:
 
 def _snippet(claim: str, subject: VariantUnderTest) -> str:
   quick = ", quick=True" if subject.quick else ""
+  name = getattr(subject.case, "__name__", "")
+  quick = f", battery.oracle_case({name!r})" + quick if ":" in name else quick
   lines = [
     "from attention_lab.attention import spec",
     "from attention_lab.certify import battery",

@@ -20,7 +20,7 @@ RAGGED = (4, 4, 1, 1, 4)  # room in each chunk; how much of it is real differs f
 def any_split(subject: VariantUnderTest) -> str:
   """Token by token, in pieces, all at once: equal to one causal call."""
   require(subject.claims.decode, "cannot decode step by step")
-  return _law(subject, Mask(causal=True), SPLITS if subject.quick else SPLITS + MORE_SPLITS)
+  return law(subject, Mask(causal=True), SPLITS if subject.quick else SPLITS + MORE_SPLITS, subject.draws)
 
 
 def masked(subject: VariantUnderTest) -> str:
@@ -32,14 +32,28 @@ def masked(subject: VariantUnderTest) -> str:
     prefix = jnp.asarray(np.array([3, 1, 4], np.int32))
     mask = Mask(causal=True, window=2) if name == "window" else Mask(causal=True, prefix=prefix)
     splits = ((1,) * 9, (4, 1, 4)) if name == "window" else ((4, 1, 4), (4, 4, 1))
-    _law(subject, mask, splits)
+    law(subject, mask, splits, subject.draws)
   return f"under {', '.join(names)}"
 
 
-def _law(subject: VariantUnderTest, mask: Mask, splits: tuple[tuple[int, ...], ...]) -> str:
+def law(subject: VariantUnderTest, mask: Mask, splits: tuple[tuple[int, ...], ...], draws: int) -> str:
+  """The law of `extend` under a mask.
+
+  Args:
+    subject: the variant under test.
+    mask: causal, possibly with window or prefix.
+    splits: tokens in each piece, `LENGTH` in all.
+    draws: random instances.
+
+  Returns:
+    What was examined.
+
+  Raises:
+    Refuted: a piece differs from the same rows of one causal call.
+  """
   shape = _shape(subject)
   params = subject.params(shape.dims())
-  for seed in range(subject.draws):
+  for seed in range(draws):
     inputs = subject.inputs(shape, seed)
     whole = np.asarray(subject.forward(params, inputs, Call(mask)))
     for split in splits:
@@ -49,7 +63,7 @@ def _law(subject: VariantUnderTest, mask: Mask, splits: tuple[tuple[int, ...], .
         what = f"split {'+'.join(map(str, split))}, piece from {start}"
         same(out, whole[:, start : start + size], what, shape=shape, seed=seed)
         start += size
-  return f"{len(splits)} splits of {LENGTH}, {subject.draws} draws at {shape}"
+  return f"{len(splits)} splits of {LENGTH}, {draws} draws at {shape}"
 
 
 def ragged(subject: VariantUnderTest) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from attention_lab.attention.base import Call
 from attention_lab.attention.mask import NAMES
 from attention_lab.certify import oracle, random_calls
-from attention_lab.certify.finding import FORWARD, GRADIENT, NOT_GIVEN, NOT_RUN, Refuted, require, same
+from attention_lab.certify.finding import FORWARD, GRADIENT, NOT_ASKED, NOT_GIVEN, NOT_RUN, Refuted, require, same
 from attention_lab.certify.oracle import Example
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
@@ -95,6 +95,9 @@ def forward(subject: VariantUnderTest) -> str:
 def gradient(subject: VariantUnderTest) -> str:
   """Directional derivatives equal central differences of the oracle, one direction for each input and parameter."""
   require(subject.case is not None, "no oracle", NOT_GIVEN)
+  require(subject.differentiable, "its gradient cannot be taken", NOT_ASKED)
+  stands_in = hasattr(subject.case, "surrogate") or not subject.claims.straight_through
+  require(stands_in, "no surrogate in its case: the smooth stand-in whose gradient it has", NOT_GIVEN)
   worst, count = 0.0, 0
   for cell in sorted(map(_few_rows, cells(subject)), key=_plain):
     if subject.quick and count and _plain(cell):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 PROVED, FAILED, NOT_CLAIMED, NOT_GIVEN, NOT_RUN = "proved", "failed", "not claimed", "not given", "not run"
+NOT_ASKED = "not asked"  # of a function from outside: what its adapter cannot ask, or answers in its stead
 
 FORWARD = 2e-5  # largest error of a float32 output, relative to the largest entry of the reference (at least 1)
 GRADIENT = 2e-4  # the same for a directional derivative
@@ -16,7 +17,7 @@ class Finding:
   """The outcome for one claim; for a failure also where the counter-example is and a snippet that shows it."""
 
   claim: str
-  status: str  # proved, failed, not claimed, not given, not run
+  status: str  # proved, failed, not claimed, not given, not run, not asked
   detail: str
   shape: str = ""  # sizes of the counter-example, as in 'B2 T5 S5 N4 K2 H3 V2'
   seed: int = -1
@@ -41,6 +42,11 @@ class Certificate:
     """The findings that refute a claim."""
     return tuple(finding for finding in self.findings if finding.status == FAILED)
 
+  @property
+  def equation(self) -> bool:
+    """Whether the output was proved equal to that of an oracle, which an equation stands behind."""
+    return any(finding.claim == "equals its oracle" and finding.status == PROVED for finding in self.findings)
+
 
 class Refuted(AssertionError):
   """A counter-example: what went wrong, at which shape, under which seed, and where in the output."""
@@ -51,7 +57,7 @@ class Refuted(AssertionError):
 
 
 class Undecided(Exception):
-  """A proof that cannot be made, with its status (not claimed, not given, not run) and the reason."""
+  """A proof that cannot be made, with its status (not claimed, not given, not run, not asked) and the reason."""
 
   def __init__(self, status: str, reason: str):
     super().__init__(reason)

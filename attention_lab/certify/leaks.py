@@ -59,16 +59,31 @@ def _examine(subject: VariantUnderTest, names: tuple[str, ...], draws: int) -> s
         detail = f"query {t} moves by {moved[t, s]:.1e} when {token} is replaced by values of size {magnitude:g}"
         raise Refuted(detail, shape=shape, seed=seed, position=f"query {t}, key {s}")
       pairs += int((~readable).sum())
-    blind = np.argwhere(readable & ~(influence(subject, shape, call, seed, 10.0) > LEAK_TOLERANCE))
-    if subject.claims.exactness == "exact" and len(blind):
-      t, s = blind[0]
-      raise Refuted(
-        f"query {t} does not read key {s}, which it may: not softmax over all readable keys",
-        shape=shape,
-        seed=seed,
-        position=f"query {t}, key {s}",
-      )
+    if subject.claims.exactness == "exact":
+      _require_read(subject, shape, call, seed, readable)
   return f"{pairs} hidden pairs at sizes {', '.join(f'{m:g}' for m in MAGNITUDES)}"
+
+
+def require_all_read(subject: VariantUnderTest) -> None:
+  """Refutes where a query of a call without a mask does not read a key; then it is no softmax over all of them."""
+  shape, call = subject.shape(B=1, T=LENGTH, S=LENGTH), Call(subject.mask())
+  _require_read(subject, shape, call, 0, readable_pairs(call, shape)[0].any(axis=0))
+
+
+def _require_read(subject: VariantUnderTest, shape: Shape, call: Call, seed: int, readable: np.ndarray) -> None:
+  """Refutes where replacing a readable key moves nothing; one whose logit only falls is seen with the other sign."""
+  read = influence(subject, shape, call, seed, 10.0) > LEAK_TOLERANCE
+  if (readable & ~read).any():
+    read |= influence(subject, shape, call, seed, -10.0) > LEAK_TOLERANCE
+  blind = np.argwhere(readable & ~read)
+  if len(blind):
+    t, s = blind[0]
+    raise Refuted(
+      f"query {t} does not read key {s}, which it may: not softmax over all readable keys",
+      shape=shape,
+      seed=seed,
+      position=f"query {t}, key {s}",
+    )
 
 
 def influence(subject: VariantUnderTest, shape: Shape, call: Call, seed: int, magnitude: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from attention_lab.attention.mask import NAMES
 from attention_lab.certify.finding import FAILED, NOT_CLAIMED, PROVED, Certificate, Finding
 
 _MARKS = {PROVED: "proved", FAILED: "FAILED"}
+NO_EQUATION = "equality with an equation was not proved"
 _COST = {0: "1", 1: "T", 2: "T²", 3: "T³"}
 _COLUMNS = (
   "variant",
@@ -47,17 +48,19 @@ def counterexample(finding: Finding) -> list[str]:
 
 
 def summary(certificate: Certificate) -> str:
-  """`34 of 34 claims proved`, and how many could not be examined."""
+  """`34 of 34 claims proved`, how many could not be examined, and first of all whether no equation is behind it."""
   proved, failed = certificate.count(PROVED), certificate.count(FAILED)
   rest = [f.status for f in certificate.findings if f.status not in (PROVED, FAILED, NOT_CLAIMED)]
   notes = "".join(f", {rest.count(status)} {status}" for status in sorted(set(rest)))
-  return f"{proved} of {proved + failed} claims proved{notes}"
+  warning = "" if certificate.equation else f"{NO_EQUATION}; "
+  return f"{warning}{proved} of {proved + failed} claims proved{notes}"
 
 
 def to_json(certificates: Iterable[Certificate]) -> str:
   """All certificates as an indented JSON list; the key of their metadata is `facts`."""
   rows = [
-    {"spec": certificate.spec, "findings": [dataclasses.asdict(finding) for finding in certificate.findings]}
+    {"equation": "equality with an equation was proved" if certificate.equation else NO_EQUATION}
+    | {"spec": certificate.spec, "findings": [dataclasses.asdict(finding) for finding in certificate.findings]}
     | {"facts": certificate.metadata, "summary": summary(certificate)}
     for certificate in certificates
   ]
@@ -65,10 +68,12 @@ def to_json(certificates: Iterable[Certificate]) -> str:
 
 
 def markdown(certificates: Iterable[Certificate]) -> str:
-  """The table of variants: one row for each certificate that could be made."""
-  rows = [_row(certificate) for certificate in certificates if certificate.metadata]
+  """The table of variants: one row for each certificate that could be made; first those without an equation."""
+  certificates = [certificate for certificate in certificates if certificate.metadata]
+  rows = [_row(certificate) for certificate in certificates]
+  unproved = [f"`{certificate.spec}`: {NO_EQUATION}.\n" for certificate in certificates if not certificate.equation]
   head = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
-  return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+  return "\n".join(unproved + head + [f"| {' | '.join(row)} |" for row in rows])
 
 
 def demands(certificates: Iterable[Certificate]) -> str:
@@ -77,6 +82,8 @@ def demands(certificates: Iterable[Certificate]) -> str:
   lines = [f"| variant | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
   for certificate in certificates:
     metadata = certificate.metadata
+    if not metadata:
+      continue
     honoured = [name in metadata["masks"] for name in NAMES]
     honoured += [metadata[name] for name in ("bias", "cross", "supports_gqa", "decode")]
     lines.append(f"| `{certificate.spec}` | {' | '.join('●' if each else '○' for each in honoured)} |")

@@ -1,18 +1,21 @@
 """Many devices: what `sharded` computes on eight of them is what one computes."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from attention_lab.attention import sharded
+from attention_lab.attention.base import Call
 from attention_lab.attention.mask import Mask
 from attention_lab.certify import random_calls
 from attention_lab.certify.finding import NOT_RUN, require, same
-from attention_lab.certify.under_test import VariantUnderTest
+from attention_lab.certify.under_test import Inputs, VariantUnderTest
 
 DEVICES = 8
+NO_KEYS = ", without a key: it raises where each example has one, as on a mesh"
 
 
 def attend(subject: VariantUnderTest) -> str:
@@ -21,7 +24,8 @@ def attend(subject: VariantUnderTest) -> str:
   shape = subject.shape(B=4, T=5, S=5, N=4, K=2)
   params, inputs = subject.params(shape.dims()), subject.inputs(shape)
   call = random_calls.call(subject, shape, ("kv_valid", "causal", "explicit", "bias"), seed=1)
-  call = call._replace(key=jax.random.key(0) if subject.claims.random else None)
+  note = "" if not subject.claims.random or _takes_keys(subject, params, inputs, call) else NO_KEYS
+  call = call._replace(key=jax.random.key(0) if subject.claims.random and not note else None)
 
   def run(mesh, params, inputs):
     q, k, v, x, y = inputs
@@ -33,12 +37,22 @@ def attend(subject: VariantUnderTest) -> str:
   alone = subject.forward(params, inputs, call)
   many = subject.compiled(functools.partial(run, mesh))(params, inputs)
   same(many, alone, f"on {DEVICES} devices against one", shape=shape, seed=1)
-  if subject.quick:
-    return f"forward on {dict(mesh.shape)}"
+  if subject.quick or not subject.differentiable:
+    return f"forward on {dict(mesh.shape)}{note}"
   grads = [subject.compiled(jax.grad(functools.partial(loss, m), argnums=1))(params, inputs) for m in (mesh, None)]
   for many, alone in zip(*map(jax.tree.leaves, grads), strict=True):
     same(many, alone, f"gradient on {DEVICES} devices against one", tolerance=2e-5, shape=shape, seed=1)
-  return f"forward and gradient on {dict(mesh.shape)}"
+  return f"forward and gradient on {dict(mesh.shape)}{note}"
+
+
+def _takes_keys(subject: VariantUnderTest, params: Any, inputs: Inputs, call: Call) -> bool:
+  """Whether the variant draws its bits with a key for each example, which a mesh needs; it may raise, not differ."""
+  keys = jax.random.split(jax.random.key(0), len(inputs.x))
+  try:
+    jax.eval_shape(subject.eager, params, inputs, call._replace(key=keys))
+  except (TypeError, ValueError):
+    return False
+  return True
 
 
 def extend(subject: VariantUnderTest) -> str:

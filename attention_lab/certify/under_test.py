@@ -23,6 +23,13 @@ FAST_COMPILE = {
   "xla_cpu_use_fusion_emitters": False,
   "xla_cpu_parallel_codegen_split_count": 1,
 }
+# The same options as XLA has them by itself.
+FULL_COMPILE = {
+  "xla_backend_optimization_level": 3,
+  "xla_llvm_disable_expensive_passes": False,
+  "xla_cpu_use_fusion_emitters": True,
+  "xla_cpu_parallel_codegen_split_count": 32,
+}
 
 
 class Shape(NamedTuple):
@@ -75,7 +82,7 @@ class VariantUnderTest:
     object.__setattr__(self, "forward", self.compiled(self.eager))
     object.__setattr__(self, "optimised", self.compiled(self.eager, optimised=True))
     object.__setattr__(self, "gradient", self.compiled(self._gradient))
-    object.__setattr__(self, "extend", self.compiled(self._extend))
+    object.__setattr__(self, "extend", self.compiled(self.extend_eagerly))
     object.__setattr__(self, "init", jax.jit(self.variant.init, static_argnums=1))
 
   def compiled(self, function: Callable[..., Any], optimised: bool = False) -> Any:
@@ -84,7 +91,7 @@ class VariantUnderTest:
     What XLA makes of a variant when it optimises is looked at where it could matter: against the oracle, against the
     eager form, in low precision and at length. Temporaries are laid out before that, and do not depend on it.
     """
-    return jax.jit(function, compiler_options=None if optimised and not self.quick else _fast_compile_options())
+    return jax.jit(function) if optimised and not self.quick else FastProgram(function)
 
   @property
   def claims(self) -> Claims:
@@ -100,6 +107,11 @@ class VariantUnderTest:
   def name(self) -> str:
     """The class, as messages of refusal name it."""
     return type(self.variant).__name__
+
+  @property
+  def differentiable(self) -> bool:
+    """Whether gradients can be taken: not those of a function that runs outside of JAX."""
+    return getattr(self.variant, "differentiable", True)
 
   @property
   def draws(self) -> int:
@@ -182,18 +194,38 @@ class VariantUnderTest:
     grads = iter(back(cotangent.astype(value.dtype))[0])
     return value, jax.tree.unflatten(tree, [next(grads) if f else jnp.zeros(()) for f in floats])
 
-  def _extend(self, params: Params, state: Any, inputs: Inputs, lengths: Any, mask: Mask) -> tuple[Any, jax.Array]:
+  def extend_eagerly(
+    self, params: Params, state: Any, inputs: Inputs, lengths: Any, mask: Mask
+  ) -> tuple[Any, jax.Array]:
+    """The state and output of one `extend`, not compiled; `extend` is its compiled form."""
     return self.variant.extend(params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask)
 
 
 @functools.cache
-def _fast_compile_options() -> dict[str, Any] | None:
-  """`FAST_COMPILE` where the installed XLA knows these options, else None."""
+def _compile_options() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+  """`FAST_COMPILE` and `FULL_COMPILE` where the installed XLA knows these options, else None twice."""
   try:
     jax.jit(lambda: 0, compiler_options=FAST_COMPILE)()
   except jax.errors.JaxRuntimeError:
-    return None
-  return FAST_COMPILE
+    return None, None
+  return FAST_COMPILE, FULL_COMPILE
+
+
+class FastProgram:
+  """A function under `jax.jit` with the options of `FAST_COMPILE`; a NaN is computed again with XLA's own options."""
+
+  def __init__(self, function: Callable[..., Any]):
+    self.function = function
+    self.fast, self.full = (jax.jit(function, compiler_options=options) for options in _compile_options())
+    self.lower = self.fast.lower
+
+  def __call__(self, *args: Any) -> Any:
+    """The outputs: a NaN among them is the function's, not that of a hasty compilation."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+      return self.function(*args)
+    out = self.fast(*args)
+    floats = [leaf for leaf in jax.tree.leaves(out) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return self.full(*args) if any(np.isnan(np.asarray(leaf)).any() for leaf in floats) else out
 
 
 def is_fixed(path: tuple) -> bool:

@@ -176,6 +176,17 @@ class Squared(Dense):
 
 
 @frozen
+class Ungrouped(Dense):
+  """An einsum that takes as many key heads as query heads."""
+
+  def attend(self, params, q, k, v, call):
+    logits = jnp.einsum("btnh,bsnh->bnts", q, k)
+    return jnp.einsum(
+      "bnts,bsnv->btnv", self.weights(logits, call.mask.dense(q.shape[1], k.shape[1], call.positions)), v
+    )
+
+
+@frozen
 class Silent(Dense):
   """Accepts a bias that it does not claim."""
 
@@ -186,6 +197,7 @@ class Silent(Dense):
 LOCAL = battery.cases()["local"]
 HIDDEN = r"query \d moves by .* when token \d, which '{}' hides"
 BITES = (
+  Bite(Ungrouped(), "claims fit the class", "claim supports_gqa=False", "honours causal"),
   Bite(WideLocal(window=3), "equals its oracle", "query", "honours causal", LOCAL),
   Bite(WideLocal(window=3), "receptive field is as declared", r"query (\d) reads key \d, .*may not"),
   Bite(NarrowLocal(window=3), "receptive field is as declared", r"never reads key \d, .*may", "honours kv_valid"),
