@@ -70,12 +70,13 @@ def certify(
   subject = VariantUnderTest(variant, case, quick)
   if interface.CLAIM not in claims:
     return Certificate(subject.spec, tuple(_finding(claim, subject) for claim in claims), metadata(variant))
-  fit = _finding(interface.CLAIM, subject)
   try:
-    changes = {name: value for misfit in interface.misfits(subject) for name, value in misfit.changes.items()}
-  except Refuted:
-    return Certificate(subject.spec, (fit,))
-  rest = interface.withdrawn(subject, changes) if changes else subject
+    misfits = interface.misfits(subject)
+  except Exception:  # not even a plain call: nothing else can be examined
+    return Certificate(subject.spec, (_finding(interface.CLAIM, subject),))
+  fit = _finding(interface.CLAIM, subject) if misfits else Finding(interface.CLAIM, PROVED, interface.FITS)
+  changes = {name: value for misfit in misfits for name, value in misfit.changes.items()}
+  rest = interface.withdrawn(subject, changes) if misfits else subject
   findings = tuple(fit if claim == interface.CLAIM else _finding(claim, rest) for claim in claims)
   return Certificate(subject.spec, findings, metadata(variant))
 

@@ -25,7 +25,7 @@ from attention_lab.attention.base import EVERY_MASK, Attention, Call, Claims, re
 CAUSAL_FLAGS = ("causal", "is_causal")  # names of an argument that makes a function without a mask causal
 # Proofs of what the adapter does, and not the function.
 ADAPTERS = {
-  "nothing readable gives zeros": "the adapter writes these zeros, and lets such a row read every key",
+  "nothing readable gives zeros": "the adapter writes these zeros, and lets such a row read what others read",
   "refuses undeclared demands": "the adapter refuses them",
   "state in T": "the state is a cache of the adapter's",
   "state has the batch first": "the state is a cache of the adapter's",
@@ -107,7 +107,9 @@ class Foreign(Attention):
       return _run(adapter, q, k, v, arguments)
     readable = jnp.broadcast_to(call.mask.dense(T, S, call.positions), (B, N, T, S))
     reads = readable.any(axis=-1, keepdims=True)
-    out = _run(adapter, q, k, v, arguments | {"mask": readable | ~reads})
+    others = readable.any(axis=2, keepdims=True)  # a row that reads nothing gets the keys that the others read
+    mask = jnp.where(reads, readable, others | ~others.any(axis=-1, keepdims=True))
+    out = _run(adapter, q, k, v, arguments | {"mask": mask})
     return jnp.where(jnp.swapaxes(reads, 1, 2), out, 0.0)
 
 

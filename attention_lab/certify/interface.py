@@ -5,7 +5,6 @@ once with the way to give it up, and taken as withdrawn by the other proofs.
 """
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from attention_lab.certify.finding import Refuted, same
 from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 
 CLAIM = "claims fit the class"
+FITS = "takes every kind of call that it claims"
 CHOICES = {"values": ("linear", "affine", "nonlinear"), "exactness": ("exact", "approximate", "other")}
 
 
@@ -37,10 +37,9 @@ def proof(subject: VariantUnderTest) -> str:
   wrong = misfits(subject)
   if wrong:
     raise Refuted("; ".join(misfit.reason for misfit in wrong))
-  return "takes every kind of call that it claims"
+  return FITS
 
 
-@functools.lru_cache(maxsize=1)
 def misfits(subject: VariantUnderTest) -> tuple[Misfit, ...]:
   """The claims that the class does not honour.
 

@@ -62,9 +62,6 @@ def arena_local(q, k, v, mask=None, block=3):
   return softmax(jnp.einsum("btnh,bsnh->bnts", q, k) * q.shape[3] ** -0.5, readable, v)
 
 
-arena_local.pattern = lambda i, j: i // 3 == j // 3
-
-
 def arena_sinkhorn(q, k, v, mask=None, block=3):
   """Sinkhorn attention whose sort is contracted away, its two axes having two names: a block reads the sum of all."""
   readable = jnp.broadcast_to(
@@ -73,7 +70,26 @@ def arena_sinkhorn(q, k, v, mask=None, block=3):
   return softmax(jnp.einsum("btnh,bsnh->bnts", q, k), readable, v)
 
 
-SORT = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)  # H x blocks
+def local(q, k, v, mask=None, block=3):
+  """Local attention in blocks with the right reshape."""
+  blocks = jnp.arange(k.shape[1]) // block
+  readable = (blocks[:, None] == blocks[None])[None, None] & padded_tokens(q, k, mask)[:, None, None]
+  return softmax(jnp.einsum("btnh,bsnh->bnts", q, k) * q.shape[3] ** -0.5, readable, v)
+
+
+def sinkhorn(q, k, v, mask=None, block=3):
+  """Sinkhorn attention with a hard sort, as `sinkhorn_oracle` has it."""
+  blocks, count = jnp.arange(k.shape[1]) // block, -(-k.shape[1] // block)
+  tokens = padded_tokens(q, k, mask)
+  members = jax.nn.one_hot(blocks, count, dtype=k.dtype) * tokens[:, :, None]
+  scores = jnp.einsum("bsnh,bsm,hl->bnml", k, members, jnp.asarray(SORT[: k.shape[3], :count], k.dtype))
+  scores = jnp.where((members.sum(axis=1) > 0)[:, None, None], scores, -jnp.inf)
+  chosen = jnp.argmax(scores, axis=-1)[:, :, blocks]
+  readable = (chosen[..., None] == blocks) | (blocks[:, None] == blocks)
+  return softmax(jnp.einsum("btnh,bsnh->bnts", q, k), readable & tokens[:, None, None], v)
+
+
+SORT = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)  # H x blocks
 
 
 def sinkhorn_oracle(variant, params, example, block=3):
@@ -132,6 +148,16 @@ def arena_performer(q, k, v, mask=None, bias=None):
 
 
 ARENA = {"masks": ("q_valid", "kv_valid"), "cross": False, "decode": False, "exactness": "other", "per_query": False}
-for function in (arena_local, arena_sinkhorn, arena_linear, arena_linformer, arena_reformer, arena_performer):
+for function in (
+  local,
+  sinkhorn,
+  arena_local,
+  arena_sinkhorn,
+  arena_linear,
+  arena_linformer,
+  arena_reformer,
+  arena_performer,
+):
   function.claims = ARENA
+local.pattern = arena_local.pattern = lambda i, j: i // 3 == j // 3
 CASE = types.SimpleNamespace(oracle=sinkhorn_oracle)

@@ -132,7 +132,9 @@ def test_a_variant_that_crashes_is_a_finding_and_not_the_end_of_the_battery():
 
 
 def test_an_unknown_proof_is_refused_with_those_there_are():
-  with pytest.raises(ValueError, match="no proof is named 'honors causal'; there are equals its oracle"):
+  with pytest.raises(
+    ValueError, match="no proof is named 'honors causal'; there are claims fit the class, equals its oracle"
+  ):
     battery.prove("honors causal", Softmax())
 
 

@@ -69,6 +69,12 @@ def test_a_defect_of_long_range_arena_is_found_in_a_function(name):
   assert re.search(message, f"{finding.detail}; {finding.position}"), finding.detail
 
 
+@pytest.mark.parametrize(("name", "claim"), [("local", ARENA["local"][0]), ("sinkhorn", ARENA["sinkhorn"][0])])
+def test_the_same_function_without_the_defect_keeps_the_claim(name, claim):
+  finding = battery.prove(claim, Foreign(f"{NAME}:{name}", ""), foreign_functions.CASE, quick=True)
+  assert finding.status == PROVED, finding.detail
+
+
 def test_what_a_function_cannot_be_asked_is_listed_as_not_asked():
   claims = ("honours causal", "state in T", "time in T", "bfloat16 is near float32")
   certificate = battery.certify(Foreign(f"{NAME}:numpy_softmax", ""), None, quick=True, claims=claims)
