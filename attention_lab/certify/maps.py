@@ -104,7 +104,7 @@ def golden(subject: VariantUnderTest) -> str:
     same(out, table, "the golden table", tolerance=TABLE)
     return ", ".join(f"{value:.4f}" for value in table)
   for size in (1.0, 0.1):
-    scale = _scale(_row(plain, 3, size)[1], size, claims.requires_causal)
+    scale = _scale(float(_row(plain, 3, size)[1]), size, claims.requires_causal)
     rows = [(_row(plain, length, size), _softmax_row(length, size, scale, claims.requires_causal)) for length in (3, 2)]
     if size == 0.1 or all(np.max(np.abs(value - expected)) <= TABLE for value, expected in rows):
       break
