@@ -138,13 +138,14 @@ def _adapter(name: str, claimed: str) -> Adapter:
 def _stated(claimed: str) -> dict[str, Any]:
   """Claims as keyword arguments with literal values."""
   try:
-    call = ast.parse(f"Claims({claimed})", mode="eval").body
-    keywords = getattr(call, "keywords", [])
-    return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
-  except (SyntaxError, ValueError) as error:
-    raise ValueError(
-      f"claims are written as in \"supports_gqa=True, masks=('causal',)\", not as {claimed!r}"
-    ) from error
+    call: Any = ast.parse(f"Claims({claimed})", mode="eval").body
+    stated = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    well_formed = not call.args
+  except (AttributeError, SyntaxError, ValueError):
+    well_formed = False
+  if not well_formed:
+    raise ValueError(f"claims are written as in \"supports_gqa=True, masks=('causal',)\", not as {claimed!r}")
+  return stated
 
 
 def _manner(name: str, function: Callable[..., Any]) -> tuple[bool, bool]:

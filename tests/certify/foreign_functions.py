@@ -1,7 +1,5 @@
 """Attention functions from outside: sound ones, and Long Range Arena's six as they were released, in our own words."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,4 +158,3 @@ for function in (
 ):
   function.claims = ARENA
 local.pattern = arena_local.pattern = lambda i, j: i // 3 == j // 3
-CASE = types.SimpleNamespace(oracle=sinkhorn_oracle)
