@@ -98,7 +98,7 @@ class Foreign(Attention):
 
   def attend(self, params: Any, q: Any, k: Any, v: Any, call: Call) -> Any:
     adapter, (B, T, N, _), S = self.adapter, q.shape, k.shape[1]
-    arguments = {} if call.bias is None else {"bias": jnp.broadcast_to(call.bias, (B, N, T, S))}
+    arguments: dict[str, Any] = {} if call.bias is None else {"bias": jnp.broadcast_to(call.bias, (B, N, T, S))}
     if "mask" not in adapter.arguments:
       refuse_positions(self, call)
       arguments |= dict.fromkeys(adapter.arguments & set(CAUSAL_FLAGS), call.mask.causal)
@@ -129,7 +129,12 @@ def _adapter(name: str, claimed: str) -> Adapter:
       f"{module}:{attribute} claims {', '.join(unknown)}; there are {', '.join(Claims.__dataclass_fields__)}"
     )
   masks = EVERY_MASK if "mask" in arguments else frozenset({"causal"} if arguments & set(CAUSAL_FLAGS) else ())
-  derived = {"masks": masks, "bias": "bias" in arguments, "decode": "mask" in arguments, "supports_gqa": False}
+  derived: dict[str, Any] = {
+    "masks": masks,
+    "bias": "bias" in arguments,
+    "decode": "mask" in arguments,
+    "supports_gqa": False,
+  }
   claims = Claims(**(derived | stated | {"masks": frozenset(stated.get("masks", masks))}))
   on_host, equal_widths = _manner(name, function)
   return Adapter(function, claims, frozenset(stated), arguments, on_host, equal_widths)

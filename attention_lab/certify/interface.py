@@ -5,6 +5,7 @@ once with the way to give it up, and taken as withdrawn by the other proofs.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -135,14 +136,14 @@ def _refused_calls(subject: VariantUnderTest) -> Iterator[Misfit]:
     "bias": (claims.bias, Call(subject.mask(), bias=bias), shape, "a bias"),
   }
   for name, (claimed, call, sizes, what) in calls.items():
-    error = _error(lambda call=call, sizes=sizes: _traced(subject, sizes, call)) if claimed else ""
+    error = _error(functools.partial(_traced, subject, sizes, call)) if claimed else ""
     if error:
       yield Misfit(
         f"{name}=True is claimed, and a call with {what}{error}: mend it, or claim {name}=False", {name: False}
       )
   errors: dict[str, list[str]] = {}
   for name in sorted(claims.masks):
-    error = _error(lambda name=name: _traced(subject, shape, Call(subject.mask(demand(name)))))
+    error = _error(functools.partial(_traced, subject, shape, Call(subject.mask(demand(name)))))
     errors.setdefault(error, []).append(name)
   honoured = frozenset(errors.pop("", ()))
   for error, names in errors.items():
