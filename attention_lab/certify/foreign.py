@@ -36,6 +36,7 @@ ADAPTERS = {
 HOST = {
   "bfloat16 is near float32": "its numbers are float32 on the host",
   "gradient equals differences in float64": "its gradient cannot be taken on the host",
+  "a bias of -inf hides keys": "its gradient cannot be taken on the host",
   "compiled equals eager": "it is not compiled on the host",
   "sharded equals unsharded": "it runs on the host, which no mesh splits",
   "sharded extend equals unsharded": "it runs on the host, which no mesh splits",
