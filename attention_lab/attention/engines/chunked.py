@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from attention_lab.attention.base import Call, logits_dtype
-from attention_lab.attention.engines.flash.operands import largest_bias
+from attention_lab.attention.engines.flash.operands import finite_max
 from attention_lab.attention.mask import Mask
 from attention_lab.attention.positions import Positions
 
@@ -73,7 +73,10 @@ def add_bias(
   if block.bias is None:
     return logits
   bias = block.bias.astype(logits.dtype)
-  return logits + (bias if readable is None else bias - largest_bias(bias, readable))
+  if readable is not None:
+    largest = jnp.max(jnp.where(readable, bias, -jnp.inf), axis=-1, keepdims=True)
+    bias -= jax.lax.stop_gradient(finite_max(largest))
+  return logits + bias
 
 
 def distance(block: Block) -> Int[Array, "C 1 T S"]:

@@ -31,7 +31,6 @@ from attention_lab.attention.engines.flash.operands import (
   NonDiffArgs,
   apply_mask,
   finite_max,
-  largest_bias,
   make_logits_fn,
   over_groups,
   over_tiles,
@@ -72,29 +71,52 @@ def attend(
     The softmax-weighted values, zeros for a query that reads nothing; and the lse, the logarithms of the sums of
     exponentials, −∞ for a query that reads nothing.
   """
+  T, (config, args, non_diff) = q.shape[1], _prepare(q, k, v, call, scale, score_mod, per_head, pattern)
+  shift = None if call.bias is None else _bias_shift(config, args, non_diff)
+  leaves, treedef = jax.tree.flatten(non_diff._replace(bias_shift=shift))
+  out, lse = _attend(config._replace(treedef=treedef), args, leaves)
+  lse = lse if shift is None else lse + shift[..., 0]
+  return out[:, :T], lse[:, :, :T]
+
+
+def bias_shift(q: Array, k: Array, v: Array, call: Call, pattern: MaskPattern) -> Float[Array, "B N T 1"]:
+  """Each row's largest bias over the keys that the mask and the pattern leave readable: a constant to its softmax."""
+  return _bias_shift(*_prepare(q, k, v, call, 1.0, None, (), pattern))[:, :, : q.shape[1]]
+
+
+def _prepare(
+  q: Array, k: Array, v: Array, call: Call, scale: float, score_mod: ScoreMod | None, per_head: Any, pattern: Any
+) -> tuple[FlashConfig, DiffArgs, NonDiffArgs]:
+  """The arguments of a call, padded to whole tiles; the treedef of the configuration is missing."""
   (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
   mask_mod, mask_args, block_mask, starts = pattern or (None, (), None, None)
   tiling = make_tiling(T, S, (B, K), N // K, call.mask, call.positions.known, mask_mod is None, block_mask)
   Tp, Sp = T + -T % tiling.rows, S + -S % tiling.columns
-  shift = None if call.bias is None else bias_shift(call, T, S, logits_dtype(q, k), pattern)
   bias = pad_axes(call.bias, {2: Tp, 3: Sp})
   args = DiffArgs(pad_axes(q, {1: Tp}), pad_axes(k, {1: Sp}), pad_axes(v, {1: Sp}), bias, per_head)
   positions = Positions(pad_axes(call.positions.q, {1: Tp}), pad_axes(call.positions.k, {1: Sp}, fill=-1))
-  starts = starts if tiling.dynamic else None
-  non_diff = NonDiffArgs(pad_mask(call.mask, Tp, Sp), positions, mask_args, starts, pad_axes(shift, {2: Tp}))
-  leaves, treedef = jax.tree.flatten(non_diff)
-  out, lse = _attend(FlashConfig(tiling, (T, S), scale, score_mod, mask_mod, treedef), args, leaves)
-  lse = lse[:, :, :T]
-  return out[:, :T], lse if shift is None else lse + shift[..., 0]
+  non_diff = NonDiffArgs(pad_mask(call.mask, Tp, Sp), positions, mask_args, starts if tiling.dynamic else None)
+  return FlashConfig(tiling, (T, S), scale, score_mod, mask_mod, None), args, non_diff
 
 
-def bias_shift(call: Call, T: int, S: int, dtype: Any, pattern: MaskPattern | None) -> Float[Array, "#B #N T 1"]:
-  """Each row's largest bias over the keys that the mask and the pattern leave readable."""
-  readable = call.mask.dense(T, S, call.positions)
-  if pattern is not None:
-    i, j = call.positions.queries(T)[:, None, :, None], call.positions.keys(S)[:, None, None]
-    readable &= pattern.mask_mod(pattern.mask_args, i, j)
-  return largest_bias(call.bias.astype(dtype), readable)
+def _bias_shift(config: FlashConfig, args: DiffArgs, non_diff: NonDiffArgs) -> Array:
+  """`bias_shift` of padded arguments, tile by tile."""
+  (B, T, N, _), bias = args.q.shape, jax.lax.stop_gradient(args.bias)
+
+  def step(shift: Array, start: tuple) -> Array:
+    group = slice_group(config, args, start)
+
+    def tile_step(tiles: TilePass, shift: Array, first: tuple) -> Array:
+      tile = Tile((*start, *first), (len(group.q), group.q.shape[2], tiles.rows, tiles.columns))
+      mask = make_logits_fn(config, group, non_diff, tile, tiles)[1]
+      largest = jnp.max(apply_mask(slice_block(bias, *tile), mask), axis=-1, keepdims=True).astype(shift.dtype)
+      before = slice_block(shift, (*tile.start[:3], 0), (*tile.sizes[:3], 1))
+      return update_block(shift, jnp.maximum(before, largest), (*tile.start[:3], 0))
+
+    return over_tiles(config, non_diff, tile_step, shift)
+
+  empty = jnp.full((B, N, T, 1), -jnp.inf, logits_dtype(args.q, args.k))
+  return finite_max(over_groups(config, args, step, empty))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from attention_lab.attention.base import Call, logits_dtype
+from attention_lab.attention.base import Call
 from attention_lab.attention.engines.flash import forward, tiles
 from attention_lab.attention.engines.flash.block_mask import MaskPattern, pad_axes
 from attention_lab.attention.engines.flash.operands import finite_max
@@ -40,8 +40,7 @@ class FarKeys(NamedTuple):
 def attend(q: Any, k: Any, v: Any, call: Call, scale: float, pattern: MaskPattern, far: FarKeys) -> Array:
   """Softmax attention to the keys of `pattern` nearer than `far.distance`, and to the far keys: out `B T N V`."""
   if call.bias is not None:  # the parts are merged by their lse, which a common shift keeps small
-    shift = forward.bias_shift(call, q.shape[1], k.shape[1], logits_dtype(q, k), pattern)
-    call = call._replace(bias=call.bias - shift.astype(call.bias.dtype))
+    call = call._replace(bias=call.bias - forward.bias_shift(q, k, v, call, pattern).astype(call.bias.dtype))
   if far.positions is None:
     return _attend_strided(q, k, v, call, scale, pattern, far.distance)
   return _attend_listed(q, k, v, call, scale, pattern, far)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from attention_lab.attention.base import logits_dtype
 from attention_lab.attention.engines.flash.block_mask import (
@@ -56,7 +56,7 @@ class NonDiffArgs(NamedTuple):
   positions: Positions
   mask_args: Any  # arrays for `FlashConfig.mask_mod`
   dynamic_starts: Int[Array, "_ 2"] | None  # of the tiles that are known at run time
-  bias_shift: Float[Array, "#B #N T 1"] | None  # each row's largest bias, taken off
+  bias_shift: Float[Array, "B N T 1"] | None = None  # each row's largest bias, taken off
 
 
 class Group(NamedTuple):
@@ -155,9 +155,3 @@ def apply_mask(logits: Array, mask: Array | None) -> Array:
 def finite_max(row_max: Array) -> Array:
   """Row maxima of logits, 0 for a row without keys, whose maximum is −∞."""
   return jnp.where(jnp.isfinite(row_max), row_max, 0.0)
-
-
-def largest_bias(bias: Float[Array, "#B #N #T #S"], readable: Bool[Array, "#B #N T S"]) -> Float[Array, "#B #N T 1"]:
-  """Each row's largest bias over its readable keys, 0 without any: a constant without a gradient, for softmax."""
-  rows = jnp.max(jnp.where(readable, bias, -jnp.inf), axis=-1, keepdims=True)
-  return jax.lax.stop_gradient(finite_max(rows))
