@@ -90,7 +90,8 @@ def _far_inputs(subject: VariantUnderTest, shape: Shape, center: float, size: fl
 
 def _float64(call: Call, seen: np.ndarray) -> Call:
   """The call with −10⁹ where a key is not seen, which in float64 stands for the least float32 too."""
-  return call._replace(bias=np.where(seen, np.asarray(call.bias, np.float64), LARGE))
+  bias: Any = np.where(seen, np.asarray(call.bias, np.float64), LARGE)
+  return call._replace(bias=bias)
 
 
 def _expected(

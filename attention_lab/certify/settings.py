@@ -127,7 +127,7 @@ def parameters(subject: VariantUnderTest) -> str:
 
 def limits(subject: VariantUnderTest) -> str:
   """Of each pair (legal, illegal) of settings in the case, the first is taken and the second refused, by its name."""
-  kind: type = type(subject.variant)
+  kind: Any = type(subject.variant)
   pairs: Any = getattr(subject.case, "LIMITS", None)
   checks = bool(kind.at_least_one) or kind.__post_init__ is not Attention.__post_init__
   require(bool(dataclasses.fields(kind)), "has no hyper-parameters")

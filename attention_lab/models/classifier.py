@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import importlib
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -42,6 +43,8 @@ class ClassifierConfig(ModelConfig):
 class TextClassifier(nnx.Module):
   """Logits over C classes: vectors of tokens, what a subclass makes of them, and a linear map."""
 
+  dtype: Any  # that of the vectors
+
   def __init__(
     self,
     config: ClassifierConfig,
@@ -74,7 +77,7 @@ class TextClassifier(nnx.Module):
 
   @abc.abstractmethod
   def build(self, config: ClassifierConfig, *, key: PRNGKeyArray, mesh: Mesh | None) -> int:
-    """Makes `dtype`, that of the vectors, and the parts of the model; returns the width of what is classified."""
+    """Makes `dtype` and the parts of the model; returns the width of what is classified."""
 
   @abc.abstractmethod
   def pooled(self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None, key: PRNGKeyArray | None) -> Output:

@@ -128,7 +128,7 @@ def make_logits_fn(
   def turned(array: Array) -> Array:
     return jnp.swapaxes(array, -1, -2) if keys_first else array
 
-  shift = None if non_diff.bias_shift is None else slice_block(non_diff.bias_shift, *tile)
+  shift = 0.0 if non_diff.bias_shift is None else slice_block(non_diff.bias_shift, *tile)
 
   def logits_fn(dots: Array, bias: Array | None, per_head: Any) -> Array:
     logits = dots if scale_in_q(group) else dots * config.scale
