@@ -23,19 +23,39 @@ from attention_lab.certify import (
   decoding,
   demands,
   equality,
+  gradients,
   interface,
   leaks,
+  lengths,
   maps,
   numerics,
   odd_inputs,
+  randomness,
   settings,
   sharding,
+  sums,
 )
 from attention_lab.certify.finding import FAILED, NOT_ASKED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
 from attention_lab.worker_processes import WorkerProcesses
 
-_MODULES = (interface, equality, leaks, demands, maps, decoding, numerics, odd_inputs, cost, sharding, settings)
+_MODULES = (
+  interface,
+  equality,
+  leaks,
+  demands,
+  maps,
+  decoding,
+  lengths,
+  numerics,
+  odd_inputs,
+  gradients,
+  sums,
+  randomness,
+  cost,
+  sharding,
+  settings,
+)
 PROOFS: dict[str, Callable[[VariantUnderTest], str]] = {
   claim: proof for module in _MODULES for claim, proof in module.PROOFS.items()
 }

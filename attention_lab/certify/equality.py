@@ -1,7 +1,7 @@
 """Equality with the oracle, a float64 loop written from the paper by someone who has not read the implementation."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -72,9 +72,24 @@ def _long(subject: VariantUnderTest) -> Iterator[Cell]:
 def forward(subject: VariantUnderTest) -> str:
   """The output equals the oracle's; combinations that the variant refuses by name are listed."""
   require(subject.case is not None, "no oracle", NOT_GIVEN)
+  return compare(subject, cells(subject), subject.draws)
+
+
+def compare(subject: VariantUnderTest, pool: Iterable[Cell], draws: int) -> str:
+  """The comparison with the oracle in each cell of a pool, and what was examined.
+
+  Args:
+    subject: the variant under test, with a case.
+    pool: shapes and constraints.
+    draws: random instances of each cell that has all its rows.
+
+  Raises:
+    Refuted: an output differs from the oracle's.
+    Undecided: the variant refuses every combination.
+  """
   worst, count, refused = 0.0, 0, []
-  for cell in cells(subject):
-    for seed in range(1 if cell.rows else subject.draws):
+  for cell in pool:
+    for seed in range(1 if cell.rows else draws):
       inputs, call, problem = instance(subject, cell, seed)
       if problem:
         refused.append(problem)

@@ -36,9 +36,10 @@ def call(subject: VariantUnderTest, shape: Shape, names: Iterable[str], seed: in
     if name in wanted:
       fields[name] = jnp.asarray(_or_neutral(rng, valid(rng, shape.B, length), True))
   if "segments" in wanted:
-    k = segments(rng, shape.B, shape.S)
+    numbers = segment_numbers(rng, max(shape.T, shape.S), repeated="explicit" in claims.masks)
+    k = numbers[segments(rng, shape.B, shape.S)]
     fields["k_segments"] = jnp.asarray(k)
-    fields["q_segments"] = jnp.asarray(segments(rng, shape.B, shape.T) if shape.cross else k)
+    fields["q_segments"] = jnp.asarray(numbers[segments(rng, shape.B, shape.T)] if shape.cross else k)
   if "explicit" in wanted:
     fields["explicit"] = jnp.asarray(_or_neutral(rng, pattern(rng, shape), True))
   bias = _bias(rng, shape) if "bias" in wanted else None
@@ -63,8 +64,14 @@ def valid(rng: Generator, batch: int, length: int) -> np.ndarray:
 
 
 def segments(rng: Generator, batch: int, length: int) -> np.ndarray:
-  """`B length`: contiguous runs with ascending ids, as packing makes them."""
-  return np.cumsum(rng.random((batch, length)) < 0.35, axis=1).astype(np.int32)
+  """`B length`: to which of its contiguous runs, three or so, each token belongs, counted from 0."""
+  return np.cumsum(rng.random((batch, length)) < min(0.35, 2.5 / length), axis=1)
+
+
+def segment_numbers(rng: Generator, length: int, repeated: bool) -> np.ndarray:
+  """The numbers of `length` + 1 runs, in any order; `repeated` ones make a segment of runs that are apart."""
+  numbers = rng.permutation(np.arange(-2, length)).astype(np.int32)
+  return np.append(numbers[::2], numbers[::2])[: length + 1] if repeated else numbers[: length + 1]
 
 
 def pattern(rng: Generator, shape: Shape) -> np.ndarray:

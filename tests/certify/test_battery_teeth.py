@@ -6,6 +6,7 @@ import faults
 import faults_arena
 import faults_numbers
 import faults_state
+import faults_strangers
 import faults_textbook
 import pytest
 
@@ -13,7 +14,7 @@ from attention_lab.attention.variants.local import Local
 from attention_lab.certify import battery
 from attention_lab.certify.finding import FAILED, PROVED
 
-FILES = (faults, faults_arena, faults_textbook, faults_state, faults_numbers)
+FILES = (faults, faults_arena, faults_textbook, faults_state, faults_numbers, faults_strangers)
 BITES = [bite for file in FILES for bite in file.BITES]
 WITHOUT_FAULT = sorted({bite.claim for bite in faults.BITES + faults_state.BITES if bite.case is None} - {"state in T"})
 
@@ -39,6 +40,21 @@ def test_what_the_fault_leaves_true_is_still_proved(bite):
 def test_without_a_fault_the_same_claim_holds(claim):
   finding = battery.prove(claim, faults.Dense(), quick=True)
   assert finding.status != FAILED, finding.detail
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+  ("variant", "claims"),
+  [
+    (faults_strangers.LastOfChunk(), {"long prefixes stand alone", "tokens in any order", faults_strangers.PACKED}),
+    (faults_strangers.MissedBorder(), {faults_strangers.PACKED}),
+    (faults_strangers.DroppedTogether(), {"randomness is independent"}),
+    (faults_strangers.LowSums(weighted=False), {"bfloat16 over 1,000 keys"}),
+  ],
+)
+def test_the_whole_battery_fails_a_stranger_by_the_claims_that_its_fault_breaks_and_by_no_other(variant, claims):
+  failures = {finding.claim for finding in battery.certify(variant).failures}
+  assert failures - {"memory in T"} == claims  # the matrix of weights is T × T
 
 
 def test_every_proof_has_a_fault_that_it_finds():
