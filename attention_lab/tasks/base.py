@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from attention_lab import tasks
 from attention_lab.attention import spec
@@ -61,6 +62,9 @@ class Task:
   predict: Callable[[Params, Batch], dict[str, Array]] | None = None  # outputs of each example, as `judge` reads them
   judge: Callable[[Mapping[str, np.ndarray], str], EvalResult] | None = None  # all predictions of a split, and its name
   inspect: Callable[[Params, Batch], dict[str, Array]] | None = None  # scalars of layers on a small batch, to be logged
+  # A whole batch with what `loss` draws and counts over all its examples, to be cut into micro-batches, the mean of
+  # whose losses is then the loss of the batch; None where the loss is a mean over examples.
+  prepare: Callable[[Batch, PRNGKeyArray | None], Batch] | None = None
 
   def __post_init__(self):
     if (self.predict is None) != (self.judge is None):
@@ -130,6 +134,31 @@ def _check_grid(variant: Attention, task: str) -> None:
     if isinstance(part, OnGrid) and part.sizes(Positions()) is None:
       fix = f"set its field '{part.field}', or take it on image_classification"
       raise Unsupported(f"{spec.to_string(part)} needs a grid, and {task} has sequences: {fix}")
+
+
+def with_target_rate(batch: Batch, counted: Float[Array, "B *T"]) -> Batch:
+  """A whole batch with the number of its targets per example, which `target_count` reads in its micro-batches.
+
+  Args:
+    batch: the arrays, examples first.
+    counted: 1 on the targets, 0 elsewhere.
+
+  Returns:
+    The batch with target_rate float32 [B], the same number everywhere; for a batch without a target that of one.
+  """
+  size = len(counted)
+  return {**batch, "target_rate": jnp.full((size,), jnp.maximum(jnp.sum(counted), 1.0) / size)}
+
+
+def target_count(batch: Batch, counted: Float[Array, "B *T"]) -> Float[Array, ""]:
+  """The divisor of a sum over the targets: their number, 1 for none.
+
+  In a micro-batch it is the mean number of the micro-batches of its whole batch, so that the mean of the quotients is
+  the mean over the targets of the batch.
+  """
+  if "target_rate" in batch:
+    return jnp.max(batch["target_rate"]) * len(counted)
+  return jnp.maximum(jnp.sum(counted), 1.0)
 
 
 def total_loss(mean: Array, output: Output) -> tuple[Array, dict[str, Array]]:

@@ -24,7 +24,7 @@ from attention_lab.models import chunked_cross_entropy, config_checks, inspectio
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.language_model import TransformerLM
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, LoadFn, Task, check, read, total_loss
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, read, target_count, total_loss, with_target_rate
 
 NAME = "language_modeling"
 LARGEST_EXPONENT = 100.0  # of a perplexity, beyond which it says nothing
@@ -86,7 +86,14 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     chance=None,
     resolved_positions=resolved,
     inspect=lambda params, batch: inspection.inspect(network, params, lambda module: _inspected(module, batch)),
+    prepare=prepare,
   )
+
+
+def prepare(batch: Batch, key: PRNGKeyArray | None) -> Batch:
+  """The batch with the number of counted targets per example, for the `loss` of micro-batches."""
+  del key
+  return with_target_rate(batch, _counted(batch))
 
 
 def loss(
@@ -96,7 +103,7 @@ def loss(
   head, hidden = _run(model, params, batch, key, prefix)
   counted = _counted(batch)
   nll = chunked_cross_entropy.nll_sum(head, hidden.logits, batch["tokens"][:, 1:], counted)
-  return total_loss(nll / jnp.maximum(jnp.sum(counted), 1.0), hidden)
+  return total_loss(nll / target_count(batch, counted), hidden)
 
 
 def score(model: Functional, params: Params, batch: Batch, prefix: int = 0) -> dict[str, Array]:

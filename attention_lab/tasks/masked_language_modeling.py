@@ -19,7 +19,7 @@ from attention_lab.models import bert, chunked_cross_entropy, inspection
 from attention_lab.models.bert import TYPES, Bert
 from attention_lab.models.functional import Functional, Params, functional
 from attention_lab.models.layers import Output
-from attention_lab.tasks.base import Batch, LoadFn, Task, check, read, total_loss
+from attention_lab.tasks.base import Batch, LoadFn, Task, check, read, target_count, total_loss, with_target_rate
 from attention_lab.tasks.parts import sequences
 
 NAME = "masked_language_modeling"
@@ -83,20 +83,29 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
       params,
       lambda module: _hidden(module, inspection.shortened(batch), batch["masked"][:, : inspection.LENGTH]),
     ),
+    prepare=lambda batch, key: prepare(vocabulary, special, batch, key),
   )
+
+
+def prepare(vocabulary: int, special: Mapping[str, int], batch: Batch, key: PRNGKeyArray | None) -> Batch:
+  """The batch with tokens hidden by `key` (`shown`), which ones they are (`told`) and their number per example, for the
+  `loss` of micro-batches.
+  """
+  shown, told = _drawn(vocabulary, special, batch, key)
+  return with_target_rate({**batch, "shown": shown, "told": told}, told.astype(jnp.float32))
 
 
 def loss(
   model: Functional, special: Mapping[str, int], params: Params, batch: Batch, key: PRNGKeyArray | None
 ) -> tuple[Array, dict[str, Array]]:
   """Nats per hidden token, drawn anew by `key`, plus nats per pair, plus auxiliary losses."""
-  module, ids = model.bind(params), tuple(sorted(set(special.values())))
-  draw = jax.random.key(0) if key is None else jax.random.fold_in(key, 1)
-  shown, chosen = bert.mask_tokens(draw, batch["tokens"], batch["length"], ids, module.vocabulary, special["mask"])
+  module = model.bind(params)
+  prepared = (batch["shown"], batch["told"]) if "shown" in batch else None
+  shown, chosen = prepared or _drawn(module.vocabulary, special, batch, key)
   hidden = _hidden(module, batch, shown, key)
   states, targets, weights = _gathered(hidden.logits, batch["tokens"], chosen)
   total = chunked_cross_entropy.nll_sum(module.masked_head(), module.transform(states), targets, weights)
-  nats = total / jnp.maximum(jnp.sum(weights), 1.0)
+  nats = total / target_count(batch, weights)
   pairs = jnp.mean(chunked_cross_entropy.cross_entropy(module.next_logits(hidden.logits), batch["next"]))
   value, scalars = total_loss(nats + pairs, hidden)
   return value, scalars | {"masked_loss": nats, "next_loss": pairs}
@@ -126,6 +135,13 @@ def summarize(sums: Mapping[str, float]) -> dict[str, float]:
     "next_loss": sums["next_nll"] / sums["pairs"],
     "next_accuracy": sums["next_correct"] / sums["pairs"],
   }
+
+
+def _drawn(vocabulary: int, special: Mapping[str, int], batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, Array]:
+  """The tokens with some hidden by `key`, and which ones were chosen, both `B T`."""
+  ids = tuple(sorted(set(special.values())))
+  draw = jax.random.key(0) if key is None else jax.random.fold_in(key, 1)
+  return bert.mask_tokens(draw, batch["tokens"], batch["length"], ids, vocabulary, special["mask"])
 
 
 def _inspected(module: Bert, batch: Batch) -> Output:

@@ -91,6 +91,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     tokens_per_example=shape.length,
     chance=source.metadata["chance"],
     resolved_positions=resolved,
+    prepare=masked_targets.prepare,
   )
 
 

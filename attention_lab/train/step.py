@@ -37,7 +37,9 @@ def make_step(
   Args:
     task: its `loss` is minimized.
     optimizer: takes the trainable tree of `optimizer.partition`.
-    config: `optimizer.accumulate` is the number of micro-batches.
+    config: `optimizer.accumulate` is the number of micro-batches, which are cut after `task.prepare`: their mean is the
+      loss of the whole batch, but for a variant's auxiliary losses, which are means over a micro-batch, and for random
+      bits.
     mesh: the devices, on which the state lies as `mesh.RULES` say.
     has_seed_axis: all arrays have a leading axis of seeds, which do not meet.
 
@@ -54,6 +56,8 @@ def make_step(
     def loss(trainable: Any, batch: Batch, key: Array) -> tuple[Array, dict[str, Array]]:
       return task.loss(optimizers.merge(trainable, fixed), batch, key)
 
+    if task.prepare and config.optimizer.accumulate > 1:
+      batch = dict(task.prepare(batch, jax.random.fold_in(key, 0)))
     value, scalars, grads = _gradients(loss, trainable, batch, key, config.optimizer.accumulate, mesh)
     norm = optax.global_norm(grads)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)

@@ -10,9 +10,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention_lab.models import chunked_cross_entropy
 from attention_lab.models.functional import Functional, Params
-from attention_lab.tasks.base import Batch, total_loss
+from attention_lab.tasks.base import Batch, target_count, total_loss, with_target_rate
 
 SOLVED = 0.99  # accuracy from which a task counts as solved: such tasks are learned by a jump
+
+
+def prepare(batch: Batch, key: PRNGKeyArray | None) -> Batch:
+  """The batch with the number of questions per example, for the `loss` of micro-batches."""
+  del key
+  return with_target_rate(batch, _asked(batch)[1])
 
 
 def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | None) -> tuple[Array, dict[str, Array]]:
@@ -20,7 +26,7 @@ def loss(model: Functional, params: Params, batch: Batch, key: PRNGKeyArray | No
   module = model.bind(params)
   hidden, (targets, asked) = module.hidden(batch["tokens"], key=key), _asked(batch)
   nll = chunked_cross_entropy.nll_sum(module.output_head(), hidden.logits, targets, asked)
-  return total_loss(nll / jnp.maximum(jnp.sum(asked), 1.0), hidden)
+  return total_loss(nll / target_count(batch, asked), hidden)
 
 
 def score(
