@@ -7,8 +7,10 @@ in `attention_lab/tasks`; `to_json` and `from_json` are what a workdir's `config
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+SCHEMA = 2  # of stored settings: before 2 a warm-up of 0 steps was the automatic one, which is -1
 
 
 @dataclasses.dataclass
@@ -43,7 +45,7 @@ class DataConfig:
 @dataclasses.dataclass
 class OptimizerConfig:
   learning_rate: float = 3e-3  # peak, reached after the warm-up
-  warmup: int = 0  # steps from 0 to the peak, then cosine to a tenth of it; 0 = a tenth of all steps
+  warmup: int = -1  # steps that rise to the peak, then cosine to a tenth of it; 0 = none, -1 = a tenth of all steps
   weight_decay: float = 0.01  # per step and unit of learning rate, on matrices only
   clip: float = 1.0  # largest global gradient norm; 0 = no clipping
   accumulate: int = 1  # micro-batches per step; they divide the batch
@@ -124,6 +126,29 @@ def _parsed(name: str, text: str, kind: type) -> Any:
   except ValueError:
     pass
   raise ValueError(f"--{name}={text} must be of type {kind.__name__}")
+
+
+def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
+  """A stored record with its `config` or `settings` in the present meaning, and the present `schema`.
+
+  Args:
+    record: an object of a workdir's or a comparison's files, its settings nested or flat by name of flag; one without
+      "schema" is of before.
+  """
+  result = dict(record)
+  for name in ("config", "settings"):
+    if record.get("schema", 1) < SCHEMA and isinstance(record.get(name), Mapping):
+      result |= {name: _with_automatic_warmup(record[name]), "schema": SCHEMA}
+  return result
+
+
+def _with_automatic_warmup(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Settings of before schema 2, whose warm-up of 0 steps was a tenth of the run."""
+  result = dict(settings)
+  if isinstance(result.get("optimizer"), Mapping):
+    nested = dict(result["optimizer"])
+    result["optimizer"] = nested | ({"warmup": -1} if nested.get("warmup") == 0 else {})
+  return result | ({"config.optimizer.warmup": -1} if result.get("config.optimizer.warmup") == 0 else {})
 
 
 def from_json(kind: type, text: str) -> Any:

@@ -44,7 +44,7 @@ class AttentionOutput(NamedTuple):
   """The output of one call, with the scalars that come beside it."""
 
   out: Float[Array, "B T *_"]  # B T N V; B T D of a variant without the output projection
-  losses: dict[str, Array] = {}  # auxiliary losses by name, weighted, to be added to the task's
+  losses: dict[str, Array] = {}  # auxiliary losses by name, weighted means over the batch, to be added to the task's
   stats: dict[str, Array] = {}  # statistics by name, to be logged
 
 
@@ -90,6 +90,7 @@ class Attention(abc.ABC):
   projections: ClassVar[str] = "qkvo"  # the layer builds only these; the others arrive as None
   tunable: ClassVar[Mapping[str, tuple]] = {}  # field -> choices at one cost, for a comparison to tune on validation
   resizable: ClassVar[tuple[str, ...]] = ()  # integer fields that are mere sizes, changed where a budget is to be met
+  undecayed: ClassVar[frozenset[str]] = frozenset()  # paths of arrays that weight decay leaves alone
   published: ClassVar[str] = ""  # the layer of its paper as a spec in which it is called `self`; "" adds nothing to it
   at_least_one: ClassVar[tuple[str, ...]] = ()  # fields that are refused below 1
 
@@ -131,7 +132,8 @@ class Attention(abc.ABC):
 
     Returns:
       A nested dict of arrays. Those under "fixed" are saved and never trained, decayed or counted; those under
-      "per_head" have N as leading axis and are split with the heads.
+      "per_head" have N as leading axis and are split with the heads. Weight decay leaves alone an array whose name
+      begins with "bias", "gain" or "scale", one of a single axis, and those that `undecayed` names.
     """
     del key, dims
     return {}

@@ -61,6 +61,11 @@ class Composed(Attention):
     return self.mechanism.projections
 
   @property
+  def undecayed(self) -> frozenset[str]:  # type: ignore[override]
+    """The paths that the mechanism leaves undecayed, behind its own."""
+    return frozenset(f"mechanism/{name}" for name in self.mechanism.undecayed)
+
+  @property
   def conv(self) -> Conv | None:
     """The convolution, if there is one."""
     return next((part for part in self.before if isinstance(part, Conv)), None)

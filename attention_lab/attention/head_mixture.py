@@ -38,6 +38,11 @@ class HeadMixture(Attention):
     """The letters of all projections that some part reads."""
     return "".join(letter for letter in "qkvo" if any(letter in part.projections for _, part in self.parts))
 
+  @property
+  def undecayed(self) -> frozenset[str]:  # type: ignore[override]
+    """The names that some part leaves undecayed, each behind the number of its part."""
+    return frozenset(f"{i}/{name}" for i, (_, part) in enumerate(self.parts) for name in part.undecayed)
+
   def claims(self) -> Claims:
     """The promises that all parts make, and the largest of their costs."""
     claims = [part.claims() for _, part in self.parts]

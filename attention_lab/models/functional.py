@@ -12,6 +12,10 @@ from jaxtyping import PRNGKeyArray
 Params = dict[str, Any]
 
 
+class Undecayed(nnx.Param):
+  """A parameter that weight decay leaves alone, though its name is no bias's or scale's and it has several axes."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Functional:
   """`build(key) -> nnx.Module` as init, apply and bind; hashable by identity, so that it can be static in jit."""
@@ -29,7 +33,7 @@ class Functional:
 
   def bind(self, params: Params) -> Any:
     """The module with these parameters, for calling its methods. Raises ValueError where the names do not fit."""
-    graph, paths, structure = self._structure
+    graph, paths, structure, _ = self._structure
     leaves = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     for problem, names in (("lack", set(paths) - set(leaves)), ("have an unknown", set(leaves) - set(paths))):
       if names:
@@ -40,17 +44,25 @@ class Functional:
     """Calls the module with these parameters."""
     return self.bind(params)(*args, **kwargs)
 
+  @property
+  def undecayed(self) -> frozenset[str]:
+    """The paths `layers/0/…` of the parameters that are `Undecayed`."""
+    return self._structure[3]
+
   @functools.cached_property
-  def _structure(self) -> tuple[Any, list[tuple[str, ...]], Any]:
-    graphs = []
+  def _structure(self) -> tuple[Any, list[tuple[str, ...]], Any, frozenset[str]]:
+    graphs: list[Any] = []
 
-    def split() -> nnx.State:
-      graph, state = nnx.split(self.build(jax.random.key(0)))
+    def split() -> tuple[nnx.State, nnx.State]:
+      module = self.build(jax.random.key(0))
+      graph, state = nnx.split(module)
       graphs.append(graph)
-      return state
+      return state, nnx.state(module, Undecayed)
 
-    leaves, structure = jax.tree_util.tree_flatten_with_path(jax.eval_shape(split))
-    return graphs[0], [_names(path) for path, _ in leaves], structure
+    whole, undecayed = jax.eval_shape(split)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(whole)
+    paths = frozenset("/".join(_names(path)) for path, _ in jax.tree_util.tree_leaves_with_path(undecayed))
+    return graphs[0], [_names(path) for path, _ in leaves], structure, paths
 
 
 def functional(build: Callable[[PRNGKeyArray], nnx.Module]) -> Functional:

@@ -13,6 +13,7 @@ from attention_lab.attention.head_mixture import composed_heads, with_rotation
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 from attention_lab.models.config_checks import FLAG
+from attention_lab.models.functional import Undecayed
 from attention_lab.models.layers import Linear, named_key
 from attention_lab.models.position_encodings import RelativeBias
 from attention_lab.models.rope import Rotation
@@ -51,7 +52,7 @@ class MultiHeadAttention(nnx.Module):
       self.value = Linear((dims.model,), (dims.kv_heads, dims.value), key=named_key(key, "value"))
     if "o" in letters:
       self.out = Linear((dims.heads, dims.value), (dims.model,), key=named_key(key, "out"), gain=gain)
-    self.params = _parameters(variant.init(named_key(key, "own"), dims))
+    self.params = _parameters(variant.init(named_key(key, "own"), dims), variant.undecayed)
 
   def __call__(
     self,
@@ -103,11 +104,16 @@ class MultiHeadAttention(nnx.Module):
     return self.out(out) if "o" in self.variant.projections else out.reshape(*out.shape[:2], self.dims.model)
 
 
-def _parameters(tree: dict[str, Any]) -> nnx.Dict:
-  """A nested dict of arrays as parameters."""
-  return nnx.Dict(
-    {name: _parameters(leaf) if isinstance(leaf, dict) else nnx.Param(leaf) for name, leaf in tree.items()}
-  )
+def _parameters(tree: dict[str, Any], undecayed: frozenset[str], folder: str = "") -> nnx.Dict:
+  """A nested dict of arrays, which lies in `folder`, as parameters; those at the paths `undecayed` are not decayed."""
+  parameters: dict[str, Any] = {}
+  for name, leaf in tree.items():
+    path = folder + name
+    if isinstance(leaf, dict):
+      parameters[name] = _parameters(leaf, undecayed, f"{path}/")
+    else:
+      parameters[name] = Undecayed(leaf) if path in undecayed else nnx.Param(leaf)
+  return nnx.Dict(parameters)
 
 
 def _arrays(tree: nnx.Dict) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from attention_lab.attention import spec
 from attention_lab.attention.mask import Mask
 from attention_lab.config import ModelConfig
 from attention_lab.models import config_checks
+from attention_lab.models.functional import Undecayed
 from attention_lab.models.layers import mlp, named_key, norm
 from attention_lab.models.multi_head_attention import MultiHeadAttention
 
@@ -24,7 +25,7 @@ class AttentionPooling(nnx.Module):
   def __init__(self, config: ModelConfig, *, key: PRNGKeyArray, mesh: Mesh | None = None):
     dims = config_checks.dims(config, 1)._replace(kv_heads=config.heads)
     shape, softmax = (1, 1, dims.model), spec.parse("softmax")
-    self.probe = nnx.Param(dims.model**-0.5 * jax.random.normal(named_key(key, "probe"), shape))
+    self.probe = Undecayed(dims.model**-0.5 * jax.random.normal(named_key(key, "probe"), shape))
     self.attention = MultiHeadAttention(softmax, dims, key=named_key(key, "attention"), mesh=mesh)
     self.norm = norm(config.norm, dims.model)
     self.mlp = mlp(config.mlp, dims.model, config.mlp_width or 4 * dims.model, key=named_key(key, "mlp"))

@@ -18,6 +18,7 @@ from attention_lab.attention.base import Attention, Dims, Unsupported
 from attention_lab.attention.families.qk_transforms import frequencies
 from attention_lab.attention.positions import Positions
 from attention_lab.models.config_checks import FLAG
+from attention_lab.models.functional import Undecayed
 from attention_lab.models.layers import named_key
 
 INIT_STD = 0.02  # of what is learned when it starts
@@ -117,10 +118,10 @@ class EmbeddingEncoding(nnx.Module):
 
 
 class LearnedTable(nnx.Module):
-  """One learned vector for each position; it starts small."""
+  """One learned vector for each position, or for each type of token; it starts small and is not decayed."""
 
   def __init__(self, max_len: int, width: int, *, key: PRNGKeyArray):
-    self.table = nnx.Param(INIT_STD * jax.random.normal(named_key(key, "table"), (max_len, width)))
+    self.table = Undecayed(INIT_STD * jax.random.normal(named_key(key, "table"), (max_len, width)))
 
   def __call__(self, positions: Int[Array, "#B T"]) -> Float[Array, "#B T D"]:
     """The vectors; NaN beyond the table, never silently another position."""

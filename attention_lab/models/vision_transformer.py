@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from attention_lab.attention.mask import FULL
 from attention_lab.attention.positions import Positions
+from attention_lab.models.functional import Undecayed
 from attention_lab.models.layers import Linear, Output, named_key
 from attention_lab.models.pooling import AttentionPooling
 from attention_lab.models.position_encodings import INIT_STD
@@ -41,10 +42,10 @@ class VisionTransformer(nnx.Module):
     self.encoder = Transformer(config, self.max_len, key=encoder_key, grid=self.grid, extra=self.extra, mesh=mesh)
     self.patches = Linear((self.patch**2 * image[2],), (config.width,), key=named_key(key, "patches"))
     if self.pooling == "cls":
-      self.class_token = nnx.Param(jnp.zeros((1, 1, config.width)))
+      self.class_token = Undecayed(jnp.zeros((1, 1, config.width)))
     if config.registers:
       start = jax.random.normal(named_key(key, "registers"), (1, config.registers, config.width))
-      self.registers = nnx.Param(INIT_STD * start)
+      self.registers = Undecayed(INIT_STD * start)
     if self.pooling == "attention":
       self.pool = AttentionPooling(config, key=named_key(key, "pool"), mesh=mesh)
     self.head = Linear((config.width,), (classes,), key=named_key(key, "head"))

@@ -2,7 +2,8 @@
 
 A row is one run: {task, attention, seed, status, reason, parameters, flops_per_token, step_time (seconds), peak_bytes,
 metrics, curve [[step, validation primary], …], primary, higher_is_better, chance, controls, command, commit, digests,
-versions, device, config, config_digest}. Numbers that are not finite are written as null: a diverged run has no score.
+versions, device, schema, config, config_digest}. Numbers that are not finite are written as null: a diverged run has no
+score.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from attention_lab import config as configs
 from attention_lab.attention import spec
 
 RESULTS = "results.jsonl"
@@ -63,7 +65,7 @@ def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], object]) ->
   """Every line of a file that is JSON and for which `accept` raises no ValueError; the others are damaged.
 
   What a row says of its variant, as `attention` or `variant`, comes in its present spelling, whatever the file holds:
-  rows are matched by it.
+  rows are matched by it; its settings come in their present meaning (`config.upgraded`).
   """
   rows, damaged = [], []
   content = pathlib.Path(path).read_bytes() if pathlib.Path(path).exists() else b""
@@ -72,7 +74,8 @@ def read_lines(path: str | os.PathLike[str], accept: Callable[[Any], object]) ->
       row = json.loads(line) if line.strip() else None
       if row is not None:
         accept(row)
-        rows.append(row | {name: spec.respelled(row[name]) for name in ("attention", "variant") if name in row})
+        names = {name: spec.respelled(row[name]) for name in ("attention", "variant") if name in row}
+        rows.append(configs.upgraded(row) | names)
     except ValueError:
       damaged.append(number)
   return Records(rows, damaged)

@@ -13,7 +13,7 @@ _MINIMA = {  # least value of each numeric field
   "config.batch": 1,
   "config.evaluate_every": 0,
   "config.optimizer.learning_rate": 0,
-  "config.optimizer.warmup": 0,
+  "config.optimizer.warmup": -1,
   "config.optimizer.weight_decay": 0,
   "config.optimizer.clip": 0,
   "config.optimizer.accumulate": 1,
@@ -34,7 +34,7 @@ def check(config: Config, mesh: Mesh, seeds: Sequence[int]) -> None:
       raise ValueError(f"--{name}={fields[name]} is less than {least}")
   if config.optimizer.warmup >= config.steps:
     flags = f"--config.optimizer.warmup={config.optimizer.warmup} and --config.steps={config.steps}"
-    raise ValueError(f"{flags}: the warm-up must be shorter than the run")
+    raise ValueError(f"{flags}: the warm-up must be shorter than the run, 0 for none or -1 for a tenth of it")
   if config.checkpoint.every and not config.checkpoint.keep:
     flags = f"--config.checkpoint.every={config.checkpoint.every} with --config.checkpoint.keep=0"
     raise ValueError(f"{flags} would keep none of them: keep at least 1")

@@ -123,7 +123,7 @@ def run(
 def _train(spec: RunSpec, initial: Callable[[], Any] | None) -> list[dict[str, Any]]:
   """A whole run: restore → for each step (train, evaluate, save) → results, one dict for each seed."""
   config, seeds, mesh = spec.config, spec.seeds, spec.mesh
-  optimizer = optimizers.make_optimizer(config.optimizer, config.steps)
+  optimizer = optimizers.make_optimizer(config.optimizer, config.steps, spec.task.model.undecayed)
   with contextlib.ExitStack() as stack:
     checkpoints = _open_checkpoints(spec, checkpoint.FOLDER, stack)
     start, state, positions = _restore(spec, optimizer, checkpoints, initial)

@@ -4,6 +4,8 @@ A leaf below a key "fixed" is not shown to the optimizer: no gradient, no state,
 integers.
 """
 
+import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -12,29 +14,46 @@ import optax
 from attention_lab.config import OptimizerConfig
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+  config: OptimizerConfig, steps: int, undecayed: Collection[str] = ()
+) -> optax.GradientTransformation:
   """Global-norm clipping, then AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) along `schedule`.
 
-  Decay is on matrices: every leaf of two or more axes, embeddings among them, that is no bias and no norm's scale, as
-  in BERT and GPT. It takes the trainable tree of `partition`.
+  Args:
+    config: rates and bounds.
+    steps: of the run.
+    undecayed: paths of leaves that `decayed` leaves out beside biases and scales (`Functional.undecayed`).
+
+  Returns:
+    A transformation of the trainable tree of `partition`.
   """
   clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
-  return optax.chain(clip, optax.adamw(schedule(config, steps), weight_decay=config.weight_decay, mask=decayed))
+  mask = functools.partial(decayed, undecayed=undecayed)
+  return optax.chain(clip, optax.adamw(schedule(config, steps), weight_decay=config.weight_decay, mask=mask))
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-  """Learning rate by update: 0 to the peak over the warm-up, then a cosine to a tenth of it at `steps`."""
-  peak, warmup = config.learning_rate, config.warmup or steps // 10
-  return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end_value=peak / 10)
+  """Learning rate of each update, counted from 0.
+
+  Over a warm-up of w updates it rises evenly, peak / (w + 1) at update 0 and the peak at update w; then a cosine falls
+  to a tenth of the peak at `steps`.
+  """
+  peak, warmup = config.learning_rate, steps // 10 if config.warmup < 0 else config.warmup
+  return optax.warmup_cosine_decay_schedule(peak / (warmup + 1), peak, warmup, steps, end_value=peak / 10)
 
 
-def decayed(params: Any) -> Any:
-  """True for every leaf that weight decay shrinks."""
+def decayed(params: Any, undecayed: Collection[str] = ()) -> Any:
+  """True for every leaf that weight decay shrinks: weights of maps and embeddings of tokens, as in BERT and GPT.
 
-  def is_matrix(path: tuple, leaf: jax.Array) -> bool:
-    return leaf.ndim >= 2 and _name(path[-1]) not in ("bias", "scale")
+  Left out are leaves of one axis, those whose name begins with "bias", "gain" or "scale", and those at the paths
+  `undecayed`: vectors of positions and types, learned tokens, and what a variant declares.
+  """
 
-  return jax.tree_util.tree_map_with_path(is_matrix, params)
+  def is_weight(path: tuple, leaf: Any) -> bool:
+    named = _name(path[-1]).startswith(("bias", "gain", "scale"))
+    return leaf.ndim >= 2 and not named and jax.tree_util.keystr(path, simple=True, separator="/") not in undecayed
+
+  return jax.tree_util.tree_map_with_path(is_weight, params)
 
 
 def partition(params: Any) -> tuple[Any, Any]:

@@ -93,7 +93,7 @@ def read(workdir: str | os.PathLike[str], flag: str = "--workdir") -> dict[str, 
   """
   path = pathlib.Path(workdir) / CONFIG
   try:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return configs.upgraded(json.loads(path.read_text(encoding="utf-8")))
   except FileNotFoundError:
     raise ValueError(f"{flag}={workdir} has no {CONFIG}: it is not the folder of a run") from None
   except json.JSONDecodeError as error:
@@ -152,7 +152,7 @@ def _remove_unused(folder: pathlib.Path, missing: Sequence[pathlib.Path]) -> Non
 
 
 def _record(experiment: str, config: configs.Config, seeds: Sequence[int]) -> dict[str, Any]:
-  record = {"experiment": experiment, "config": json.loads(configs.to_json(config))}
+  record = {"schema": configs.SCHEMA, "experiment": experiment, "config": json.loads(configs.to_json(config))}
   return record | {"seeds": list(seeds)} if len(seeds) > 1 else record
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from attention_lab.attention import base
@@ -73,6 +75,17 @@ def test_a_cell_under_an_old_spelling_is_the_present_one_and_its_lines_stay(tmp_
   grid.register(tmp_path, grid.plan({"recall": SETTINGS}, ["sparse_strided(stride=3)"], (0, 1, 2)))
   assert (tmp_path / "grid.jsonl").read_text().startswith(before)
   assert grid.read(tmp_path)[0].seeds == (0, 1, 2)
+
+
+def test_a_grid_of_before_whose_warm_up_is_0_goes_on_with_the_automatic_one(tmp_path):
+  warmup = "config.optimizer.warmup"
+  run = {"task": "recall", "attention": "softmax", "seed": 0, "settings": SETTINGS | {warmup: 0}}
+  (tmp_path / "grid.jsonl").write_text(json.dumps(run) + "\n")
+  with pytest.raises(ValueError, match=r"config\.optimizer\.warmup=-1 \(now 0\)"):
+    grid.register(tmp_path, grid.plan({"recall": SETTINGS | {warmup: 0}}, ["linear"], (0,)))
+  cells = grid.plan({"recall": SETTINGS | {warmup: -1}}, ["softmax", "linear"], (0,))
+  grid.register(tmp_path, cells)
+  assert grid.read(tmp_path) == cells
 
 
 def test_other_settings_in_the_same_workdir_are_refused_by_name_and_change_nothing(tmp_path):

@@ -41,6 +41,14 @@ def test_rows_under_an_old_spelling_come_in_the_present_one_and_the_file_stays(t
   assert records.read_lines(matrix, dict).rows[0]["variant"] == "divided_space_time(tokens=3)"
 
 
+def test_a_warm_up_of_0_in_a_row_of_before_is_the_automatic_one_and_in_a_new_row_none(tmp_path):
+  path, flag = tmp_path / "results.jsonl", "config.optimizer.warmup"
+  for seed, (warmup, schema) in enumerate([(0, {}), (5, {}), (0, {"schema": 2}), (-1, {"schema": 2})]):
+    records.append(path, _done(seed=seed, config={flag: warmup}, **schema))
+  assert [row["config"][flag] for row in records.read(path).rows] == [-1, 5, 0, -1]
+  assert records.read(path).rows[0]["config_digest"] == "c"
+
+
 @pytest.mark.parametrize("lost", [1, 2, 30, 10_000])
 def test_killed_write_costs_only_its_own_row(tmp_path, lost):
   path = tmp_path / "results.jsonl"

@@ -21,6 +21,8 @@ VOCABULARY, D, N, H, F, CLASSES = 16, 8, 2, 4, 16, 4
 class Tiny(Functional):
   """A pooled embedding through gated heads and an MLP."""
 
+  undecayed = frozenset()
+
   def init(self, key):
     numbers = 0.5 * jax.random.normal(key, (7, VOCABULARY * D))  # drawn at once: each draw takes long to compile
     rows = iter(range(7))

@@ -84,10 +84,10 @@ def test_micro_batches_add_up_to_the_full_batch(tiny, config, single):
 
 def test_dropout_differs_between_steps_and_fixed_leaves_stay(ready):
   fresh, batch, step = ready
-  state, losses = fresh(), []
-  fixed = jax.device_get(state.params["attention"]["params"])
-  for _ in range(2):  # the first update has the learning rate 0
-    state, metrics = step(state, batch)
+  fixed, losses = jax.device_get(fresh().params["attention"]["params"]), []
+  for number in range(2):  # two steps at the same parameters
+    start = fresh()
+    state, metrics = step(start._replace(step=start.step + number), batch)
     losses.append(float(metrics["loss"]))
   assert losses[0] != losses[1]
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params["attention"]["params"]), fixed)

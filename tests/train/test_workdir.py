@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from attention_lab import config as configs
 from attention_lab.train import workdir as workdirs
 
 
@@ -44,6 +45,17 @@ def test_an_old_spelling_of_a_variant_is_the_same_run(config, tmp_path):
   workdirs.claim(tmp_path, "tiny", config(model__attention="pooled|softmax"), (0,))
   workdirs.check(tmp_path, "tiny", config(model__attention="memory_compressed|softmax"), (0,))
   workdirs.check(tmp_path, "tiny", config(model__attention="pooled|softmax"), (0,))
+
+
+def test_a_warm_up_of_0_in_a_folder_of_before_is_the_automatic_one_and_in_a_new_one_none(config, tmp_path):
+  record = {"experiment": "tiny", "config": json.loads(configs.to_json(config(optimizer__warmup=0)))}
+  (tmp_path / "config.json").write_text(json.dumps(record))
+  workdirs.check(tmp_path, "tiny", config(optimizer__warmup=-1), (0,))
+  with pytest.raises(ValueError, match=r"config\.optimizer\.warmup is -1 there and 0 here"):
+    workdirs.check(tmp_path, "tiny", config(optimizer__warmup=0), (0,))
+  workdirs.claim(tmp_path / "new", "tiny", config(optimizer__warmup=0), (0,))
+  assert workdirs.read(tmp_path / "new")["config"]["optimizer"]["warmup"] == 0
+  workdirs.check(tmp_path / "new", "tiny", config(optimizer__warmup=0), (0,))
 
 
 def test_a_folder_that_cannot_be_a_run_is_refused(config, tmp_path):

@@ -10,6 +10,7 @@ state O(S). Honours causal (and needs it), windows, padding, segments and a bias
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from attention_lab.attention.families import causal_cumsum
 
 @dataclasses.dataclass(frozen=True)
 class Cope(causal_cumsum.CausalCumsum, at_least_one=("positions",)):
+  undecayed: ClassVar[frozenset[str]] = frozenset({"codes"})
+
   positions: int = 64  # P, codes; farther keys share the last one
 
   def init(self, key, dims):

@@ -11,6 +11,7 @@ where the paper projects one table with the layer's matrices.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from attention_lab.attention.families.scored import Scored
 
 @dataclasses.dataclass(frozen=True)
 class Disentangled(Scored, at_least_one=("max_distance",)):
+  undecayed: ClassVar[frozenset[str]] = frozenset({"per_head/keys", "per_head/queries"})
+
   max_distance: int = 128  # m; farther tokens share the outermost rows
   scale: float | None = None  # factor of the logits; None = 1/√(3H)
 

@@ -10,6 +10,7 @@ equal values do not pass unchanged.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from attention_lab.attention.families import softmax
 
 @dataclasses.dataclass(frozen=True)
 class Relative(Attention, at_least_one=("clip",)):
+  undecayed: ClassVar[frozenset[str]] = frozenset({"keys", "values"})
+
   clip: int = 16  # c, the largest distance told apart, in positions
   scale: float | None = None  # factor of the logits; None = 1/√H
 

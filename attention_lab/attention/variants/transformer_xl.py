@@ -12,6 +12,7 @@ every mask and a bias; refuses nothing.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from attention_lab.attention.families.scored import ScaledDotProduct
 
 @dataclasses.dataclass(frozen=True)
 class TransformerXl(ScaledDotProduct):
+  undecayed: ClassVar[frozenset[str]] = frozenset({"per_head/content", "per_head/position"})
+
   memory: int = 0  # M, in positions, the own one counted; 0 = without bound
 
   def __post_init__(self):

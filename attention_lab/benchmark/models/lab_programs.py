@@ -79,9 +79,9 @@ class _Training:
   def __init__(self, workload: Workload) -> None:
     self.workload, self.mesh = workload, meshes.make_mesh(configs.MeshConfig(), jax.devices()[:1])
     self.task = (_vision if workload.model == "vit" else _language)(workload, self.mesh)
-    settings = configs.OptimizerConfig(learning_rate=LEARNING_RATE, warmup=1, weight_decay=WEIGHT_DECAY, clip=0.0)
+    settings = configs.OptimizerConfig(learning_rate=LEARNING_RATE, warmup=0, weight_decay=WEIGHT_DECAY, clip=0.0)
     self.config = configs.Config(steps=STEPS, batch=workload.batch, seed=SEED, optimizer=settings)
-    self.optimizer = optimizer.make_optimizer(settings, STEPS)
+    self.optimizer = optimizer.make_optimizer(settings, STEPS, self.task.model.undecayed)
 
   def state(self) -> states.State:
     return states.init_state(self.task, self.optimizer, (SEED,), self.mesh)

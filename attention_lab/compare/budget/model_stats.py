@@ -108,7 +108,8 @@ def receptive_field(task: Task, prefix: int = 0) -> int | None:
 def training_step(task: Task, config: Config, mesh: Mesh, seeds: Sequence[int] | None = None) -> TrainingStep:
   """The training step of a run of these seeds (default: `config.seed`), and its shapes; one batch a seed is read."""
   seeds = (config.seed,) if seeds is None else tuple(seeds)
-  update, has_seed_axis = optimizer.make_optimizer(config.optimizer, config.steps), states.has_seed_axis(seeds)
+  has_seed_axis = states.has_seed_axis(seeds)
+  update = optimizer.make_optimizer(config.optimizer, config.steps, task.model.undecayed)
   sharding = meshes.batch_sharding(mesh, has_seed_axis=has_seed_axis)
   arrays = next(pipeline.train_batches(task.source.splits["train"], config.batch, seeds[0]))
 

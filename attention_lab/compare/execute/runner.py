@@ -77,6 +77,7 @@ class JobRunner:
       "state_bytes": model_stats.state_bytes(task),
       "receptive_field": model_stats.receptive_field(task, getattr(config.data, "prefix", 0)),
     }
+    about |= {name: value for name, value in task.source.metadata.items() if name == "lossy"}
     for seed, result in zip(job.seeds, results, strict=True):
       metrics = result.pop("metrics")
       sealed = metrics["test"] if tested else None
@@ -104,6 +105,7 @@ class JobRunner:
     return job | {
       "positive": cell.attention == self.comparison.protocol.positive,
       "command": provenance.command(cell.task.partition(":")[0], config),
+      "schema": configs.SCHEMA,
       "config": configs.flatten(config),
       "config_digest": records.config_digest(settings),
       "commit": provenance.commit(),

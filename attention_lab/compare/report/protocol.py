@@ -28,6 +28,7 @@ READING = (
   "Costs are of the training step: FLOPs per token, step time as a ratio to the named row, peak memory of the compiled "
   "step.",
 )
+AUTOMATIC = ("warm-up steps", "-1")  # the pair of the automatic warm-up
 _HEAD = {
   "steps": "config.steps",
   "batch": "config.batch",
@@ -47,6 +48,7 @@ def pairs(table: Table) -> list[tuple[str, str]]:
   config = settings(table)
   items = [("seeds", ", ".join(map(str, table.seeds)))]
   items += [(name, config.pop(flag)) for name, flag in _HEAD.items() if flag in config]
+  items = [(name, "a tenth of all steps" if (name, value) == AUTOMATIC else value) for name, value in items]
   digests = _merged(row.get("digests") for row in rows)
   items += [(f"data, {split}", digest) for split, digest in sorted(digests.items())]
   items += sorted(_merged(row.get("versions") for row in rows).items())

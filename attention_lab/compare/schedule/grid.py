@@ -1,7 +1,8 @@
 """The grid of a comparison, cells of task, attention and seeds that `grid.jsonl` holds, and the execution of a cell.
 
-One record of the file is one run: {task, attention, seed, settings}. Variants, seeds and tasks may be added to a grid;
-the settings of a task never change within a workdir, because rows of different budgets must not meet in one table.
+One record of the file is one run: {schema, task, attention, seed, settings}. Variants, seeds and tasks may be added to
+a grid; the settings of a task never change within a workdir, because rows of different budgets must not meet in one
+table.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from attention_lab import config as configs
 from attention_lab.attention import base, spec
 from attention_lab.results import records
 
@@ -71,7 +73,7 @@ def read(workdir: str | os.PathLike[str]) -> list[Cell]:
   path = pathlib.Path(workdir) / FILE
   if not path.exists():
     return []
-  runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+  runs = [configs.upgraded(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
   seeds: dict[tuple[str, str], list[int]] = {}
   settings = {}
   for run in runs:
@@ -181,7 +183,8 @@ def _first_line(error: BaseException) -> str:
 def _lines(cell: Cell, held: Collection[tuple[str, str, int]]) -> list[str]:
   """The lines of a cell's runs, but for those that are `held`."""
   seeds = [seed for seed in cell.seeds if (cell.task, cell.attention, seed) not in held]
-  runs = [{"task": cell.task, "attention": cell.attention, "seed": s, "settings": cell.settings} for s in seeds]
+  shared = {"schema": configs.SCHEMA, "task": cell.task, "attention": cell.attention, "settings": cell.settings}
+  runs = [shared | {"seed": seed} for seed in seeds]
   return [json.dumps(run, sort_keys=True, ensure_ascii=False) + "\n" for run in runs]
 
 
