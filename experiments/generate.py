@@ -13,7 +13,7 @@ from attention_lab import cli
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a language_modeling run.")
 PROMPT = flags.DEFINE_multi_string("prompt", ["The"], "Text to go on from; repeat the flag for a batch.")
-TOKENS = flags.DEFINE_integer("tokens", 64, "Tokens to add to each prompt.", lower_bound=1)
+TOKENS = flags.DEFINE_integer("tokens", 64, "Tokens to add to each prompt, or fewer if its text ends.", lower_bound=1)
 GREEDY = flags.DEFINE_bool("greedy", False, "Always the likeliest token.")
 TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits; below 1 is more certain.")
 TOP_K = flags.DEFINE_integer("top_k", 0, "Only the k likeliest tokens; 0 = all.")
@@ -23,7 +23,9 @@ TRUST = flags.DEFINE_list("trust", [], "Packages of your own that the run's atte
 
 
 def main() -> None:
+  import dataclasses
   import pathlib
+  import sys
 
   import jax
 
@@ -31,15 +33,19 @@ def main() -> None:
   from attention_lab.models.generate import Sampling, generate
   from attention_lab.train import restored
 
-  sampling = Sampling(GREEDY.value, TEMPERATURE.value, TOP_K.value, TOP_P.value)
+  sampling = Sampling(GREEDY.value, TEMPERATURE.value, TOP_K.value, TOP_P.value)  # values out of range are refused
   run = restored.restore(WORKDIR.value, trust=TRUST.value)
   if run.task.name != "language_modeling" or len(run.seeds) > 1:
     raise ValueError(f"--workdir={WORKDIR.value} holds {run.task.name}: give the folder of one language_modeling run")
   tokenizer = Tokenizer.load(pathlib.Path(WORKDIR.value) / "tokenizer.json")
   prompts = [tokenizer.encode(prompt) for prompt in PROMPT.value]
+  end = -1 if tokenizer.lines else tokenizer.end_of_text  # of words in lines it is the line's end, and no text's
+  sampling = dataclasses.replace(sampling, stop=end)
   drawn = generate(run.task.model, run.params, prompts, TOKENS.value, sampling, jax.random.key(SEED.value))
   for prompt, tokens in zip(PROMPT.value, drawn, strict=True):
     print(f"--- {prompt}\n{prompt}{tokenizer.decode(tokens)}")
+    if tokens[-1] == end:
+      print(f"'{prompt}': the text ends after {len(tokens) - 1} of {TOKENS.value} tokens", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -63,17 +63,22 @@ def generate(
 
 
 def filtered(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-  """The logits over the temperature, −∞ where top_k or top_p cuts; the likeliest token always stays."""
-  logits = logits / sampling.temperature
+  """The logits, less the largest, over the temperature, −∞ where top_k or top_p cuts.
+
+  The likeliest token always stays; of equally likely ones those of smaller ids do.
+  """
+  temperature = max(sampling.temperature, float(np.finfo(np.float32).tiny))
+  logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
+  if not sampling.top_k and sampling.top_p == 1:
+    return logits
+  order = jnp.argsort(logits, axis=-1, stable=True, descending=True)
+  rank = jnp.argsort(order, axis=-1)
   if sampling.top_k:
-    least = jax.lax.top_k(logits, min(sampling.top_k, logits.shape[-1]))[0][:, -1:]
-    logits = jnp.where(logits < least, -jnp.inf, logits)
+    logits = jnp.where(rank < sampling.top_k, logits, -jnp.inf)
   if sampling.top_p < 1:
-    ordered = jnp.sort(logits, axis=-1, descending=True)
-    shares = jax.nn.softmax(ordered, axis=-1)
-    within = jnp.cumsum(shares, axis=-1) - shares < sampling.top_p
-    least = jnp.min(jnp.where(within, ordered, jnp.inf), axis=-1, keepdims=True)
-    logits = jnp.where(logits < least, -jnp.inf, logits)
+    shares = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
+    before = jnp.cumsum(shares, axis=-1) - shares  # the probability of likelier tokens
+    logits = jnp.where(jnp.take_along_axis(before, rank, axis=-1) < sampling.top_p, logits, -jnp.inf)
   return logits
 
 

@@ -17,9 +17,12 @@ def numbers(output, split):
 
 
 def test_evaluate_restores_and_prints_the_numbers_of_training_on_one_device_or_eight(run, tmp_path):
-  (tmp_path / "text.txt").write_text(TEXT)
-  arguments = [*SMALL, "--config.steps=6", "--config.data.length=16", "--config.data.vocabulary=300", "--workdir=run"]
-  trained = run("language_modeling", "--config.data.path=text.txt", "--attention=local(window=3)|softmax", *arguments)
+  (tmp_path / "texts").mkdir()
+  for number in range(40):
+    (tmp_path / "texts" / f"{number}.txt").write_text(f"The quick brown fox {number % 7}")
+  arguments = [*SMALL, "--config.steps=40", "--config.data.length=16", "--config.data.vocabulary=300", "--workdir=run"]
+  arguments += ["--config.data.path=texts", "--config.data.packing", "--config.optimizer.learning_rate=0.03"]
+  trained = run("language_modeling", "--attention=local(window=3)|softmax", *arguments)
   assert trained.returncode == 0, trained.stderr
   rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
   assert {"step", "split", "loss"} <= set(rows[-1])
@@ -29,9 +32,12 @@ def test_evaluate_restores_and_prints_the_numbers_of_training_on_one_device_or_e
     assert f"on {devices} device" in result.stdout
     for split in ("validation", "test"):
       assert numbers(result.stdout, split) == pytest.approx(numbers(trained.stdout, split), rel=1e-6, abs=2e-4)
-  written = run("generate", "--workdir=run", "--prompt=The quick", "--prompt=A", "--tokens=4", "--greedy")
+  written = run("generate", "--workdir=run", "--prompt=The quick", "--prompt=The", "--tokens=8", "--greedy")
   assert written.returncode == 0, written.stderr
-  assert written.stdout.count("---") == 2
+  assert re.findall(r"--- (.*)\n(The quick brown fox \d\n)", written.stdout) == [
+    (prompt, f"The quick brown fox {written.stdout[-2]}\n") for prompt in ("The quick", "The")
+  ]
+  assert re.findall("'(.*)': the text ends after . of 8 tokens", written.stderr) == ["The quick", "The"]
 
 
 def test_a_class_of_the_users_own_trains_and_is_restored_only_when_trusted(run, tmp_path):

@@ -96,8 +96,33 @@ def test_top_k_and_top_p_keep_exactly_these_tokens(sampling, kept):
   assert np.flatnonzero(np.isfinite(filtered(LOGITS, sampling)[0])).tolist() == kept
 
 
-def test_the_temperature_divides_the_logits():
-  np.testing.assert_allclose(filtered(LOGITS, Sampling(temperature=0.5)), 2 * LOGITS, rtol=1e-6)
+@pytest.mark.parametrize(
+  "logits, sampling, kept",
+  [
+    ([3.0, 1.0, 1.0, 1.0, 0.0], Sampling(top_k=2), [0, 1]),
+    ([0.0, 1.0, 1.0, 3.0, 1.0], Sampling(top_k=3), [1, 2, 3]),
+    ([0.5] * 6, Sampling(top_k=1), [0]),
+    ([0.5] * 8, Sampling(top_p=0.5), [0, 1, 2, 3]),
+    ([0.5] * 8, Sampling(top_k=4, top_p=0.5), [0, 1]),
+    ([1.0, 2.0, 2.0, 0.0], Sampling(top_k=1, top_p=0.9), [1]),
+  ],
+)
+def test_of_equally_likely_tokens_no_more_stay_than_are_asked_for(logits, sampling, kept):
+  rows = jnp.array([logits, logits])
+  for row in filtered(rows, sampling):
+    assert np.flatnonzero(np.isfinite(row)).tolist() == kept
+
+
+def test_the_temperature_divides_the_differences_of_logits():
+  np.testing.assert_allclose(filtered(LOGITS, Sampling(temperature=0.5)), 2 * (LOGITS - LOGITS[0, 0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-38, 1e-300])
+def test_a_cold_distribution_is_the_likeliest_token_alone(temperature):
+  logits = jnp.array([[-3.0, 2.0, 7.0, 6.5], [80.0, 90.0, -1e30, 89.0]])
+  keys = jax.random.split(KEY, 20)
+  drawn = jax.vmap(lambda key: jax.random.categorical(key, filtered(logits, Sampling(temperature=temperature))))(keys)
+  np.testing.assert_array_equal(drawn, np.tile([2, 1], (20, 1)))
 
 
 @pytest.mark.parametrize(
