@@ -36,6 +36,8 @@ def main() -> None:
   for name in SPLIT.value:
     for seed, judged in zip(run.seeds, evaluator.judge(run.params, name), strict=True):
       print(metrics_line(name if len(run.seeds) == 1 else f"{name}, seed {seed}", judged.metrics))
+  if "lossy" in run.task.source.metadata:
+    print(f"note: {run.task.source.metadata['lossy']}")
 
 
 if __name__ == "__main__":

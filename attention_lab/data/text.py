@@ -11,9 +11,11 @@ that every token of the stream but the first is a target exactly once; a batch i
 Bits per byte is Σ nll over targets / ln 2 / Σ bytes, perplexity per word exp(Σ nll / Σ words), whatever the tokenizer:
 end of text costs, and counts neither bytes nor words. The bytes of a split add up to the size of its text, even where a
 tokenizer drops some of it: `metadata["lossless"]` is False then, and bits per byte flatter: what is lost costs nothing.
+`metadata["lossy"]` tells how much that is, in words.
 
 Windows run across documents. Packed, documents are put whole into rows of T+1 (`packing`), a longer one in pieces that
-share a token; a batch has segments int32 [B, T+1] in place of the mask, and all targets lie within a segment.
+share a token; a batch has segments int32 [B, T+1] in place of the mask, and all targets lie within a segment. Each
+document is then followed by an end of text too, so that its end is a target.
 """
 
 import dataclasses
@@ -126,12 +128,16 @@ def windows(tokens: Stream, length: int, prefix: int = 0) -> Arrays:
 
 
 def packed(tokens: Stream, length: int) -> Arrays:
-  """Packs the documents of a stream into rows of length+1; every token but each document's first is one target."""
+  """Packs the documents of a stream, an end of text before and after each, into rows of length+1.
 
-  def rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return pack(np.split(values, tokens.starts[1:]), length + 1, overlap=1)
+  Every token but each document's first is one target.
+  """
 
-  packed_tokens, segments = rows(tokens.tokens)
+  def rows(values: np.ndarray, end: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    documents = np.split(values, tokens.starts[1:])
+    return pack([np.pad(document, (0, 1), constant_values=end) for document in documents], length + 1, overlap=1)
+
+  packed_tokens, segments = rows(tokens.tokens, Tokenizer.end_of_text)
   inside = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
   sums = {"bytes": tokens.byte_counts, "words": tokens.word_counts}
   counted = {name: (rows(values)[0][:, 1:] * inside).sum(axis=1, dtype=np.int32) for name, values in sums.items()}
@@ -177,9 +183,20 @@ def _metadata(texts: Corpus, streams: Mapping[str, Stream], tokenizer: Tokenizer
     "bytes": {split: int(stream.byte_counts.sum(dtype=np.int64)) for split, stream in streams.items()},
     "words": {split: int(stream.word_counts.sum(dtype=np.int64)) for split, stream in streams.items()},
   }
+  if not metadata["lossless"]:
+    metadata["lossy"] = _lossy(tokenizer.kind, streams["test"], unknown)
   if texts.split == "by topic":
     metadata |= {"held_out": {s: documents[s] for s in ("validation", "test")}, "contained": list(texts.dropped)}
   return metadata
+
+
+def _lossy(kind: str, test: Stream, unknown: int) -> str:
+  """What a tokenizer with the token `unknown` drops of the test split, and what follows for its scores."""
+  dropped = test.tokens == unknown
+  size, whole = (int(counts.sum(dtype=np.int64)) for counts in (test.byte_counts[dropped], test.byte_counts))
+  more = {"word": ", and white space", "wordpiece": ", and white space, case and accents"}.get(kind, "")
+  lost = f"{size:,} of {whole:,} bytes of test, in {int(dropped.sum()):,} unknown of {len(dropped):,} tokens{more}"
+  return f"--config.data.tokenizer={kind} loses {lost}: what is lost costs no bits, so bits per byte are not comparable"
 
 
 def _holds(streams: Iterable[Stream], token: int) -> bool:

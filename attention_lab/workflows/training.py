@@ -66,6 +66,8 @@ def train(task: Any, config: configs.Config, workdir: str) -> None:
     print(metrics_line(split, metrics))
   for name, value in built.source.controls.items():
     print(f"control: {name} {value:.4f} {built.primary}")
+  if "lossy" in built.source.metadata:
+    print(f"note: {built.source.metadata['lossy']}")
 
 
 def report(task: Any, config: configs.Config) -> None:

@@ -35,6 +35,15 @@ def test_positive_control_that_fails_a_seed_leaves_the_whole_table_undecided(row
   assert not {"best", "ahead", "tied", "trails", "Power"} & set(_said(table).replace(":", " ").split())
 
 
+def test_rows_of_a_tokenizer_that_loses_text_are_not_ranked(rows):
+  lossy = "--config.data.tokenizer=word loses 90 of 100 bytes of test, in 9 unknown of 10 tokens"
+  table = _table(rows, task="language_modeling", lossy=lossy)
+  assert verdict.plain(table) == f"Not ranked: {lossy}."
+  assert verdict.sentences(table)[0].startswith(f"No order of the rows is claimed: {lossy}; byte, bpe")
+  assert {verdict.standing(entry, table) for entry in table.scored} == {"undecided"}
+  assert not {"best", "ahead", "tied", "trails", "Power"} & set(_said(table).replace(":", " ").split())
+
+
 def test_positive_control_that_solves_every_seed_changes_no_verdict(rows):
   table, before = _table(rows, {"softmax": {"positive": True}}), _table(rows)
   assert verdict.sentences(table) == verdict.sentences(before)

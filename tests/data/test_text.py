@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -121,8 +123,37 @@ def test_bytes_and_words_of_a_split_are_those_of_its_text_whatever_the_tokenizer
 
 def test_characters_are_lossless_until_one_is_unknown(file):
   data = DataConfig(path=file, length=16)
-  assert text.load(data, vocabulary=0, tokenizer="char").metadata["lossless"]
-  assert not text.load(data, vocabulary=20, tokenizer="char").metadata["lossless"]
+  whole, part = (text.load(data, vocabulary=size, tokenizer="char").metadata for size in (0, 20))
+  assert (whole["lossless"], part["lossless"]) == (True, False)
+  assert "lossy" not in whole
+  assert part["lossy"].startswith("--config.data.tokenizer=char loses ")
+
+
+def test_what_a_word_tokenizer_of_four_ids_loses_is_told_in_bytes_and_tokens(tmp_path):
+  for number in range(12):
+    (tmp_path / f"{number:02}.txt").write_text("the fox and the dog and a naïve cat " * (3 + number))
+  metadata = text.load(DataConfig(path=str(tmp_path), length=16), vocabulary=4, tokenizer="word").metadata
+  texts = list(user_text(str(tmp_path)).splits["test"].values())
+  words = [word for t in texts for word in t.split()]
+  unknown = [word for word in words if word not in ("the", "and")]
+  lost, size = sum(len(f" {word}".encode()) for word in unknown), sum(len(t.encode()) for t in texts)
+  tokens = f"{len(unknown)} unknown of {len(words) + len(texts)} tokens"
+  found = re.search(r"loses (\d+) of (\d+) bytes of test, in (.*), and white space: what is lost", metadata["lossy"])
+  assert (int(found[2]), found[3]) == (size, tokens)
+  assert lost <= int(found[1]) <= lost + len(texts)  # the white space at the end of a text is its last word's
+
+
+@pytest.mark.parametrize("length", [4, 16, 200])
+def test_the_end_of_every_packed_document_is_a_target_once(tmp_path, length):
+  for number in range(25):
+    (tmp_path / f"{number:02}.txt").write_text("ab " * (5 + number))
+  corpus = user_text(str(tmp_path)).splits["train"]
+  tokenizer = train("byte", (), 0)
+  arrays = text.packed(text.stream(corpus, tokenizer), length).arrays
+  inside = (arrays["segments"][:, 1:] == arrays["segments"][:, :-1]) & (arrays["segments"][:, 1:] > 0)
+  targets = arrays["tokens"][:, 1:][inside]
+  assert (targets == tokenizer.end_of_text).sum() == len(corpus) > 15
+  assert len(targets) == sum(len(document.encode()) + 1 for document in corpus.values())
 
 
 def test_words_are_counted_in_the_window_in_which_they_end():
@@ -145,8 +176,9 @@ def test_every_token_of_packed_documents_but_their_first_is_one_target_within_it
   arrays = text.packed(text.stream(documents, train("byte", (), 0)), 9).arrays
   assert arrays["tokens"].shape == arrays["segments"].shape == (len(arrays["tokens"]), 10)
   inside = (arrays["segments"][:, 1:] == arrays["segments"][:, :-1]) & (arrays["segments"][:, 1:] > 0)
-  assert inside.sum() == arrays["bytes"].sum() == 47
-  assert (arrays["tokens"][:, 1:][inside] == ord("x") + 1).all()
+  targets = arrays["tokens"][:, 1:][inside]
+  assert len(targets) == arrays["bytes"].sum() + 5 == 47 + 5
+  assert np.unique(targets, return_counts=True)[1].tolist() == [5, 47]  # ends of texts, and letters
   assert not arrays["tokens"][arrays["segments"] == 0].any()
 
 

@@ -59,7 +59,7 @@ def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary_for_eac
   params = jax.tree.map(lambda leaf: 0.0 * leaf, jax.jit(task.model.init)(KEY))
   texts = list(user_text(folder).splits["test"].values())
   count = {"char": len, "word": lambda text: len(text.split()), "byte": lambda text: len(text.encode())}[tokenizer]
-  tokens = sum(map(count, texts)) + (0 if packing else len(texts) - 1)  # unpacked, an end of text between documents
+  tokens = sum(map(count, texts)) + len(texts) - (not packing)  # an end of text after each, unpacked between them
   words, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
   sums = summed(task, params, evaluation_batches(task.source.splits["test"], 2))
   assert (sums["tokens"], sums["words"], sums["bytes"]) == (tokens, words, size)
@@ -84,10 +84,10 @@ def test_packed_documents_cost_what_each_costs_alone(positions, folder, tmp_path
   assert split.arrays["segments"].max() > 1
   tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
   documents = [tokenizer.encode(text) for text in user_text(folder).splits["test"].values()]
-  assert max(map(len, documents)) < 64  # each fits a row
+  assert max(map(len, documents)) < 63  # each fits a row
   alone = np.zeros((2, len(documents), 65), np.int32)
   for row, ids in enumerate(documents):
-    alone[0, row, 1 : len(ids) + 1], alone[1, row, : len(ids) + 1] = ids, 1
+    alone[0, row, 1 : len(ids) + 1], alone[1, row, : len(ids) + 2] = ids, 1  # between two ends of text
   none = np.zeros(len(documents), np.int32)
   rows = {"tokens": alone[0], "segments": alone[1], "bytes": none, "words": none, "weight": np.ones(len(none), "f4")}
   found = summed(task, params, evaluation_batches(split, 4))

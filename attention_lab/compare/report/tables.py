@@ -16,7 +16,7 @@ Row = records.Row
 class Entry:
   """One variant in one table.
 
-  `standing` is best, tied, behind, undecided (too few shared seeds, or the table's positive control failed), alone,
+  `standing` is best, tied, behind, undecided (too few shared seeds, or a table that ranks no row), alone,
   diverged (a seed without a finite score), refused or failed. `scores` maps seed -> primary metric of the finished
   runs; `interval` is None unless all are finite.
   """
@@ -164,6 +164,11 @@ class Table:
     return [entry for entry in self.entries if entry.positive and entry.solved_share != 1.0]
 
   @property
+  def lossy(self) -> str:
+    """What the tokenizer of the rows loses of the text, for which the table is undecided; "" where it loses nothing."""
+    return next((row["lossy"] for row in self.done if row.get("lossy")), "")
+
+  @property
   def jumps(self) -> bool:
     """Whether the share of seeds that reach 0.99 says something: a score in [0, 1] that some run brings there."""
     scores = [score for entry in self.entries for score in entry.scores.values() if score is not None]
@@ -218,7 +223,7 @@ def _table(rows: list[Row], order: Sequence[str], label: str) -> Table:
     baseline,
     tuple(_remarks(done)),
   )
-  if not table.broken:
+  if not (table.broken or table.lossy):
     return table
   entries = tuple(dataclasses.replace(entry, standing="undecided") if entry.interval else entry for entry in entries)
   return dataclasses.replace(table, entries=entries)

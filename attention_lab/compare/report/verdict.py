@@ -17,6 +17,8 @@ def plain(table: Table) -> str:
   """The verdict in one sentence of plain English: who is best or tied, and who is behind by how much."""
   if table.broken:
     return f"Undecided: {_names(table.broken)}, the positive control, did not solve the task on every seed."
+  if table.lossy:
+    return f"Not ranked: {table.lossy}."
   if not table.scored:
     return "No variant finished this task."
   best, *others = table.scored
@@ -59,7 +61,7 @@ def sentences(table: Table) -> list[str]:
   First the order of the rows, or that the instrument failed; what these seeds could show; reference lines and solved
   seeds; second chances, trials and budget; what could not run.
   """
-  lines = _broken(table) if table.broken else [*_order(table), *_power(table), *_controls(table)]
+  lines = [*_broken(table), *_lossy(table)] or [*_order(table), *_power(table), *_controls(table)]
   lines += [*_solved(table), *_chances(table), *_footing(table)]
   lines += [f"`{entry.attention}` is refused: {_stop(entry.reasons[0])}" for entry in _with(table, "refused")]
   lines += [f"`{entry.attention}` failed: {_stop(entry.reasons[0])}" for entry in _with(table, "failed")]
@@ -89,7 +91,7 @@ def caution(table: Table) -> str:
 def standing(entry: Entry, table: Table) -> str:
   """The word of a row: the rows that cannot be told from the best all carry the same one.
 
-  Where the positive control failed, every row with a score is undecided.
+  Where the positive control failed or text is lost, every row with a score is undecided.
   """
   if entry.standing == "best" and any(other.standing == "tied" for other in table.entries):
     return "tied best"
@@ -104,8 +106,16 @@ def _broken(table: Table) -> list[str]:
   for entry in table.broken:
     runs = len({row["seed"] for row in entry.rows})
     failed.append(f"`{entry.attention}`, the positive control, solved {entry.solved} of {runs} seed{'s' * (runs != 1)}")
+  if not failed:
+    return []
   claim = f"No order of the rows is claimed until the control reaches {SOLVED} on every seed."
   return [f"Undecided: the instrument failed: {formatting.joined(failed)}.", claim]
+
+
+def _lossy(table: Table) -> list[str]:
+  """That the scores are of a part of the text, which a tokenizer of other words would not share."""
+  fix = "byte, bpe or, with all characters, char lose nothing"
+  return [f"No order of the rows is claimed: {table.lossy}; {fix}."] if table.lossy else []
 
 
 def _order(table: Table) -> list[str]:
