@@ -31,7 +31,7 @@ def biases(subject: VariantUnderTest) -> str:
   require(subject.claims.bias, "refuses a bias")
   shape = subject.shape(T=6, S=6, K=2)
   call = random_calls.call(subject, shape, ("causal", "bias"), seed=0)
-  calls = [call, call._replace(bias=call.bias[:1])][: 1 if subject.quick else 2]
+  calls = [call, call._replace(bias=jnp.asarray(call.bias)[:1])][: 1 if subject.quick else 2]
   return _agree(subject, shape, calls, lambda path: path[0].idx == 2)
 
 
