@@ -19,7 +19,7 @@ from attention_lab.attention.base import (
   check_extend,
   logits_dtype,
 )
-from attention_lab.attention.layer_parts import PARTS, Conv, Gate, Nope, Norm, Part, QkNorm, Skip
+from attention_lab.attention.layer_parts import PARTS, Conv, Gate, Nope, Norm, OutputPart, Part, QkNorm, Skip
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 
@@ -34,21 +34,19 @@ class Composed(Attention):
   tokens, windows and explicit masks are refused, and the last tokens are part of the decoding state.
 
   Raises:
-    ValueError: a part that stands twice or on the wrong side, or that the mechanism has no use for.
+    ValueError: a part that stands twice, or that the mechanism has no use for.
   """
 
   before: tuple[Part, ...]
   mechanism: Attention
-  after: tuple[Part, ...]
+  after: tuple[OutputPart, ...]
   rotation: Any = None  # turns queries and keys, (x, positions) -> x, behind `before`; the model sets it
 
   def __post_init__(self):
     letters, name = self.mechanism.projections, type(self.mechanism).__name__
-    for parts, side in ((self.before, True), (self.after, False)):
+    for parts in (self.before, self.after):
       for part in parts:
         word = _name(part)
-        if part.before != side:
-          raise ValueError(f"the part {word} stands {'before' if part.before else 'behind'} the mechanism")
         if [type(other) for other in parts].count(type(part)) > 1:
           raise ValueError(f"the part {word} stands twice")
         needed = {Conv: "qkv", QkNorm: "qk", Skip: "vo", Norm: "o", Gate: "o"}.get(type(part), "")
@@ -76,7 +74,7 @@ class Composed(Attention):
     linear = all(
       isinstance(part, QkNorm | Nope | Skip) or (isinstance(part, Gate) and part.per == "head") for part in parts
     )
-    changes = {
+    changes: dict[str, Any] = {
       "masks": claims.masks & _CONV_MASKS if self.conv else claims.masks,
       "cross": claims.cross and not any(isinstance(part, Conv | Skip) for part in parts),
       "per_query": claims.per_query and not self.conv,

@@ -15,8 +15,9 @@ are float32 inside, or wider where an input is wider. Kernels of `conv` start un
 one input channel does in the authors' code; gains and D start as 1; W as N(0, 1/D).
 """
 
+import abc
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,7 @@ _ACTIVATIONS = {"silu": jax.nn.silu, "sigmoid": jax.nn.sigmoid, "none": lambda x
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """One part of a layer; `before` says on which side of the mechanism it stands."""
-
-  before: ClassVar[bool]
+  """One part of a layer, before the mechanism if it is no `OutputPart`."""
 
   def init(self, key: PRNGKeyArray, dims: Dims, letters: str) -> Params:
     """The part's parameters; letters: the projections that the mechanism reads."""
@@ -41,11 +40,24 @@ class Part:
     return {}
 
 
+class OutputPart(Part):
+  """A part behind the mechanism."""
+
+  @abc.abstractmethod
+  def __call__(self, params: Params, out: Array, x: Any, v: Any) -> Float[Array, "B T N V"]:
+    """The output changed.
+
+    Args:
+      params: the part's parameters.
+      out: the output so far, `B T N V`.
+      x: the layer's input at the queries, `B T D`, or None.
+      v: the values that the mechanism read, `B S K V`; zero where a token may not read itself.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Conv(Part):
   """Causal depthwise convolution of q, k and v over tokens: y_t = act(Σ_s w_s a_{t−s}), 0 ≤ s < width."""
-
-  before: ClassVar[bool] = True
 
   width: int = 4  # tokens that one output reads, its own among them
   activation: Literal["silu", "none"] = "silu"
@@ -115,8 +127,6 @@ class Conv(Part):
 class QkNorm(Part):
   """Queries and keys, each brought to one size along the width of a head."""
 
-  before: ClassVar[bool] = True
-
   kind: Literal["rms", "l2"] = "rms"  # root mean square 1 and a learned gain a channel; length 1 without gains
 
   def init(self, key: PRNGKeyArray, dims: Dims, letters: str) -> Params:
@@ -131,14 +141,10 @@ class QkNorm(Part):
 class Nope(Part):
   """No position code is added to this layer by `positions=auto`."""
 
-  before: ClassVar[bool] = True
-
 
 @dataclasses.dataclass(frozen=True)
-class Skip(Part):
+class Skip(OutputPart):
   """Adds the token's own value to the output, times one learned number a head."""
-
-  before: ClassVar[bool] = False
 
   def init(self, key: PRNGKeyArray, dims: Dims, letters: str) -> Params:
     return {"scale": jnp.ones(dims.heads)}
@@ -150,10 +156,8 @@ class Skip(Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Norm(Part):
+class Norm(OutputPart):
   """The output of root mean square 1, with a learned gain a channel."""
-
-  before: ClassVar[bool] = False
 
   over: Literal["head", "layer"] = "head"  # each head alone, with gains that heads share; or all heads of the layer
 
@@ -169,10 +173,8 @@ class Norm(Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate(Part):
+class Gate(OutputPart):
   """The output times an activation of a linear map of the layer's input."""
-
-  before: ClassVar[bool] = False
 
   activation: Literal["silu", "sigmoid"] = "silu"
   per: Literal["channel", "head"] = "channel"  # one gate for each channel of the output, or for each head

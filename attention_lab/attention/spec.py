@@ -25,7 +25,7 @@ from attention_lab.attention import variants
 from attention_lab.attention.base import Attention
 from attention_lab.attention.composed import Composed
 from attention_lab.attention.head_mixture import HeadMixture
-from attention_lab.attention.layer_parts import PARTS, Part
+from attention_lab.attention.layer_parts import PARTS, OutputPart, Part
 from attention_lab.config import nearest_hint
 
 ALIASES = {  # old spelling of a variant -> its name; rows, workdirs and commands of before hold the old one
@@ -224,14 +224,18 @@ def _published(mechanism: Attention) -> Attention:
 def _composed(node: ast.expr, text: str, itself: Attention | None = None) -> Composed:
   """A chain of parts around a mechanism; itself: the mechanism that the chain calls `self`."""
   before: list[Part] = []
-  after: list[Part] = []
+  after: list[OutputPart] = []
   mechanism: Attention | None = None
   links = list(_links(node))
   for link in links:
     call = link if isinstance(link, ast.Call) else ast.Call(link, [], [])
     name = ast.unparse(call.func)
     if name in PARTS:
-      (before if mechanism is None else after).append(instance(PARTS[name], name, call))
+      part = instance(PARTS[name], name, call)
+      if isinstance(part, OutputPart) == (mechanism is None):
+        side = "before" if mechanism else "behind"
+        raise ValueError(f"attention spec '{text}': the part {name} stands {side} the mechanism")
+      (after if mechanism else before).append(part)
     elif mechanism is not None:
       raise ValueError(f"attention spec '{text}' chains two mechanisms: > joins one with parts, {', '.join(PARTS)}")
     else:

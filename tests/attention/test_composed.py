@@ -47,7 +47,7 @@ def test_a_chain_has_one_canonical_form(text, canonical):
   [
     ("published(softmax)", "its paper puts no part around it; write softmax"),
     ("published(ssd, ssd)", "published takes one mechanism"),
-    ("conv>norm", "has parts and no mechanism; parts are conv, gate"),
+    ("conv>qk_norm", "has parts and no mechanism; parts are conv, gate"),
     ("gate", "'gate' is a part of a layer and no mechanism"),
     ("softmax>linear", "chains two mechanisms"),
     ("norm>softmax", "norm stands behind the mechanism"),
