@@ -38,7 +38,7 @@ def biases(subject: VariantUnderTest) -> str:
 def long(subject: VariantUnderTest) -> str:
   """Along random directions of each input and parameter, at a length of several chunks."""
   require(not subject.quick, "only in the full battery", NOT_RUN)
-  shape = subject.shape(B=1, T=LENGTH, S=LENGTH, N=6, K=3)
+  shape = subject.shape(B=1, T=LENGTH, S=LENGTH, N=6, K=2)
   mask = Mask(causal="causal" in subject.claims.masks)
   return _agree(subject, shape, [Call(mask)], lambda path: not is_fixed(path))
 
