@@ -103,7 +103,7 @@ def _gradient(subject: VariantUnderTest, cell: Cell) -> str:
 def _text(program: Any, *arguments: Any) -> str:
   """The lowered program; its arguments go in as a list of leaves."""
   leaves, tree = jax.tree.flatten(arguments)
-  plain = program.__wrapped__  # without its options for the compiler, which an outer program cannot honour
+  plain = program.function  # without its options for the compiler, which an outer program cannot honour
   return jax.jit(lambda leaves: plain(*jax.tree.unflatten(tree, leaves))).lower(leaves).as_text()
 
 
