@@ -82,10 +82,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-  """Links the table of variants with the pages of the variants."""
+  """Links the table of variants with the pages of the variants; composed layers have none."""
   if page.file.src_uri != "variants/index.md":
     return markdown
-  return re.sub(r"^\| `(\w+)([^`]*)` \|", r"| [`\1\2`](\1.md) |", markdown, flags=re.MULTILINE)
+  names = "|".join(battery.cases())
+  return re.sub(rf"^\| `({names})((?:\([^`>]*)?)` \|", r"| [`\1\2`](\1.md) |", markdown, flags=re.MULTILINE)
 
 
 def variant_page(name: str) -> str:

@@ -45,6 +45,7 @@ from absl import flags
 from attention_lab import cli, interrupts
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
+from attention_lab.attention.composed import Composed
 from attention_lab.certify import battery, certified, foreign, mutation, report
 from attention_lab.certify.finding import Certificate
 
@@ -149,13 +150,15 @@ def _wanted(rows: str) -> list[tuple[Attention, ModuleType | None]]:
   if _FOREIGN.value:
     return [(foreign.Foreign(_FOREIGN.value, _CLAIMS.value), None)]
   if rows == "all":
-    return [(spec.parse(row), case) for case in battery.cases().values() for row in case.SPECS]
+    return [(spec.parse(row), case) for row, case in battery.specs()]
   return [(variant, battery.case_of(variant)) for variant in map(spec.parse, spec.rows(rows))]
 
 
 def _mutate() -> int:
-  scores = []
-  for score in mutation.scores(_wanted(_ATTENTION.value), _LIMIT.value, _WORKERS.value):
+  rows, scores = _wanted(_ATTENTION.value), []
+  if _ATTENTION.value == "all":
+    rows = [(variant, case) for variant, case in rows if not isinstance(variant, Composed)]
+  for score in mutation.scores(rows, _LIMIT.value, _WORKERS.value):
     scores.append(score)
     print(mutation.text(score), end="\n\n", flush=True)
   print(mutation.verdict(scores))

@@ -5,9 +5,7 @@ finding = battery.prove("padding equals truncation", spec.parse("my_pkg.my_file:
 """
 
 import functools
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -15,10 +13,12 @@ from typing import Any
 
 import jax
 
-from attention_lab.attention import spec, variants
+from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
+from attention_lab.attention.composed import Composed
 from attention_lab.certify import cases as case_files
 from attention_lab.certify import (
+  composed_case,
   cost,
   decoding,
   demands,
@@ -35,6 +35,7 @@ from attention_lab.certify import (
   sharding,
   sums,
 )
+from attention_lab.certify.cases import cases
 from attention_lab.certify.finding import FAILED, NOT_ASKED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
 from attention_lab.worker_processes import WorkerProcesses
@@ -143,16 +144,17 @@ def worker_processes(workers: int) -> WorkerProcesses:
   return WorkerProcesses(workers, _start_worker)
 
 
-def cases() -> dict[str, ModuleType]:
-  """The case of each variant, by file name."""
-  names = sorted(module.name for module in pkgutil.iter_modules(case_files.__path__))
-  return {name: importlib.import_module(f"{case_files.__name__}.{name}") for name in names}
-
-
 def case_of(variant: Attention) -> ModuleType | None:
-  """The case of one of the lab's own variants, None for a third party's."""
-  package, _, name = type(variant).__module__.rpartition(".")
-  return cases().get(name) if package == variants.__name__ else None
+  """The case of one of the lab's own variants, or of layers composed of these; None for a third party's."""
+  if not isinstance(variant, Composed):
+    return case_files.case_of(variant)
+  known = all(case_files.case_of(mechanism) for mechanism in composed_case.mechanisms(variant))
+  return composed_case if known else None
+
+
+def specs() -> tuple[tuple[str, ModuleType], ...]:
+  """(spec, case) of all that is certified: those of each variant, and those of composed layers."""
+  return tuple((row, case) for case in (*cases().values(), composed_case) for row in case.SPECS)
 
 
 def oracle_case(name: str) -> ModuleType:
@@ -186,7 +188,8 @@ def without_case() -> tuple[Certificate, ...]:
 
 def metadata(variant: Attention) -> dict[str, Any]:
   """What the table of variants says about one: paper, title and claims."""
-  text = inspect.getdoc(inspect.getmodule(type(variant))) or ""
+  described = variant.mechanism if isinstance(variant, Composed) else variant  # parts stand around another's idea
+  text = inspect.getdoc(inspect.getmodule(type(described))) or ""
   paper = re.search(r"(?:\(|^)([A-Z][^()\n]*?(?:19|20)\d\d)[^()]*?\s+(https?://[^\s,()]+[^\s,().])", text, re.MULTILINE)
   claims = variant.claims()
   return {

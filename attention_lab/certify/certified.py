@@ -20,7 +20,7 @@ from typing import Any
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention
-from attention_lab.certify import battery
+from attention_lab.certify import battery, composed_case
 from attention_lab.certify.finding import NOT_CLAIMED, NOT_GIVEN, NOT_RUN, PROVED, Certificate, Finding
 
 FILE = pathlib.Path(__file__).with_name("certified.json")  # in the repository, beside this module
@@ -73,7 +73,7 @@ class Recorder:
       ValueError: one of the variants is not a spec of a case.
     """
     self._path = path
-    self._cases = {spec.to_string(spec.parse(row)): case for case in battery.cases().values() for row in case.SPECS}
+    self._cases = {spec.to_string(spec.parse(row)): case for row, case in battery.specs()}
     names = {spec.to_string(variant): variant for variant in variants}
     others = [name for name in names if name not in self._cases]
     if others:
@@ -108,14 +108,19 @@ def fingerprint(variant: Attention, case: ModuleType, read_source: ReadFn = path
   """The versions of jax and jaxlib, and a hash of the sources, that a certificate of the variant rests on.
 
   Args:
-    variant: an instance of one of the lab's own classes; its hyper-parameters are no part of the fingerprint.
+    variant: an instance of one of the lab's own classes, or a layer composed of these; its hyper-parameters are no
+      part of the fingerprint.
     case: the variant's case.
     read_source: reads a file; another one shows what a change would do.
 
   Returns:
     One line, equal for equal versions and equal syntax of all the sources.
   """
-  texts = sources((type(variant).__module__, case.__name__, battery.__name__), read_source)
+  names = [type(variant).__module__, case.__name__, battery.__name__]
+  mechanisms = composed_case.mechanisms(variant)  # which a composed layer does not import
+  names += [type(mechanism).__module__ for mechanism in mechanisms]
+  names += [inner.__name__ for inner in map(battery.case_of, mechanisms) if inner]
+  texts = sources(tuple(names), read_source)
   digests = "".join(f"{name} {_syntax(text)}\n" for name, text in sorted(texts.items()))
   digest = hashlib.sha256(digests.encode()).hexdigest()[:16]
   versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "jaxlib"))

@@ -185,10 +185,12 @@ def example(inputs: Inputs, call: Call, cell: Cell, b: int) -> Example:
   """Example `b` in float64; of its queries those at `cell.rows`, if it has any."""
   picked = list(cell.rows) or list(range(cell.shape.T))
   readable, i, j = pairs(call, cell, b)
+  masks = {name: _at(getattr(call.mask, name), b) for name in ("q_valid", "kv_valid", "q_segments", "k_segments")}
   q, k, v, x, y = (_at(None if array is None else np.asarray(array, np.float64), b) for array in inputs)
   y = x if y is None else y
   bias = None if call.bias is None else np.asarray(call.bias, np.float64)[b][:, picked]
-  return Example(None if q is None else q[picked], k, v, readable, i, j, x[picked], y, bias)
+  tokens = oracle.Tokens(q, np.asarray(picked), **masks)
+  return Example(None if q is None else q[picked], k, v, readable, i, j, x[picked], y, bias, tokens)
 
 
 def pairs(call: Call, cell: Cell, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -98,7 +98,7 @@ class Original:
     """The class with another value of each field that is not about speed alone."""
     variant, case = self.subject.variant, self.subject.case
     fields = [field for field in dataclasses.fields(variant) if field.name not in settings.SPEED_ONLY]
-    others = {field.name: next(settings.others(self.subject, field), None) for field in fields}
+    others = {field.name: next(settings.others(self.subject, field, variant), None) for field in fields}
     changed = [{name: value} for name, value in others.items() if value is not None]
     return tuple(Original(_subject(dataclasses.replace(variant, **field), case), **field) for field in changed)
 

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from attention_lab.attention.base import Attention
+from attention_lab.attention.composed import Composed
 from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.certify import battery, mutants, mutation_operators
 from attention_lab.certify.mutants import EQUIVALENT, KILLED, SURVIVED, Outcome
@@ -52,13 +53,14 @@ def scores(rows: Iterable[Row], limit: int = 0, workers: int = 1) -> Iterator[Sc
   """The score of each file that rows of (variant, case or None) name; limit: mutants of a file, 0 = all.
 
   Several settings of one class are examined together. With more workers files are shared by as many processes, cases
-  must be modules that these can import, and scores come as they are ready. Raises ValueError for a mixture, which has
-  no file of its own.
+  must be modules that these can import, and scores come as they are ready. Raises ValueError for a mixture
+  and a composed layer, which have no file of their own.
   """
   files: dict[type, list[Row]] = {}
   for variant, case in rows:
-    if isinstance(variant, HeadMixture):
-      raise ValueError("a mixture of heads has no file of its own to mutate: name its parts, separated by ';'")
+    if isinstance(variant, HeadMixture | Composed):
+      kind = "a mixture of heads" if isinstance(variant, HeadMixture) else "a composed layer"
+      raise ValueError(f"{kind} has no file of its own to mutate: name its mechanisms, separated by ';'")
     files.setdefault(type(variant), []).append((variant, case))
   if min(workers, len(files)) < 2:
     yield from (_score(same, limit) for same in files.values())

@@ -24,6 +24,18 @@ CONSTRAINTS = ("causal", "window", "prefix", "q_valid", "kv_valid", "q_segments"
 
 
 @dataclasses.dataclass(frozen=True)
+class Tokens:
+  """The L tokens in array order that an example of self-attention is of, for parts that read a token's neighbours."""
+
+  q: Float[np.ndarray, "L N H"] | Absent  # of all tokens, where an example looks at a choice of queries
+  rows: Int[np.ndarray, " T"]  # index of each of the example's queries
+  q_valid: Bool[np.ndarray, " L"] | Absent = None  # False marks padding
+  kv_valid: Bool[np.ndarray, " L"] | Absent = None  # False marks padding
+  q_segments: Int[np.ndarray, " L"] | Absent = None
+  k_segments: Int[np.ndarray, " L"] | Absent = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Example:
   """One example, float64. `readable` is all the caller demands: causal, window, prefix, valid, segments, explicit."""
 
@@ -36,6 +48,7 @@ class Example:
   x: Float[np.ndarray, "T D"] | Absent = None  # layer input at the queries
   y: Float[np.ndarray, "S D"] | Absent = None  # layer input at the keys
   bias: Float[np.ndarray, "N T S"] | Absent = None
+  tokens: Tokens | Absent = None  # all those that the queries, and in self-attention the keys, are of
 
 
 def readable(

@@ -2,18 +2,22 @@
 
 import ast
 import dataclasses
+import functools
 import re
 import types
 import typing
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from attention_lab import compiled
+from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Call, Dims, Unsupported
+from attention_lab.attention.composed import Composed
+from attention_lab.attention.layer_parts import PARTS
 from attention_lab.certify.finding import NOT_GIVEN, NOT_RUN, Refuted, require, same
 from attention_lab.certify.under_test import Shape, VariantUnderTest, is_fixed
 
@@ -25,62 +29,97 @@ DRAWS = 256  # keys under which a law of random parameters is looked at
 ROUNDING = 1e-6  # of a float32, relative
 
 
+class Setting(NamedTuple):
+  """One hyper-parameter: of a variant, or of a part of a composed layer."""
+
+  name: str  # as in 'window', of a part as in 'conv.width'
+  field: dataclasses.Field
+  owner: Any  # the variant or the part
+  replaced: Callable[[Any], Attention]  # the variant with another value
+
+
 def fields(subject: VariantUnderTest) -> str:
   """Every hyper-parameter changes the output; one about speed (`SPEED_ONLY`, or metadata speed=True) does not."""
-  chosen = dataclasses.fields(subject.variant)
+  chosen = list(_hyper_parameters(subject.variant))
   require(bool(chosen), "has no hyper-parameters")
   verdicts = []
-  for field in chosen:
+  for name, field, owner, replaced in chosen:
     speed = field.name in SPEED_ONLY or field.metadata.get("speed", False)
-    values = [value for value in others(subject, field) if not speed or _runs(subject, field.name, value)]
+    values = [value for value in others(subject, field, owner) if not speed or _runs(subject, replaced(value))]
     if not values:
-      verdicts.append(f"{field.name} has no second legal value known here")
+      verdicts.append(f"{name} has no second legal value known here")
       continue
-    rivals = ((value, dataclasses.replace(subject.variant, **{field.name: value})) for value in values)
-    moved = next((value for value, rival in rivals if _differs(subject, rival)), None)
+    moved = next((value for value in values if _differs(subject, replaced(value))), None)
     if speed and moved is not None:
-      raise Refuted(f"'{field.name}' is about speed, and {field.name}={moved!r} changes the result")
-    if not speed and moved is None and not _sizes_blocks(subject, field.name, values):
-      raise Refuted(f"'{field.name}' is accepted and ignored: {', '.join(map(repr, values))} all give the same output")
-    verdicts.append(f"{field.name} {'leaves the result' if moved is None else 'acts'}")
+      raise Refuted(f"'{name}' is about speed, and {name}={moved!r} changes the result")
+    if not speed and moved is None and not _sizes_blocks(subject, values, replaced):
+      raise Refuted(f"'{name}' is accepted and ignored: {', '.join(map(repr, values))} all give the same output")
+    verdicts.append(f"{name} {'leaves the result' if moved is None else 'acts'}")
   require(any("no second" not in verdict for verdict in verdicts), ", ".join(verdicts), NOT_RUN)
   return ", ".join(verdicts)
 
 
-def _sizes_blocks(subject: VariantUnderTest, name: str, values: list[Any]) -> bool:
+def _sizes_blocks(subject: VariantUnderTest, values: list[Any], replaced: Callable[[Any], Attention]) -> bool:
   """Whether a whole number changes the program: one that leaves the result is the size of its blocks, about speed."""
   shape = subject.shape(T=7, S=7)
   programs = set()
   for value in values:
-    rival = dataclasses.replace(subject, variant=dataclasses.replace(subject.variant, **{name: value}))
+    rival = dataclasses.replace(subject, variant=replaced(value))
     arguments = rival.params(shape.dims()), rival.inputs(shape), Call(rival.mask())
     programs.add(compiled.fingerprint(jax.jit(rival.eager).lower(*arguments)))
   return type(values[0]) is int and len(programs) > 1
 
 
-def others(subject: VariantUnderTest, field: dataclasses.Field) -> Iterator[Any]:
-  """A few other legal values of a field of the subject, by its type."""
-  hint = typing.get_type_hints(type(subject.variant))[field.name]
+def _hyper_parameters(variant: Attention) -> Iterator[Setting]:
+  """The fields of a variant; of a composed layer those of its parts, since the mechanism has a certificate."""
+  if not isinstance(variant, Composed):
+    for field in dataclasses.fields(variant):
+      replaced = functools.partial(_replaced, variant, field.name)
+      yield Setting(field.name, field, variant, replaced)
+    return
+  for side in ("before", "after"):
+    parts = getattr(variant, side)
+    for index, part in enumerate(parts):
+      name = next(name for name, kind in PARTS.items() if isinstance(part, kind))
+      for field in dataclasses.fields(part):
+        replaced = functools.partial(_with_part, variant, side, index, field.name)
+        yield Setting(f"{name}.{field.name}", field, part, replaced)
+
+
+def _replaced(variant: Attention, name: str, value: Any) -> Attention:
+  return dataclasses.replace(variant, **{name: value})
+
+
+def _with_part(variant: Composed, side: str, index: int, name: str, value: Any) -> Attention:
+  """The layer in which one part has another value of one field."""
+  parts = list(getattr(variant, side))
+  parts[index] = dataclasses.replace(parts[index], **{name: value})
+  return _replaced(variant, side, tuple(parts))
+
+
+def others(subject: VariantUnderTest, field: dataclasses.Field, owner: Any) -> Iterator[Any]:
+  """A few other legal values of a field of the subject, or of a part of it, by the field's type."""
+  hint = typing.get_type_hints(type(owner))[field.name]
   options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
   candidates: list[Any] = []
   for option in options:
     candidates += typing.get_args(option) if typing.get_origin(option) is typing.Literal else CANDIDATES.get(option, ())
   legal, most = 0, 2 if subject.quick else 3
   for value in candidates:
-    if value == getattr(subject.variant, field.name) or legal == most:
+    if value == getattr(owner, field.name) or legal == most:
       continue
     try:
-      dataclasses.replace(subject.variant, **{field.name: value})
+      dataclasses.replace(owner, **{field.name: value})
     except ValueError:
       continue
     legal += 1
     yield value
 
 
-def _runs(subject: VariantUnderTest, name: str, value: Any) -> bool:
-  """Whether the subject takes a call with another value of a field about speed: a kernel may need another machine."""
+def _runs(subject: VariantUnderTest, other: Attention) -> bool:
+  """Whether a variant with another value of a field about speed takes a call: a kernel may need another machine."""
   shape = subject.shape(T=7, S=7)
-  rival = dataclasses.replace(subject, variant=dataclasses.replace(subject.variant, **{name: value}))
+  rival = dataclasses.replace(subject, variant=other)
   call = Call(rival.mask(), key=jax.random.key(0))
   return rival.refusal(rival.params(shape.dims()), rival.inputs(shape), call) is None
 
@@ -128,6 +167,7 @@ def parameters(subject: VariantUnderTest) -> str:
 def limits(subject: VariantUnderTest) -> str:
   """Of each pair (legal, illegal) of settings in the case, the first is taken and the second refused, by its name."""
   kind: Any = type(subject.variant)
+  make = spec.parse if kind is Composed else lambda text: kind(**_arguments(text))
   pairs: Any = getattr(subject.case, "LIMITS", None)
   checks = bool(kind.at_least_one) or kind.__post_init__ is not Attention.__post_init__
   require(bool(dataclasses.fields(kind)), "has no hyper-parameters")
@@ -137,25 +177,25 @@ def limits(subject: VariantUnderTest) -> str:
   for legal, illegal in pairs:
     arguments, illegal_arguments = _arguments(legal), _arguments(illegal)
     try:
-      variant = kind(**arguments)
+      variant = make(legal)
     except ValueError as error:
       raise Refuted(f"{legal} is legal, and is refused: {error}") from error
     _calls(dataclasses.replace(subject, variant=variant, quick=True), legal, runs=not subject.quick)
     names = {name for name in illegal_arguments if illegal_arguments[name] != arguments.get(name)}
-    _refused(kind, illegal, illegal_arguments, names)
+    _refused(make, illegal, names)
   return f"{len(pairs)} limits"
 
 
 def _arguments(text: str) -> dict[str, Any]:
-  """The arguments of a spec of one variant, all by name."""
-  call = ast.parse(text, mode="eval").body
-  return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in getattr(call, "keywords", ())}
+  """The arguments of a spec of one variant, or of one part beside a variant, all by name."""
+  calls = (node for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Call))
+  return {str(keyword.arg): ast.literal_eval(keyword.value) for call in calls for keyword in call.keywords}
 
 
-def _refused(kind: type, text: str, arguments: dict[str, Any], names: set[str]) -> None:
-  """Refutes unless the class refuses the arguments, by one of the names, in one line."""
+def _refused(make: Callable[[str], Attention], text: str, names: set[str]) -> None:
+  """Refutes unless the spec is refused, by one of the names, in one line."""
   try:
-    kind(**arguments)
+    make(text)
   except ValueError as error:
     message = str(error)
     if "\n" in message or not any(re.search(rf"\b{name}\b", message) for name in names):

@@ -12,6 +12,8 @@ import numpy as np
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Call, Claims, Dims, Params, Unsupported
+from attention_lab.attention.composed import Composed
+from attention_lab.attention.head_mixture import HeadMixture
 from attention_lab.attention.mask import CAUSAL, Mask
 from attention_lab.attention.positions import Positions
 
@@ -119,10 +121,14 @@ class VariantUnderTest:
     return 2 if self.quick else 4
 
   def shape(self, **sizes: Any) -> Shape:
-    """A shape that the variant accepts: K = N unless it supports grouped heads, H rounded up to what it can split."""
+    """A shape that the variant accepts: H rounded up to what it can split; K = N unless it supports grouped heads.
+
+    A mixture of heads shares out the key heads, and has K = N where these are no multiple of its counts.
+    """
     shape, unit = Shape(**sizes), self.claims.head_multiple
     shape = shape._replace(H=-(-shape.H // unit) * unit)
-    return shape if self.claims.supports_gqa else shape._replace(K=shape.N)
+    shared_out = all(shape.K % sum(count for count, _ in mixture.parts) == 0 for mixture in _mixtures(self.variant))
+    return shape if self.claims.supports_gqa and shared_out else shape._replace(K=shape.N)
 
   def mask(self, mask: Mask = Mask()) -> Mask:
     """`mask`, causal where the variant is causal by construction."""
@@ -199,6 +205,15 @@ class VariantUnderTest:
   ) -> tuple[Any, jax.Array]:
     """The state and output of one `extend`, not compiled; `extend` is its compiled form."""
     return self.variant.extend(params, state, *inputs[:3], x=inputs.x, lengths=lengths, mask=mask)
+
+
+def _mixtures(variant: Attention) -> list[HeadMixture]:
+  """The mixtures of heads that a variant is, or that stand in a composed layer."""
+  if isinstance(variant, Composed):
+    return _mixtures(variant.mechanism)
+  if not isinstance(variant, HeadMixture):
+    return []
+  return [variant, *(inner for _, part in variant.parts for inner in _mixtures(part))]
 
 
 @functools.cache

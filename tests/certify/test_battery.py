@@ -18,7 +18,7 @@ from attention_lab.attention.variants.softmax import Softmax
 from attention_lab.certify import battery, certified, leaks, report
 from attention_lab.certify.finding import FAILED, NOT_CLAIMED, NOT_GIVEN, PROVED, Certificate, Finding
 
-ROWS = [(row, case) for case in battery.cases().values() for row in case.SPECS]
+ROWS = battery.specs()
 
 THIRD_PARTY = '''
   """A mean of the values."""

@@ -4,6 +4,7 @@ import re
 
 import faults
 import faults_arena
+import faults_layers
 import faults_numbers
 import faults_state
 import faults_strangers
@@ -14,13 +15,14 @@ from attention_lab.attention.variants.local import Local
 from attention_lab.certify import battery
 from attention_lab.certify.finding import FAILED, PROVED
 
-FILES = (faults, faults_arena, faults_textbook, faults_state, faults_numbers, faults_strangers)
+FILES = (faults, faults_arena, faults_textbook, faults_state, faults_numbers, faults_strangers, faults_layers)
 BITES = [bite for file in FILES for bite in file.BITES]
 WITHOUT_FAULT = sorted({bite.claim for bite in faults.BITES + faults_state.BITES if bite.case is None} - {"state in T"})
 
 
 def name(bite):
-  return f"{type(bite.variant).__name__}-{bite.claim}"
+  fault = bite.variant.fault if isinstance(bite.variant, faults_layers.Planted) else type(bite.variant)
+  return f"{fault.__name__}-{bite.claim}"
 
 
 @pytest.mark.parametrize("bite", BITES, ids=name)

@@ -86,6 +86,21 @@ def test_another_version_of_jax_moves_all(monkeypatch):
   }
 
 
+def test_a_composed_layer_rests_on_its_mechanisms_and_their_cases():
+  mixture = spec.parse("conv(3)>(linear+softmax)>norm")
+  before = certified.fingerprint(mixture, battery.case_of(mixture))
+  for file, moves in (
+    ("attention/variants/linear.py", True),
+    ("certify/cases/softmax.py", True),
+    ("attention/composed.py", True),
+    ("certify/composed_case.py", True),
+    ("attention/variants/alibi.py", False),
+  ):
+    path = PACKAGE / file
+    read = functools.cache(lambda other, path=path: slip(other.read_text()) if other == path else other.read_text())
+    assert (certified.fingerprint(mixture, battery.case_of(mixture), read) != before) == moves, file
+
+
 def test_the_variants_and_cases_of_others_are_no_part_of_a_fingerprint():
   names = certified.sources((Alibi.__module__, CASES["alibi"].__name__, battery.__name__))
   of_one = {name for name in names if ".variants." in name or ".cases." in name}
@@ -131,7 +146,7 @@ def test_only_specs_of_cases_are_recorded(tmp_path):
 
 
 def test_every_entry_of_the_file_is_a_spec_of_a_case_without_a_failure():
-  specs = {spec.to_string(spec.parse(row)) for case in CASES.values() for row in case.SPECS}
+  specs = {spec.to_string(spec.parse(row)) for row, _ in battery.specs()}
   entries = certified.read()
   assert entries.keys() <= specs
   for entry in entries.values():

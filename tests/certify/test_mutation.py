@@ -203,9 +203,12 @@ def test_an_endless_loop_is_ended():
     endless()
 
 
-def test_a_mixture_is_refused():
-  with pytest.raises(ValueError, match="a mixture of heads has no file of its own"):
-    list(mutation.scores([row("2*alibi+2*softmax")]))
+@pytest.mark.parametrize(
+  ("text", "kind"), [("2*alibi+2*softmax", "a mixture of heads"), ("conv(3)>softmax", "a composed layer")]
+)
+def test_what_is_made_of_several_files_is_refused(text, kind):
+  with pytest.raises(ValueError, match=f"{kind} has no file of its own"):
+    list(mutation.scores([row(text)]))
 
 
 def test_totals_leave_out_what_is_equivalent():

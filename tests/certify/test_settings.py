@@ -12,7 +12,8 @@ import pytest
 
 from attention_lab.attention import spec
 from attention_lab.attention.base import Attention, Claims, Dims
-from attention_lab.certify import battery
+from attention_lab.attention.layer_parts import PARTS
+from attention_lab.certify import battery, composed_case
 from attention_lab.certify.finding import FAILED, NOT_CLAIMED, NOT_GIVEN, PROVED
 from attention_lab.certify.oracle_shared import off_normal
 
@@ -77,6 +78,20 @@ def test_every_checked_field_has_a_limit_that_is_a_spec_of_its_variant(name):
     assert type(spec.parse(legal)) is kind
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
       spec.parse(beyond)
+
+
+def test_every_field_of_every_part_has_a_limit():
+  illegal_fields = {
+    f"{call.func.id}.{keyword.arg}"
+    for _, beyond in composed_case.LIMITS
+    for call in ast.walk(ast.parse(beyond))
+    if isinstance(call, ast.Call)
+    for keyword in call.keywords
+  }
+  assert illegal_fields == {
+    f"{name}.{field.name}" for name, kind in PARTS.items() for field in dataclasses.fields(kind)
+  }
+  assert battery.prove(LIMITS, spec.parse("softmax>norm"), quick=True).status == PROVED
 
 
 @pytest.mark.parametrize(

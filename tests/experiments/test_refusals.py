@@ -56,7 +56,7 @@ CASES = {
   "an oracle that is not there": ("certify", ["--attention=softmax", "--oracle=math:sinus"], "math has no sinus"),
   "a function that is not there": ("certify", ["--foreign=no_module:f"], "No module named 'no_module'"),
   "claims of nobody": ("certify", ["--attention=softmax", "--claims=bias=True"], "add --foreign"),
-  "mutants of a mixture": ("certify", ["--attention=softmax+local", "--mutate"], "name its parts"),
+  "mutants of a mixture": ("certify", ["--attention=softmax+local", "--mutate"], "name its mechanisms"),
   "nothing to draw": ("visualize", [], "--zoo"),
   "not a picture": ("visualize", ["--zoo", "--out=zoo.jpg"], "--out=zoo.jpg"),
   "nowhere to draw": ("visualize", ["--zoo", "--out=no/such/zoo.png"], "--out=no/such/zoo.png"),
