@@ -86,7 +86,7 @@ def wide_norm(self, params, out, x, v):
 def token_norm(self, params, out, x, v):
   """A norm of each channel over the tokens."""
   gain = jnp.ones(out.shape[1])
-  return params["gain"] * NORM(self, {"gain": gain}, out.swapaxes(1, 3), x, v).swapaxes(1, 3)
+  return params["gain"][None, None, None] * NORM(self, {"gain": gain}, out.swapaxes(1, 3), x, v).swapaxes(1, 3)
 
 
 def gainless_norm(self, params, out, x, v):
@@ -109,12 +109,13 @@ def followed(part, fault):
   return Planted((), Linear(chunk=4), (part,), part=type(part), fault=fault)
 
 
+BLIND = convolved(blind, mechanism=Linear(chunk=4))
 REVERSED = convolved(reversed_weights, mechanism=Linear(chunk=4))
 BITES = (
   Bite(convolved(endless), "honours segments", HIDDEN.format("segments"), "honours kv_valid"),
   Bite(convolved(endless), "packed equals separate", "packed from 5", "padding equals truncation"),
   Bite(convolved(ahead), "honours causal", HIDDEN.format("causal")),
-  Bite(convolved(blind), "honours kv_valid", HIDDEN.format("kv_valid"), "padding equals truncation"),
+  Bite(BLIND, "equals its oracle", "under .*kv_valid", "padding equals truncation", composed_case),
   Bite(REVERSED, "equals its oracle", "query", "honours causal", composed_case),
   Bite(convolved(no_tail, "next_tail"), "extend in any split", "piece from", "honours causal"),
   Bite(convolved(padded_tail, "next_tail"), "extend of ragged rows", r"row \d of lengths", "extend in any split"),
