@@ -35,7 +35,6 @@ from attention_lab.certify import (
   sharding,
   sums,
 )
-from attention_lab.certify.cases import cases
 from attention_lab.certify.finding import FAILED, NOT_ASKED, PROVED, Certificate, Finding, Refuted, Undecided
 from attention_lab.certify.under_test import VariantUnderTest
 from attention_lab.worker_processes import WorkerProcesses
@@ -70,6 +69,7 @@ CORE = (
   "extend in any split",
   "extend of ragged rows",
 )  # the claims that are proved again even of a variant whose sources have not changed since its certificate
+cases = case_files.cases  # the case of each variant, by file name
 
 
 def certify(

@@ -80,8 +80,7 @@ def _before(part: Any, params: dict, example: Example) -> Example:
     case QkNorm():
       gains = params["qk_norm"] if part.kind == "rms" else {}
       q, k, every_q = (
-        _normed(array, part.kind, gains.get(name))
-        for name, array in (("q", example.q), ("k", example.k), ("q", example.tokens.q))
+        _normed(array, gains.get(name)) for name, array in (("q", example.q), ("k", example.k), ("q", example.tokens.q))
       )
       return dataclasses.replace(example, q=q, k=k, tokens=dataclasses.replace(example.tokens, q=every_q))
     case Nope():
@@ -138,23 +137,24 @@ def _hidden_keys(example: Example) -> list[bool]:
   return [bool(example.j[s] == -1 or (valid is not None and not valid[s])) for s in range(len(example.j))]
 
 
-def _normed(array: np.ndarray, kind: str, gain: np.ndarray | None) -> np.ndarray:
-  """Each vector of [L, heads, H] over its root mean square, times the gain, or over its length."""
+def _normed(array: np.ndarray, gain: np.ndarray | None) -> np.ndarray:
+  """Each vector of [L, heads, H] over its root mean square, times the gain; without gain, over its length."""
   out = np.zeros(array.shape)
   for t, n in np.ndindex(*array.shape[:2]):
     squares = sum(float(u * u) for u in array[t, n])
     for c in range(array.shape[2]):
-      if kind == "rms":
-        out[t, n, c] = array[t, n, c] / math.sqrt(squares / array.shape[2] + EPSILON) * gain[c]
-      else:
+      if gain is None:
         out[t, n, c] = array[t, n, c] / math.sqrt(squares + EPSILON)
+      else:
+        out[t, n, c] = array[t, n, c] / math.sqrt(squares / array.shape[2] + EPSILON) * gain[c]
   return out
 
 
 def _attended(mechanism: Attention, params: dict, example: Example) -> np.ndarray:
   """The mechanism by its case; a mixture's heads in blocks of its counts' proportion, each block by its variant."""
   if not isinstance(mechanism, HeadMixture):
-    return case_of(mechanism).oracle(mechanism, params, example)
+    case: Any = case_of(mechanism)
+    return case.oracle(mechanism, params, example)
   total = sum(count for count, _ in mechanism.parts)
   outs, start = [], 0
   for index, (count, part) in enumerate(mechanism.parts):
