@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -323,6 +324,28 @@ def _check_cross(name: str, claims: Claims, q: Any, k: Any, v: Any, call: Call) 
 
 def _listed(names: frozenset[str]) -> str:
   return ", ".join(sorted(names)) or "none"
+
+
+def local_heads(array: Array, heads: int, axis: int) -> Array:
+  """The part of a parameter that `heads` key heads use; the parameter has an entry for each key head along `axis`.
+
+  On a device that holds some of the heads these are its entries; for key heads repeated in blocks each entry repeated.
+
+  Raises:
+    ValueError: the sizes do not fit.
+
+  """
+  known = array.shape[axis]
+  if heads % known == 0:
+    return jnp.repeat(array, heads // known, axis=axis) if heads > known else array
+  shard: Array | int
+  try:
+    shard, shards = jax.lax.axis_index(HEADS), jax.lax.axis_size(HEADS)
+  except NameError:
+    shard, shards = 0, 1
+  if heads * shards != known:
+    raise ValueError(f"the parameters are for {known} key heads and k has {heads}: init with these kv_heads")
+  return jax.lax.dynamic_slice_in_dim(array, shard * heads, heads, axis)
 
 
 def logits_dtype(*arrays: Array) -> Any:

@@ -23,8 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention_lab.attention.base import Dims, Params, logits_dtype
-from attention_lab.attention.families.gated_scan import local_heads
+from attention_lab.attention.base import Dims, Params, local_heads, logits_dtype
 from attention_lab.attention.families.qk_transforms import l2_normalize, rms_norm
 
 _ACTIVATIONS = {"silu": jax.nn.silu, "sigmoid": jax.nn.sigmoid, "none": lambda x: x}

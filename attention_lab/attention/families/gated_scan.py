@@ -18,7 +18,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attention_lab.attention.base import HEADS, Attention, Call, Claims, Dims, Params, check_extend, logits_dtype, wide
+from attention_lab.attention.base import (
+  Attention,
+  Call,
+  Claims,
+  Dims,
+  Params,
+  check_extend,
+  local_heads,
+  logits_dtype,
+  wide,
+)
 from attention_lab.attention.engines.gated_delta_scan import Tokens, scan
 from attention_lab.attention.mask import CAUSAL, Mask
 
@@ -101,28 +111,6 @@ class GatedScan(Attention, at_least_one=("chunk",)):
     beta = None if gates.beta is None else seen(gates.beta[..., None])
     segment_ids = jnp.zeros((B, T), jnp.int32)
     return Tokens(q, seen(gates.k), seen(v), seen(log_decay), beta, segment_ids)
-
-
-def local_heads(array: Array, heads: int, axis: int) -> Array:
-  """The part of a parameter that `heads` key heads use; the parameter has an entry for each key head along `axis`.
-
-  On a device that holds some of the heads these are its entries; for key heads repeated in blocks each entry repeated.
-
-  Raises:
-    ValueError: the sizes do not fit.
-
-  """
-  known = array.shape[axis]
-  if heads % known == 0:
-    return jnp.repeat(array, heads // known, axis=axis) if heads > known else array
-  shard: Array | int
-  try:
-    shard, shards = jax.lax.axis_index(HEADS), jax.lax.axis_size(HEADS)
-  except NameError:
-    shard, shards = 0, 1
-  if heads * shards != known:
-    raise ValueError(f"the parameters are for {known} key heads and k has {heads}: init with these kv_heads")
-  return jax.lax.dynamic_slice_in_dim(array, shard * heads, heads, axis)
 
 
 def mamba2_init(key: Array, heads: int) -> dict[str, Array]:

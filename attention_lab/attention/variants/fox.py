@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_lab.attention import cache
-from attention_lab.attention.base import Call, Dims, check_extend, logits_dtype
-from attention_lab.attention.families import causal_cumsum, gated_scan
+from attention_lab.attention.base import Call, Dims, check_extend, local_heads, logits_dtype
+from attention_lab.attention.families import causal_cumsum
 from attention_lab.attention.mask import CAUSAL, Mask
 
 
@@ -56,8 +56,7 @@ class Fox(causal_cumsum.CausalCumsum):
       raise ValueError("Fox reads the layer's input: pass x, of shape B T D")
     dtype = logits_dtype(k, x)
     kernel, bias = (
-      gated_scan.local_heads(params[name], k.shape[2], axis).astype(dtype)
-      for name, axis in (("kernel", 1), ("bias", 0))
+      local_heads(params[name], k.shape[2], axis).astype(dtype) for name, axis in (("kernel", 1), ("bias", 0))
     )
     return jax.nn.log_sigmoid(jnp.tensordot(x.astype(dtype), kernel, axes=1) + bias[None, None])[..., None]
 

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_heads
+from attention_lab.attention.base import Dims, local_heads
+from attention_lab.attention.families.gated_scan import GatedScan, Gates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from attention_lab.attention.base import Dims
-from attention_lab.attention.families.gated_scan import GatedScan, Gates, local_heads, mamba2_init
+from attention_lab.attention.base import Dims, local_heads
+from attention_lab.attention.families.gated_scan import GatedScan, Gates, mamba2_init
 
 
 @dataclasses.dataclass(frozen=True)
