@@ -191,7 +191,7 @@ def adopt(folder: str | os.PathLike, file: str | os.PathLike | None, kind: str, 
   source, target = Path(folder) / TOKENIZER_FILE, Path(file) if file else None
   tokenizers = [Tokenizer.load(path) for path in (target, source) if path and path.exists()]
   if not tokenizers:
-    raise ValueError(f"{folder} has no {TOKENIZER_FILE} to start from; give the --workdir of a run on text")
+    raise ValueError(f"--config.pretrained={folder} has no {TOKENIZER_FILE}; give the --workdir of a run on text")
   first = tokenizers[0]
   if any(other.to_json() != first.to_json() for other in tokenizers[1:]):
     raise ValueError(f"{target} is not the tokenizer of {source}; give another --workdir")

@@ -10,6 +10,10 @@ import tiny_dataset
 
 from attention_lab.data import builders, image_files, prepared
 from attention_lab.data.builders import babi, published, wikitext2
+from attention_lab.data.corpora import TEXTS
+from attention_lab.data.images import IMAGES
+from attention_lab.data.labelled_sources import SETS
+from attention_lab.tasks.question_answering import NAMES
 
 LINES = {"train": [" ", " = A title = ", " one two <unk> "], "valid": [" three "], "test": [" four ", " "]}
 STORY = """1 Ann went home.
@@ -129,6 +133,21 @@ def test_the_published_files_are_all_there_with_their_digests():
   for files in (babi.FILES, wikitext2.FILES):
     assert len({file.url for file in files}) == len({file.sha256 for file in files}) == len(files)
     assert all(len(file.sha256) == 64 and file.url.startswith("https://") for file in files)
+
+
+@pytest.mark.parametrize("name", sorted({*SETS, *TEXTS, *IMAGES, *NAMES} - {"python_docs", "digits"}))
+def test_every_dataset_that_a_task_offers_has_a_builder_of_that_very_name(tmp_path, monkeypatch, name):
+  asked = []
+  monkeypatch.setattr(builders, "_prepare", lambda builder, folder: asked.append(builder.info.full_name) or {})
+  builders.prepare(name, str(tmp_path))
+  assert asked[0].startswith(f"{'glue/' * (name == 'sst2')}{name}/")
+
+
+def test_files_that_are_not_in_the_folder_are_named_and_not_downloaded(tmp_path):
+  with pytest.raises(
+    ValueError, match=rf"--from={tmp_path} has no SST-2\.zip; its SHA-256 must be \w{{64}}; .*https://"
+  ):
+    builders.prepare("sst2", str(tmp_path / "out"), str(tmp_path))
 
 
 REFUSED = {

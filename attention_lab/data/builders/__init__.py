@@ -24,6 +24,7 @@ import numpy as np
 
 from attention_lab.config import nearest_hint
 from attention_lab.data.builders import published
+from attention_lab.data.labelled_sources import ALIASES
 
 BUILDERS = {"babi": "Babi", "wikitext2": "Wikitext2"}  # modules of this package, and the classes in them
 _AREAS = ("text", "question_answering", "summarization", "translate")  # of TFDS; found only after an import
@@ -33,10 +34,10 @@ def prepare(name: str, directory: str = "", folder: str = "") -> dict[str, int]:
   """Prepares a dataset as array_record; one that is prepared already stays as it is.
 
   Args:
-    name: one of BUILDERS, or a dataset that TFDS has a builder of.
+    name: one of BUILDERS, or a dataset that TFDS has a builder of; sst2 is its glue/sst2.
     directory: the folder to prepare in; "" = TFDS's own.
-    folder: where the published files lie already: of BUILDERS all of them, at any depth; TFDS's builders download what
-      is not in it. "" = they are downloaded.
+    folder: where the published files lie already, for BUILDERS at any depth; nothing is downloaded then. "" = they are
+      downloaded.
 
   Returns:
     The number of examples by split.
@@ -46,7 +47,7 @@ def prepare(name: str, directory: str = "", folder: str = "") -> dict[str, int]:
   """
   if folder and not Path(folder).expanduser().is_dir():
     raise ValueError(f"--from={folder} is no folder; give one that holds the published files of {name}")
-  root = str(Path(directory).expanduser()) if directory else None
+  root, name = str(Path(directory).expanduser()) if directory else None, ALIASES.get(name, name)
   if name not in BUILDERS:
     return _prepare(_official(name, root), folder)
   module = importlib.import_module(f"{__name__}.{name}")
@@ -67,13 +68,28 @@ def _prepare(builder: Any, folder: str) -> dict[str, int]:
   downloads = builder.data_dir_root / "downloads" / with_name  # one folder each: TFDS confuses files of one name
   settings = tfds.download.DownloadConfig(manual_dir=Path(folder).expanduser() if folder else None)
   try:
-    with substitute_tensorflow():
+    with substitute_tensorflow(), _without_downloads(folder) if folder else contextlib.nullcontext():
       builder.download_and_prepare(download_dir=downloads, download_config=settings)
   except Exception as error:  # TFDS has many kinds, with no base in common
     lacking = "No module named 'tensorflow'" in str(error) or "has no attribute" in str(error)
     fix = "; this builder of TFDS wants TensorFlow once, to prepare: pip install tensorflow-cpu" if lacking else ""
     raise ValueError(f"--name={with_name} cannot be prepared ({' '.join(str(error).split())}){fix}") from error
   return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+@contextlib.contextmanager
+def _without_downloads(folder: str) -> Iterator[None]:
+  """A context in which TFDS refuses to download what is neither in a folder nor downloaded already, naming the file."""
+  from tensorflow_datasets.core.download import download_manager
+
+  def refuse(manager: Any, resource: Any) -> None:
+    known = manager._url_infos.get(resource.url)
+    name = (known and known.filename) or resource.url.rpartition("/")[2]
+    digest = f"; its SHA-256 must be {known.checksum}" if known else ""
+    raise ValueError(f"--from={folder} has no {name}{digest}; it is published at {resource.url}")
+
+  with mock.patch.object(download_manager.DownloadManager, "_download", refuse):
+    yield
 
 
 def _official(name: str, root: str | None) -> Any:

@@ -10,9 +10,11 @@ from absl import flags
 from attention_lab import cli
 from attention_lab.data import builders
 
-_NAME = flags.DEFINE_string("name", "", "wikitext2, babi, or a dataset that TFDS has a builder of.")
+_NAME = flags.DEFINE_string(
+  "name", "", "wikitext2, babi, or a dataset that TFDS has a builder of; sst2 is its glue/sst2."
+)
 _DIR = flags.DEFINE_string("dir", "", "Folder to prepare in, later --config.data.dir; empty = ~/tensorflow_datasets.")
-_FROM = flags.DEFINE_string("from", "", "Folder that holds the published files already; empty = download them.")
+_FROM = flags.DEFINE_string("from", "", "Folder of the published files, if they are here: nothing is downloaded then.")
 
 
 def main() -> None:
