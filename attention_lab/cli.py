@@ -1,10 +1,11 @@
 """The command line of every binary: one line for a mistake, or for Ctrl-C, and a help that lists every field.
 
-A mistake of the user's is a flag that does not parse, or a ValueError raised by this project's own code; anything else
-keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
+A mistake of the user's is a flag that does not parse, a ValueError raised by this project's own code, or a file that
+cannot be read or written; anything else keeps its traceback, for it is a bug. `--traceback` shows it in both cases.
 """
 
 import ast
+import copy
 import dataclasses
 import inspect
 import logging
@@ -103,10 +104,12 @@ def _guarded(main: Callable[[], int | None], default_threads: int) -> int | None
     if not _reader_left():
       raise
     return READER_LEFT
-  except (ValueError, FileNotFoundError) as error:
-    if _TRACEBACK.value or interrupts.unwinding() or not _is_ours(error):
+  except (ValueError, OSError) as error:
+    of_file = isinstance(error, OSError) and error.filename is not None
+    if _TRACEBACK.value or interrupts.unwinding() or not (of_file or _is_ours(error)):
       raise
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    message = f"{error.filename}: {error.strerror}; give a path that can be read and written" if of_file else str(error)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return getattr(error, "exit_code", 2)
 
 
@@ -127,6 +130,8 @@ def _join_processes() -> None:
     raise ValueError(f"--process={_PROCESS.value} must be less than --processes={_PROCESSES.value}")
   if not _COORDINATOR.value and _PROCESSES.value > 1:
     raise ValueError(f"--processes={_PROCESSES.value} needs --coordinator=HOST:PORT of the first process")
+  if _COORDINATOR.value not in ("", "auto") and not _COORDINATOR.value.rpartition(":")[2].isdecimal():
+    raise ValueError(f"--coordinator={_COORDINATOR.value} is neither HOST:PORT of the first process nor auto")
   if _COORDINATOR.value:
     import jax
 
@@ -148,8 +153,10 @@ def _parse(argv: Sequence[str], config: flags.FlagHolder | None, overrides: list
       overrides += [argument for argument in argv if argument.startswith("--config.")]
       argv = [argument for argument in argv if not argument.startswith("--config.")]
     rest = flags.FLAGS(list(argv))
+  except flags.UnrecognizedFlagError as error:
+    _refuse(str(error) if "Did you mean" in str(error) else f"{error} (--help lists all)")
   except flags.Error as error:
-    _refuse(str(error))
+    _refuse(_ill_typed(argv, config) or str(error))
   if len(rest) > 1:
     _refuse(f"unexpected argument '{rest[1]}': flags are written --name=value")
   return rest
@@ -181,6 +188,17 @@ def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
     if inside:
       _refuse(f"--{name} is a group of fields: set one of {', '.join(inside)}")
     _refuse(f"unknown flag '--{name}'{configs.nearest_hint(name, fields) or ' (--help lists all)'}")
+
+
+def _ill_typed(argv: Sequence[str], config: flags.FlagHolder | None) -> str:
+  """The message on the first field of the configuration whose value is of another type, "" for none."""
+  try:
+    for argument in argv[1:] if config else ():
+      if argument.startswith("--config.") and "=" in argument:
+        configs.override(copy.deepcopy(_default(config)), argument)
+  except ValueError as error:
+    return str(error)
+  return ""
 
 
 def _default(config: flags.FlagHolder) -> Any:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
@@ -61,7 +60,20 @@ def plan(
     tasks[name] = config
   if not tasks:
     raise ValueError("--task is empty: name at least one, as in --task=recall,image_classification:digits")
+  _check_fields(rows, tasks)
+  if any(getattr(config, "pretrained", "") for config in tasks.values()):
+    raise ValueError("--config.pretrained: a comparison begins every row with fresh parameters; leave it out")
   return Comparison(tasks, rows, dataclasses.replace(protocol, positive=positive))
+
+
+def _check_fields(rows: Sequence[str], tasks: Mapping[str, configs.Config]) -> None:
+  """Raises ValueError for a row that changes a field which no task's model has."""
+  fields = {field.name for config in tasks.values() for field in dataclasses.fields(config.model)}
+  for row in rows:
+    for name in row_spec.split(row)[1].keys() - fields:
+      raise ValueError(
+        f"--attention: row '{row}' changes {name}, no field of config.model{configs.nearest_hint(name, fields)}"
+      )
 
 
 def execute(
@@ -92,7 +104,9 @@ def execute(
   """
   if workers > 1 and mesh.devices.flat[0].platform != "cpu":
     raise ValueError(f"--workers={workers} shares the cores of a CPU: on other devices run one --cell on each")
-  folder = pathlib.Path(workdir)
+  folder = workdirs.check_writable(workdir)
+  if (folder / workdirs.CONFIG).exists():
+    raise ValueError(f"--workdir={workdir} holds a training run; give another folder")
   with workdirs.locked(folder, f"cell_{only}" if only else ""):
     log("preparing data and models …")
     comparison_run = ComparisonRun(comparison, folder, mesh, log)

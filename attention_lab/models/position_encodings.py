@@ -128,6 +128,38 @@ class LearnedTable(nnx.Module):
     return jnp.take(self.table[...], positions, axis=0, mode="fill", fill_value=jnp.nan)
 
 
+def resized_table(table: Float[Array, "T D"], grid: tuple[int, int], extra: int) -> Float[Array, "U D"]:
+  """The learned vectors of a grid of patches for another grid, between which they are interpolated bilinearly.
+
+  Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929, section 3.2).
+
+  Args:
+    table: the vectors of `extra` leading tokens, then those of a grid, row by row: one in the proportions of `grid`, or
+      else a square.
+    grid: rows and columns of the grid wanted.
+    extra: tokens before the grid, whose vectors stay.
+
+  Returns:
+    `extra` + rows · columns vectors; the table itself where it has as many.
+
+  Raises:
+    ValueError: the table's size is that of no such grid.
+  """
+  rows, columns = grid
+  patches = table.shape[0] - extra
+  if patches == rows * columns:
+    return table
+  shapes = [(height, patches // height) for height in range(1, patches + 1) if patches % height == 0]
+  fitting = [shape for shape in shapes if shape[0] * columns == shape[1] * rows or shape[0] == shape[1]]
+  if not fitting:
+    raise ValueError(f"{patches} learned positions are neither a square nor in the proportions of {rows}×{columns}")
+  old_grid = min(fitting, key=lambda shape: shape[0] * columns != shape[1] * rows)
+  width = table.shape[1]
+  old = jnp.reshape(table[extra:], (*old_grid, width))
+  new = jax.image.resize(old, (rows, columns, width), "bilinear")
+  return jnp.concatenate([table[:extra], new.reshape(-1, width)])
+
+
 def sinusoidal(positions: Int[Array, "#B T"], width: int) -> Float[Array, "#B T D"]:
   """All sin(i·f), then all cos(i·f), for width/2 frequencies f from 1 down towards 1/10000.
 

@@ -65,6 +65,7 @@ class Task:
   # A whole batch with what `loss` draws and counts over all its examples, to be cut into micro-batches, the mean of
   # whose losses is then the loss of the batch; None where the loss is a mean over examples.
   prepare: Callable[[Batch, PRNGKeyArray | None], Batch] | None = None
+  layout: tuple[tuple[int, int], int] | None = None  # rows and columns of an image's patches, and tokens before them
 
   def __post_init__(self):
     if (self.predict is None) != (self.judge is None):

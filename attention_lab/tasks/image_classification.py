@@ -52,6 +52,7 @@ class OptimizerConfig(configs.OptimizerConfig):
 @dataclasses.dataclass
 class Config(configs.Config):
   steps: int = 1000  # optimizer steps
+  pretrained: str = ""  # workdir of an image_classification run to begin with, of images of any size
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -91,6 +92,7 @@ def build(config: Config, workdir: str, mesh: Mesh | None = None, read: LoadFn =
     chance=source.metadata["chance"],
     resolved_positions=resolved,
     inspect=inspected if attends(settings) else None,
+    layout=vision.layout(settings, shape) if settings.architecture == "vit" else None,
   )
 
 

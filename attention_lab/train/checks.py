@@ -1,5 +1,6 @@
 """Checks of a configuration and of its data, made before a run compiles or writes anything."""
 
+import math
 from collections.abc import Sequence
 
 from jax.sharding import Mesh
@@ -30,8 +31,9 @@ def check(config: Config, mesh: Mesh, seeds: Sequence[int]) -> None:
   """Raises ValueError, one line naming the flags, for a number that cannot be trained with."""
   fields = flatten(config)
   for name, least in _MINIMA.items():
-    if not fields[name] >= least:
-      raise ValueError(f"--{name}={fields[name]} is less than {least}")
+    if not least <= fields[name] < math.inf:
+      wrong = f"less than {least}" if fields[name] < least else "not a finite number"
+      raise ValueError(f"--{name}={fields[name]} is {wrong}")
   if config.optimizer.warmup >= config.steps:
     flags = f"--config.optimizer.warmup={config.optimizer.warmup} and --config.steps={config.steps}"
     raise ValueError(f"{flags}: the warm-up must be shorter than the run, 0 for none or -1 for a tenth of it")
@@ -44,7 +46,7 @@ def check(config: Config, mesh: Mesh, seeds: Sequence[int]) -> None:
     raise ValueError(f"seeds {', '.join(map(str, seeds))}: name each once")
   for seed in seeds:
     if not 0 <= seed < 2**32:
-      raise ValueError(f"seed {seed} is not in 0 … 2³² - 1")
+      raise ValueError(f"--config.seed={seed} is not in 0 … 2³² - 1")
   meshes.check(config, mesh)
 
 

@@ -25,7 +25,7 @@ class MetricsWriter:
     self._validation: list[dict[str, Any]] = []
     if folder is None or jax.process_index():
       return
-    rows = [row for row in _read(folder / FILE) if row["step"] <= start]
+    rows = [row for row in read(folder / FILE) if row["step"] <= start]
     rows = [row for row in rows if row["split"] == "train" or row["step"] < steps]
     self._validation = [row for row in rows if row["split"] == "validation"]
     workdirs.replace(folder / FILE, "".join(map(_line, rows)))
@@ -71,14 +71,20 @@ class MetricsWriter:
         handle.close()
 
 
-def _read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of the file; a last line that a killed run left unfinished is dropped."""
-  rows = []
-  for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of `metrics.jsonl`; none without the file, and not a last line that a killed run left unfinished.
+
+  Raises:
+    ValueError: any other line is no row; the file and the line are named.
+  """
+  rows, lines = [], path.read_bytes().splitlines() if path.exists() else []
+  for number, line in enumerate(lines, 1):
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
+      row = json.loads(line)
+      rows.append({"step": row["step"], "split": row["split"]} | row)
+    except (ValueError, KeyError, TypeError):
+      if number < len(lines):
+        raise ValueError(f"{path}: line {number} is no row of a run; mend it, or remove the line") from None
   return rows
 
 

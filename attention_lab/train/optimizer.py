@@ -39,6 +39,8 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
   to a tenth of the peak at `steps`.
   """
   peak, warmup = config.learning_rate, steps // 10 if config.warmup < 0 else config.warmup
+  if not warmup:
+    return optax.cosine_decay_schedule(peak, steps, alpha=0.1)
   return optax.warmup_cosine_decay_schedule(peak / (warmup + 1), peak, warmup, steps, end_value=peak / 10)
 
 

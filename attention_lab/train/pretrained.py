@@ -12,6 +12,7 @@ import numpy as np
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
 from attention_lab.attention import spec
+from attention_lab.models import position_encodings
 from attention_lab.train import workdir as workdirs
 from attention_lab.train.checkpoint import FOLDER, Checkpoints
 from attention_lab.train.restored import read_config, selected_folder
@@ -30,6 +31,13 @@ SHARED = (  # the settings that shape the parameters taken over, and what their 
   "config.model.mlp",
   "config.model.shared_layers",
   "config.model.types",
+  "config.model.architecture",
+  "config.model.size",
+  "config.model.patch",
+  "config.model.pooling",
+  "config.model.registers",
+  "config.model.stages",
+  "config.model.block",
   "config.data.tokenizer",
   "config.data.vocabulary",
 )
@@ -63,18 +71,22 @@ def adopt(config: configs.Config, workdir: str | os.PathLike[str]) -> str:
   return f"as in {workdir}: {shown}" if taken else ""
 
 
-def initial(config: configs.Config, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def initial(
+  config: configs.Config, workdir: str | os.PathLike[str], layout: tuple[tuple[int, int], int] | None = None
+) -> dict[str, Any]:
   """The parameters that another run tests, newest or best; its data are not needed.
 
   Args:
     config: the configuration of the run that takes them.
     workdir: the folder of the other run.
+    layout: rows and columns of patches, and tokens before them, to which a learned table of positions is brought.
 
   Returns:
     Nested dicts of host arrays.
 
   Raises:
-    ValueError: a model that does not match `config`, a folder without a run or with several seeds.
+    ValueError: a model that does not match `config`, a folder without a run or with several seeds, positions that are
+      of no grid.
     BrokenCheckpoint: nothing can be restored.
   """
   before = check(config, workdir)
@@ -84,7 +96,11 @@ def initial(config: configs.Config, workdir: str | os.PathLike[str]) -> dict[str
   ) as checkpoints:
     shapes = checkpoints.shapes()
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
-    return jax.device_get(checkpoints.restore_params(target)[1])
+    params = checkpoints.restore_params(target)[1]
+  try:
+    return jax.device_get(_resized(params, *layout) if layout else params)
+  except ValueError as error:
+    raise ValueError(f"--config.pretrained={workdir}: {error}; give images of other proportions") from None
 
 
 def is_needed(workdir: str | os.PathLike[str]) -> bool:
@@ -126,6 +142,16 @@ def overlaid(params: Any, pretrained: Any, *, has_seed_axis: bool = False) -> tu
   unused = len(arrays) - taken
   rest = f"; {unused} of the pre-trained have no place here" if unused else ""
   return merged, f"{taken} of {len(names)} arrays are the pre-trained ones; fresh: {_shown(fresh, names)}{rest}"
+
+
+def _resized(params: Any, grid: tuple[int, int], extra: int) -> Any:
+  """The parameters with every learned table of positions for that grid."""
+
+  def resize(path: tuple, leaf: jax.Array) -> jax.Array:
+    is_table = _name(path).endswith("learned/table")
+    return position_encodings.resized_table(leaf, grid, extra) if is_table else leaf
+
+  return jax.tree_util.tree_map_with_path(resize, params)
 
 
 def _read(workdir: str | os.PathLike[str]) -> configs.Config:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from attention_lab import config as configs
 from attention_lab import mesh as meshes
 from attention_lab.attention import spec
+from attention_lab.data.tokenizer import TOKENIZER_FILE
 from attention_lab.tasks import base as tasks
 from attention_lab.train import state as states
 from attention_lab.train import workdir as workdirs
@@ -51,6 +52,8 @@ def restore(
     raise ValueError(
       f"'{config.model.attention}' would import code of {', '.join(untrusted)}: allow it by --trust={wanted}"
     )
+  if getattr(config.data, "tokenizer", "") and not (pathlib.Path(workdir) / TOKENIZER_FILE).exists():
+    raise ValueError(f"--workdir={workdir} has no {TOKENIZER_FILE}, which its run wrote: restore it")
   config.mesh = configs.MeshConfig()
   for flag in overrides:
     if not flag.startswith("--config.mesh."):

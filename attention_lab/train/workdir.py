@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from attention_lab.attention import spec
 
 CONFIG, FINAL, LOCK = "config.json", "final.json", ".lock"
 ATTENTION = "config.model.attention"
+OTHERS = {"grid.jsonl": "a comparison", "rows.jsonl": "a benchmark"}  # files of other programs' folders
 # Fields, or beginnings of their names, that change nothing of what is trained.
 MAY_DIFFER = (
   *("config.mesh.", "config.checkpoint.every", "config.checkpoint.minutes", "config.checkpoint.keep"),
@@ -28,10 +30,14 @@ MAY_DIFFER = (
 
 
 def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Config, seeds: Sequence[int]) -> None:
-  """Raises ValueError if the folder holds another run: other experiment, seeds or configuration. Writes nothing."""
-  folder = pathlib.Path(workdir)
-  if folder.exists() and not folder.is_dir():
-    raise ValueError(f"--workdir={workdir} is a file; give a folder")
+  """Raises ValueError if the folder cannot be written, or holds another run: other experiment, seeds or configuration.
+
+  Nothing is left in it.
+  """
+  folder = check_writable(workdir)
+  others = [noun for name, noun in OTHERS.items() if (folder / name).exists()]
+  if others:
+    raise ValueError(f"--workdir={workdir} holds {others[0]}; give another folder")
   if not (folder / CONFIG).exists():
     if any((folder / name).exists() for name in ("checkpoints", FINAL)):
       raise ValueError(f"--workdir={workdir} holds a run without its {CONFIG}; give another folder")
@@ -41,6 +47,18 @@ def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Conf
   if names:
     shown = [f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here" for name in names]
     raise ValueError(f"--workdir={workdir} holds another run: {'; '.join(shown)}; give another folder")
+
+
+def check_writable(workdir: str | os.PathLike[str]) -> pathlib.Path:
+  """The folder of a run; ValueError where it is a file or cannot be made and written. Nothing is left in it."""
+  folder = pathlib.Path(workdir)
+  nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+  try:
+    with tempfile.TemporaryDirectory(dir=nearest):
+      return folder
+  except OSError as error:
+    reason = "it is a file" if nearest.is_file() else error.strerror
+    raise ValueError(f"--workdir={workdir} cannot be written ({nearest}: {reason}); give another folder") from None
 
 
 def claim(
@@ -93,11 +111,14 @@ def read(workdir: str | os.PathLike[str], flag: str = "--workdir") -> dict[str, 
   """
   path = pathlib.Path(workdir) / CONFIG
   try:
-    return configs.upgraded(json.loads(path.read_text(encoding="utf-8")))
-  except FileNotFoundError:
+    record = json.loads(path.read_text(encoding="utf-8"))
+  except (FileNotFoundError, NotADirectoryError):
     raise ValueError(f"{flag}={workdir} has no {CONFIG}: it is not the folder of a run") from None
-  except json.JSONDecodeError as error:
+  except ValueError as error:
     raise ValueError(f"{path} is not JSON ({error}); restore it or give another {flag}") from None
+  if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "experiment" not in record:
+    raise ValueError(f"{path} is not the record of a run; restore it or give another {flag}")
+  return configs.upgraded(record)
 
 
 def results(folder: pathlib.Path) -> list[dict[str, Any]] | None:

@@ -124,7 +124,7 @@ def _train(task: Any, config: configs.Config, workdir: str, splits: tuple[str, .
     workdirs.check(workdir, task.NAME, config, (config.seed,))
   if fresh:
     pretrained.check(config, source)
-    initial = lambda: pretrained.initial(config, source)
+    initial = lambda: pretrained.initial(config, source, built.layout)
   folder = workdir or None
   with workdirs.locked(workdir):
     print("preparing the data …", flush=True)

@@ -42,7 +42,7 @@ def write(workdir: str | os.PathLike[str], formats: Sequence[str] = ("svg",)) ->
   """
   folder = pathlib.Path(workdir)
   record, results = workdirs.read(folder), workdirs.results(folder) or []
-  rows = _rows(folder / metrics_writer.FILE)
+  rows = metrics_writer.read(folder / metrics_writer.FILE)
   seeds = record.get("seeds") or [record["config"].get("seed", 0)]
   title = f"{formatting.metric(record['experiment'])}: {record['config'].get('model', {}).get('attention', '')}"
   blocks: list[Block] = [Prose([_outcome(record, results, rows)], "lead"), *_curves(rows, results, seeds)]
@@ -160,17 +160,6 @@ def _diagnosis(rows: Sequence[Row], seeds: Sequence[int]) -> list[str]:
 
 def _number(value: float | None) -> str:
   return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else formatting.count(value)
-
-
-def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The complete rows of `metrics.jsonl`; none without the file."""
-  rows = []
-  for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-    try:
-      rows.append(json.loads(line))
-    except ValueError:
-      break
-  return rows
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Runs binaries as a user does."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
+import binary_process
 import pytest
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -17,7 +15,7 @@ def start(tmp_path):
 
   def call(binary, *arguments, **environment):
     command = [sys.executable, "-m", f"experiments.{binary}", *arguments]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{tmp_path}", **environment}
+    env = {**os.environ, "PYTHONPATH": f"{binary_process.ROOT}:{tmp_path}", **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     begun.append(subprocess.Popen(command, cwd=tmp_path, env=env, **pipes))
     return begun[-1]
@@ -29,12 +27,6 @@ def start(tmp_path):
 
 
 @pytest.fixture
-def run(start):
-  """`run("recall", "--config.steps=1")`: the finished process."""
-
-  def call(binary, *arguments, **environment):
-    process = start(binary, *arguments, **environment)
-    stdout, stderr = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-  return call
+def run(tmp_path):
+  """`run("recall", "--config.steps=1")`: the finished program, run in an empty folder."""
+  return lambda binary, *arguments, **environment: binary_process.run(binary, arguments, tmp_path, environment)

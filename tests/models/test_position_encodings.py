@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attention_lab.models.position_encodings import sincos2d, sinusoidal
+from attention_lab.models.position_encodings import resized_table, sincos2d, sinusoidal
 
 
 @pytest.mark.parametrize("width", [2, 6, 8])
@@ -40,3 +40,27 @@ def test_grid_codes_have_rows_in_one_half_and_columns_in_the_other_and_spare_the
   assert (grid[:, :1, :4] == grid[:, :, :4]).all()
   assert (grid[:1, :, 4:] == grid[:, :, 4:]).all()
   assert len({tuple(code) for code in codes}) == 7
+
+
+def test_a_table_for_as_many_patches_is_the_table_itself():
+  table = jnp.arange(10.0).reshape(5, 2)
+  assert resized_table(table, (2, 2), extra=1) is table
+
+
+@pytest.mark.parametrize("old, new", [((4, 4), (8, 8)), ((8, 8), (4, 4)), ((4, 6), (8, 12)), ((6, 6), (12, 6))])
+def test_a_ramp_in_a_table_stays_a_ramp_of_the_same_ends_on_another_grid_and_leading_tokens_stay(old, new):
+  rows, columns = np.meshgrid(*((np.arange(size) + 0.5) / size for size in old), indexing="ij")
+  leading = np.full((2, 2), 7.0, np.float32)
+  table = np.concatenate([leading, np.stack([rows, columns], -1).reshape(-1, 2)]).astype(np.float32)
+  resized = np.asarray(resized_table(jnp.asarray(table), new, extra=2))
+  np.testing.assert_array_equal(resized[:2], leading)
+  grid = resized[2:].reshape(*new, 2)
+  for axis, size in enumerate(new):
+    ramp = np.moveaxis(grid[..., axis], axis, 0)[1:-1]  # at the border there is nothing further to lie between
+    expected = ((np.arange(size) + 0.5) / size)[1:-1, None] * np.ones_like(ramp)
+    np.testing.assert_allclose(ramp, expected, atol=1e-6)
+
+
+def test_a_table_of_no_grid_in_those_proportions_is_refused_by_its_size():
+  with pytest.raises(ValueError, match="6 learned positions are neither a square nor in the proportions of 4×4"):
+    resized_table(jnp.zeros((7, 2)), (4, 4), extra=1)

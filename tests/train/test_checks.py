@@ -11,7 +11,7 @@ from attention_lab.train import checks, loop
     ({"steps": 0}, "--config.steps=0 is less than 1"),
     ({"batch": 0}, "--config.batch=0 is less than 1"),
     ({"optimizer__learning_rate": -1.0}, "--config.optimizer.learning_rate=-1.0 is less than 0"),
-    ({"optimizer__learning_rate": float("nan")}, "--config.optimizer.learning_rate=nan is less than 0"),
+    ({"optimizer__learning_rate": float("nan")}, "--config.optimizer.learning_rate=nan is not a finite number"),
     ({"optimizer__warmup": 8}, "--config.optimizer.warmup=8 and --config.steps=8: the warm-up must be shorter"),
     ({"optimizer__warmup": -2}, "--config.optimizer.warmup=-2 is less than -1"),
     ({"optimizer__accumulate": 3}, "--config.batch=8 in 3 micro-batches cannot be split over data 1 × fsdp 1 devices"),

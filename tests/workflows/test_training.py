@@ -7,10 +7,11 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from attention_lab.data.dataset import Arrays
 from attention_lab.data.folds import fold
-from attention_lab.tasks import recall
+from attention_lab.tasks import image_classification, recall
 from attention_lab.workflows import training
 
 
@@ -59,3 +60,27 @@ def test_a_cross_validation_without_folds_or_of_one_fold_is_refused(data, tmp_pa
   with pytest.raises(ValueError, match="--cross_validate trains all folds"):
     training.cross_validate(recall, small(**data), str(tmp_path))
   assert not list(tmp_path.iterdir())
+
+
+def images(**changes):
+  config = image_classification.Config(steps=1, batch=8)
+  config.mesh.data = 1
+  model = {"width": 16, "layers": 1, "pooling": "cls", **changes}
+  config.model = dataclasses.replace(config.model, **model)
+  return config
+
+
+def test_images_of_another_size_begin_with_the_parameters_of_a_run_and_its_positions_between_theirs(tmp_path, capsys):
+  training.train(image_classification, images(), str(tmp_path / "before"))
+  for label, name in enumerate(("cat", "dog")):
+    (tmp_path / "data" / name).mkdir(parents=True)
+    for number in range(5):
+      pixels = np.full((16, 16), 20 * number + label, np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+  config = images()
+  config.pretrained, config.data.path = str(tmp_path / "before"), str(tmp_path / "data")
+  capsys.readouterr()
+  training.train(image_classification, config, "")
+  assert re.search(r"(\d+) of \d+ arrays are the pre-trained ones; fresh: head;", capsys.readouterr().out)
+  with pytest.raises(ValueError, match=r"config\.model\.patch is 2 there and 4 here"):
+    training.train(image_classification, dataclasses.replace(config, model=images(patch=4).model), "")

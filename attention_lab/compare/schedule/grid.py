@@ -73,12 +73,17 @@ def read(workdir: str | os.PathLike[str]) -> list[Cell]:
   path = pathlib.Path(workdir) / FILE
   if not path.exists():
     return []
-  runs = [configs.upgraded(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
   seeds: dict[tuple[str, str], list[int]] = {}
   settings = {}
-  for run in runs:
-    seeds.setdefault((run["task"], spec.respelled(run["attention"])), []).append(run["seed"])
-    settings[run["task"]] = run["settings"]
+  for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    try:
+      run = configs.upgraded(json.loads(line))
+      seeds.setdefault((run["task"], spec.respelled(run["attention"])), []).append(run["seed"])
+      settings[run["task"]] = run["settings"]
+    except (ValueError, KeyError, TypeError):
+      raise ValueError(
+        f"{path}: line {number} is no cell of a grid; restore the file, or give another --workdir"
+      ) from None
   return [Cell(task, attention, tuple(chosen), settings[task]) for (task, attention), chosen in seeds.items()]
 
 
