@@ -77,9 +77,11 @@ def _writer(folder: pathlib.Path) -> Writer:
   if (folder / "results.jsonl").exists():
     return lambda path, formats: comparisons.write(path, formats=formats)
   if (folder / "rows.jsonl").exists():
-    with (folder / "rows.jsonl").open(encoding="utf-8") as lines:
-      whole_models = "model" in json.loads(lines.readline())
-    return models.write if whole_models else lambda path, formats: benchmarks.write(path, formats=formats)
+    try:
+      first = json.loads((folder / "rows.jsonl").read_bytes().partition(b"\n")[0])
+    except ValueError:
+      raise ValueError(f"{folder / 'rows.jsonl'}: line 1 is no row; mend it, or remove the line") from None
+    return models.write if "model" in first else lambda path, formats: benchmarks.write(path, formats=formats)
   if (folder / "config.json").exists():
     return training_report.write
   raise ValueError(

@@ -1,6 +1,5 @@
 """Files and folders that cannot be used cost one line on standard error, and nothing in them changes."""
 
-import json
 import shutil
 
 import binary_process
@@ -108,6 +107,7 @@ FOLDERS = {  # binary with its arguments, what the message says
     "--workdir=run holds a training run",
   ),
   "a broken grid": (["compare", "--task=recall", "--workdir=table"], "table/grid.jsonl: line 1 is no cell of a grid"),
+  "broken rows of a benchmark": (["report", "--workdir=rows"], "rows/rows.jsonl: line 1 is no row; mend it"),
   "a report of nothing": (["report", "--workdir=nothing"], "--workdir=nothing holds no run: give the folder of"),
 }
 
@@ -157,8 +157,9 @@ def _make_runs(root):
   for path in (root / "broken" / "checkpoints").rglob("*"):
     if path.is_file():
       path.write_text("worn")
-  (root / "table").mkdir()
-  (root / "table" / "grid.jsonl").write_text(json.dumps({"task": "recall"}) + "\n")
+  for name, file in (("table", "grid.jsonl"), ("rows", "rows.jsonl")):
+    (root / name).mkdir()
+    (root / name / file).write_text('{"task": "recall"\n')
 
 
 @pytest.mark.parametrize("name", FILES)
