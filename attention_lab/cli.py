@@ -193,7 +193,7 @@ def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
 def _ill_typed(argv: Sequence[str], config: flags.FlagHolder | None) -> str:
   """The message on the first field of the configuration whose value is of another type, "" for none."""
   try:
-    for argument in argv[1:] if config else ():
+    for argument in () if config is None else argv[1:]:
       if argument.startswith("--config.") and "=" in argument:
         configs.override(copy.deepcopy(_default(config)), argument)
   except ValueError as error:
