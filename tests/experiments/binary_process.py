@@ -62,7 +62,8 @@ def check_refused(binary: str, arguments: Sequence[str], message: str, folder: P
 
 
 def _contents(folder: Path) -> dict[Path, str]:
-  paths = sorted(folder.rglob("*"))
+  """The digest of every file but locks, "" for folders."""
+  paths = [path for path in sorted(folder.rglob("*")) if not path.name.startswith(".lock")]
   return {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in paths}
 
 
