@@ -105,10 +105,11 @@ def _guarded(main: Callable[[], int | None], default_threads: int) -> int | None
       raise
     return READER_LEFT
   except (ValueError, OSError) as error:
-    of_file = isinstance(error, OSError) and error.filename is not None
+    message, of_file = str(error), False
+    if isinstance(error, OSError) and error.filename is not None:
+      message, of_file = f"{error.filename}: {error.strerror}; give a path that can be read and written", True
     if _TRACEBACK.value or interrupts.unwinding() or not (of_file or _is_ours(error)):
       raise
-    message = f"{error.filename}: {error.strerror}; give a path that can be read and written" if of_file else str(error)
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return getattr(error, "exit_code", 2)
 
@@ -192,8 +193,10 @@ def _check_fields(argv: Sequence[str], config: flags.FlagHolder) -> None:
 
 def _ill_typed(argv: Sequence[str], config: flags.FlagHolder | None) -> str:
   """The message on the first field of the configuration whose value is of another type, "" for none."""
+  if config is None:
+    return ""
   try:
-    for argument in () if config is None else argv[1:]:
+    for argument in argv[1:]:
       if argument.startswith("--config.") and "=" in argument:
         configs.override(copy.deepcopy(_default(config)), argument)
   except ValueError as error:

@@ -114,7 +114,7 @@ def _train(task: Any, config: configs.Config, workdir: str, splits: tuple[str, .
   from attention_lab.train import checks, loop, pretrained
   from attention_lab.train import workdir as workdirs
 
-  mesh, initial = meshes.make_mesh(config.mesh), None
+  mesh = meshes.make_mesh(config.mesh)
   checks.check(config, mesh, (config.seed,))
   source = getattr(config, "pretrained", "")
   fresh = source and pretrained.is_needed(workdir)
@@ -124,10 +124,10 @@ def _train(task: Any, config: configs.Config, workdir: str, splits: tuple[str, .
     workdirs.check(workdir, task.NAME, config, (config.seed,))
   if fresh:
     pretrained.check(config, source)
-    initial = lambda: pretrained.initial(config, source, built.layout)
   folder = workdir or None
   with workdirs.locked(workdir):
     print("preparing the data …", flush=True)
     built = task.build(config, workdir, mesh)
+    initial = (lambda: pretrained.initial(config, source, built.layout)) if fresh else None
     (result,) = loop.run(built, config, folder, mesh=mesh, experiment=task.NAME, initial=initial, splits=splits)
   return built, {**result, "metrics": {split: result["metrics"][split] for split in splits}}

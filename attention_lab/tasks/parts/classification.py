@@ -51,7 +51,7 @@ def summarize(sums: Mapping[str, float]) -> dict[str, float]:
   return {"accuracy": sums["correct"] / sums["examples"], "loss": sums["nll"] / sums["examples"]}
 
 
-def functions(model: Functional, forward: Forward, source: Dataset) -> dict[str, Callable]:
+def functions(model: Functional, forward: Forward, source: Dataset) -> dict[str, Any]:
   """`loss`, `score`, `summarize`, `predict` and `judge` of a `Task`; `source.metadata` has the classes' `names`."""
   return {
     "loss": lambda params, batch, key: loss(model, forward, params, batch, key),
