@@ -67,10 +67,14 @@ def plan(
 
 
 def _check_fields(rows: Sequence[str], tasks: Mapping[str, configs.Config]) -> None:
-  """Raises ValueError for a row that changes a field which no task's model has."""
+  """Raises ValueError for a row that changes a field which no task's model has, be it in this comparison or not."""
   fields = {field.name for config in tasks.values() for field in dataclasses.fields(config.model)}
-  for row in rows:
-    for name in row_spec.split(row)[1].keys() - fields:
+  names = {row: row_spec.split(row)[1].keys() for row in rows}
+  if any(changed - fields for changed in names.values()):
+    others = [task_modules.load(name).Config() for name in task_modules.names()]
+    fields |= {field.name for config in others for field in dataclasses.fields(config.model)}
+  for row, changed in names.items():
+    for name in changed - fields:
       raise ValueError(
         f"--attention: row '{row}' changes {name}, no field of config.model{configs.nearest_hint(name, fields)}"
       )

@@ -52,6 +52,8 @@ def check(workdir: str | os.PathLike[str], experiment: str, config: configs.Conf
 def check_writable(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """The folder of a run; ValueError where it is a file or cannot be made and written. Nothing is left in it."""
   folder = pathlib.Path(workdir)
+  if folder.is_file():
+    raise ValueError(f"--workdir={workdir} is a file; give a folder")
   nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
   try:
     with tempfile.TemporaryDirectory(dir=nearest):

@@ -71,7 +71,7 @@ FOLDERS = {  # binary with its arguments, what the message says
   ),
   "a file for a workdir": (
     [*SAME, "--workdir=text.txt"],
-    "--workdir=text.txt cannot be written (text.txt: it is a file)",
+    "--workdir=text.txt is a file; give a folder",
   ),
   "a workdir below a file": ([*SAME, "--workdir=text.txt/run"], "--workdir=text.txt/run cannot be written ("),
   "a workdir that cannot be made": ([*SAME, "--workdir=/proc/run"], "--workdir=/proc/run cannot be written (/proc: "),
