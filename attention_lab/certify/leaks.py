@@ -222,9 +222,7 @@ def groups(subject: VariantUnderTest) -> str:
   looked_at = []
   for N, K in GROUPS[1:3] if subject.quick else GROUPS:
     shape = subject.shape(N=N, K=K)
-    try:
-      subject.params(shape.dims())
-    except ValueError:  # a mixture shares its heads out to its parts
+    if shape.K != K:  # a mixture shares its heads out to its parts
       continue
     call = random_calls.call(subject, shape, ("explicit", "bias"), seed=N)
     inputs = subject.inputs(shape)
