@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attention_lab.attention.base import Attention, Call, Params, Unsupported
+from attention_lab.attention.composed import Composed
+from attention_lab.attention.head_mixture import HeadMixture
 
 
 def weights(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Call) -> Float[Array, "B N T S"]:
@@ -35,6 +37,10 @@ def weights(variant: Attention, params: Params, q: Any, k: Any, v: Any, call: Ca
   name, claims = type(variant).__name__, variant.claims()
   if "v" not in variant.projections or claims.values == "nonlinear":
     raise Unsupported(f"{name} is not affine in its values, so that it has no map of weights")
+  if _convolves(variant):
+    raise Unsupported(
+      f"{name} mixes values by a convolution before it weighs them: take the map of its mechanism alone"
+    )
   (B, S, K, V), slabs = v.shape, -(-v.shape[1] // v.shape[3])
   identity = jnp.eye(S, slabs * V, dtype=jnp.float32).reshape(S, slabs, V)
 
@@ -120,3 +126,10 @@ def sensitivity(variant: Attention, params: Params, q: Any, k: Any, v: Any, call
     return jnp.sqrt(jnp.einsum("btdse->bts", jacobians**2))[:, None]
   axes = "btnvse->bnts" if v is None else "btnvske->bnts"
   return jnp.sqrt(jnp.einsum(axes, jacobians**2))
+
+
+def _convolves(variant: Attention) -> bool:
+  """Whether some head has a convolution before its mechanism."""
+  if isinstance(variant, HeadMixture):
+    return any(_convolves(part) for _, part in variant.parts)
+  return isinstance(variant, Composed) and variant.conv is not None

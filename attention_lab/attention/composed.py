@@ -71,8 +71,11 @@ class Composed(Attention):
   def claims(self) -> Claims:
     """The mechanism's promises, less those that the parts break."""
     claims, parts = self.mechanism.claims(), self.before + self.after
-    linear = all(
-      isinstance(part, QkNorm | Nope | Skip) or (isinstance(part, Gate) and part.per == "head") for part in parts
+    linear = not any(
+      isinstance(part, Norm)
+      or (isinstance(part, Gate) and part.per == "channel")
+      or (isinstance(part, Conv) and part.activation != "none")
+      for part in parts
     )
     changes: dict[str, Any] = {
       "masks": claims.masks & _CONV_MASKS if self.conv else claims.masks,
@@ -129,22 +132,26 @@ class Composed(Attention):
   def extend(self, params, state: State, q, k, v, *, x=None, lengths=None, mask: Mask = CAUSAL):
     check_extend(self, mask, lengths)
     after, tokens = dict(state), {"q": q, "k": k, "v": v}
-    real = None if lengths is None else jnp.arange(v.shape[1])[None] < lengths[:, None]
+    T = next(array.shape[1] for array in (q, k, v, x) if array is not None)
+    real = None if lengths is None else jnp.arange(T)[None] < lengths[:, None]
     tails = state.get("tail", {})
     q, k, v = self._prepared(params, (q, k, v), tails, (None, None, None), None)
     if self.conv:
       after["tail"] = {name: self.conv.next_tail(tail, tokens[name], lengths) for name, tail in tails.items()}
     if self.rotation:
-      positions = Positions(q=state["length"][:, None] + jnp.arange(v.shape[1], dtype=jnp.int32)[None])
-      after["length"] = state["length"] + (v.shape[1] if lengths is None else lengths)
+      positions = Positions(q=state["length"][:, None] + jnp.arange(T, dtype=jnp.int32)[None])
+      after["length"] = state["length"] + (T if lengths is None else lengths)
       q, k = self._rotated(q, positions), self._rotated(k, positions)
     arrays = {"x": x, "lengths": lengths, "mask": mask}
     after["mechanism"], out = self.mechanism.extend(params["mechanism"], state["mechanism"], q, k, v, **arrays)
-    return after, self._finished(params, out, x, v, None if real is None else ~real)
+    out = self._finished(params, out, x, v, None if real is None else ~real)
+    return after, out if v is None else out.astype(tokens["v"].dtype)
 
   def _prepared(self, params: Params, arrays: tuple, tails: dict, runs: tuple, hidden: Any) -> list[Any]:
     """q, k and v behind the parts that stand before the mechanism."""
     prepared = list(arrays)
+    if any(isinstance(part, Conv | QkNorm) for part in self.before):  # rounded once, by the mechanism
+      prepared = [array if array is None else array.astype(logits_dtype(array)) for array in arrays]
     for part in self.before:
       if isinstance(part, Conv):
         each = zip("qkv", prepared, runs, strict=True)
@@ -159,8 +166,7 @@ class Composed(Attention):
 
   def _finished(self, params: Params, out: Array, x: Any, v: Any, hidden: Any) -> Float[Array, "B T N V"]:
     """The output behind the parts that stand there; a token that is hidden adds no value of its own."""
-    dtype = out.dtype
-    out = out.astype(logits_dtype(out))
+    dtype, out = out.dtype, out.astype(logits_dtype(out))
     if hidden is not None and any(isinstance(part, Skip) for part in self.after):
       v = jnp.where(hidden[:, :, None, None], 0.0, v)
     for part in self.after:
@@ -170,7 +176,7 @@ class Composed(Attention):
 
 def _name(part: Part) -> str:
   """The name of a part in a spec and in the parameters."""
-  return next(name for name, kind in PARTS.items() if type(part) is kind)
+  return next(name for name, kind in PARTS.items() if isinstance(part, kind))
 
 
 def _sizes(q: Array, k: Array, v: Array) -> Dims:

@@ -3,6 +3,7 @@
 A Jacobian alone is blind to selection: top-k over the whole sequence has a zero Jacobian and still leaks.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,8 @@ def _examine(subject: VariantUnderTest, names: tuple[str, ...], draws: int) -> s
   shape, pairs = subject.shape(B=1, T=LENGTH, S=LENGTH), 0
   for seed in range(draws):
     call = random_calls.call(subject, shape, names, seed)
+    if call.mask.kv_valid is not None and seed % 2:  # padding on the left
+      call = call._replace(mask=dataclasses.replace(call.mask, kv_valid=call.mask.kv_valid[:, ::-1]))
     if call.mask.kv_valid is not None and not subject.claims.per_query:  # its other queries may be read as well
       call = call._replace(mask=call.mask & Mask(q_valid=call.mask.kv_valid))
     readable = readable_pairs(call, shape)[0].any(axis=0)

@@ -116,6 +116,7 @@ BITES = (
   Bite(convolved(endless), "packed equals separate", "packed from 5", "padding equals truncation"),
   Bite(convolved(ahead), "honours causal", HIDDEN.format("causal")),
   Bite(BLIND, "equals its oracle", "under .*kv_valid", "padding equals truncation", composed_case),
+  Bite(BLIND, "honours kv_valid", HIDDEN.format("kv_valid"), "padding equals truncation"),
   Bite(REVERSED, "equals its oracle", "query", "honours causal", composed_case),
   Bite(convolved(no_tail, "next_tail"), "extend in any split", "piece from", "honours causal"),
   Bite(convolved(padded_tail, "next_tail"), "extend of ragged rows", r"row \d of lengths", "extend in any split"),
