@@ -38,24 +38,24 @@ def mask(**constraints):
   )
 
 
-def run(text, given, *, params=None, dims=None, x=None, **demands):
+def run(text, qkv, *, params=None, dims=None, x=None, **demands):
   """The output of the variant that `text` names; `params` replaces parameters by name and must fit them."""
   variant = spec.parse(text)
-  arrays = {letter: array for letter, array in zip("qkv", given or (), strict=False) if letter in variant.projections}
-  dims = dims or _dims(given, x)
-  own = _replaced(variant.init(jax.random.key(0), dims), params or {})
+  arrays = {letter: array for letter, array in zip("qkv", qkv or (), strict=False) if letter in variant.projections}
+  dims = dims or _dims(qkv, x)
+  weights = _replaced(variant.init(jax.random.key(0), dims), params or {})
   demands |= {name: jnp.asarray(value) for name, value in demands.items() if isinstance(value, np.ndarray)}
   demands["x"] = None if x is None else jnp.asarray(x)
   q, k, v = (jnp.asarray(arrays[letter]) if letter in arrays else None for letter in "qkv")
-  return np.asarray(variant.with_aux(own, q, k, v, Call(**demands)).out)
+  return np.asarray(variant.with_aux(weights, q, k, v, Call(**demands)).out)
 
 
-def _dims(given, x):
+def _dims(qkv, x):
   """Sizes as the arrays have them; the longest sequence is the one at hand."""
-  if given is None:
+  if qkv is None:
     return Dims(x.shape[-1], 1, 1, 1, 1, x.shape[1])
-  _, T, N, H = given.q.shape
-  return Dims(N * H if x is None else x.shape[-1], N, given.k.shape[2], H, given.v.shape[3], max(T, given.k.shape[1]))
+  _, T, N, H = qkv.q.shape
+  return Dims(N * H if x is None else x.shape[-1], N, qkv.k.shape[2], H, qkv.v.shape[3], max(T, qkv.k.shape[1]))
 
 
 def projected(x, weight, bias, count):
@@ -64,14 +64,14 @@ def projected(x, weight, bias, count):
   return out.reshape(*x.shape[:2], count, -1).astype(np.float32)
 
 
-def _replaced(own: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-  unknown = set(params) - set(own)
-  assert not unknown, f"the variant has no parameters {unknown}: it has {set(own)}"
-  merged = dict(own)
+def _replaced(initial: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+  unknown = set(params) - set(initial)
+  assert not unknown, f"the variant has no parameters {unknown}: it has {set(initial)}"
+  merged = dict(initial)
   for name, value in params.items():
     if isinstance(value, Mapping):
-      merged[name] = _replaced(own[name], value)
+      merged[name] = _replaced(initial[name], value)
     else:
-      assert np.shape(value) == np.shape(own[name]), f"{name}: {np.shape(value)} for {np.shape(own[name])}"
-      merged[name] = jnp.asarray(value, own[name].dtype)
+      assert np.shape(value) == np.shape(initial[name]), f"{name}: {np.shape(value)} for {np.shape(initial[name])}"
+      merged[name] = jnp.asarray(value, initial[name].dtype)
   return merged

@@ -20,9 +20,9 @@ def split(x, *layers, count):
   return Heads(*(projected(x, layer.weight.detach(), bias, count) for layer, bias in zip(layers, biases, strict=True)))
 
 
-def tensors(given):
+def tensors(qkv):
   """Torch's order of axes: batch, heads, length, width."""
-  return [torch.from_numpy(array).transpose(1, 2) for array in given]
+  return [torch.from_numpy(array).transpose(1, 2) for array in qkv]
 
 
 def triangle(length):

@@ -41,73 +41,71 @@ def drawn(seed, *shape):
 
 
 def test_linear_equals_recurrent_linear_attention():
-  given = heads(1, T=T)
-  q, k, v = tensors(*given)
+  qkv = heads(1, T=T)
+  q, k, v = tensors(*qkv)
   theirs, _ = naive_recurrent_linear_attn(elu(q) + 1, elu(k) + 1, v, normalize=True)
-  agree("linear", "fla.ops.linear_attn.naive_recurrent_linear_attn", run("linear(chunk=8)", given, **CAUSAL), theirs)
+  agree("linear", "fla.ops.linear_attn.naive_recurrent_linear_attn", run("linear(chunk=8)", qkv, **CAUSAL), theirs)
 
 
 def test_taylor_equals_based():
-  given = heads(2, T=T)
-  theirs = naive_parallel_based(*heads_first(*given)).transpose(1, 2)
-  agree("taylor", "fla.ops.based.naive_parallel_based", run("taylor(chunk=8)", given, **CAUSAL), theirs)
+  qkv = heads(2, T=T)
+  theirs = naive_parallel_based(*heads_first(*qkv)).transpose(1, 2)
+  agree("taylor", "fla.ops.based.naive_parallel_based", run("taylor(chunk=8)", qkv, **CAUSAL), theirs)
 
 
 def test_retention_equals_naive_retention():
-  given = heads(3, T=T, V=5)
-  theirs = naive_retention(*heads_first(*given)).transpose(1, 2)
-  agree("retention", "fla.ops.retention.naive_retention", run("retention(chunk=8)", given, **CAUSAL), theirs)
+  qkv = heads(3, T=T, V=5)
+  theirs = naive_retention(*heads_first(*qkv)).transpose(1, 2)
+  agree("retention", "fla.ops.retention.naive_retention", run("retention(chunk=8)", qkv, **CAUSAL), theirs)
 
 
 def test_gated_linear_equals_naive_gla():
-  given, x, params = heads(4, T=T, V=5), normal(5, 2, T, D), drawn(6, 4, 8)
-  theirs, _ = naive_recurrent_gla(
-    *tensors(given.q, given.k), torch.from_numpy(given.v), logsigmoid(gate(params, x)) / 16
-  )
-  ours = run("gated_linear(chunk=8)", given, params=params, x=x, **CAUSAL)
+  qkv, x, params = heads(4, T=T, V=5), normal(5, 2, T, D), drawn(6, 4, 8)
+  theirs, _ = naive_recurrent_gla(*tensors(qkv.q, qkv.k), torch.from_numpy(qkv.v), logsigmoid(gate(params, x)) / 16)
+  ours = run("gated_linear(chunk=8)", qkv, params=params, x=x, **CAUSAL)
   agree("gated_linear", "fla.ops.gla.naive_recurrent_gla", ours, theirs)
 
 
 def test_delta_rule_equals_its_recurrence():
-  given, x, params = heads(7, T=T, V=5), normal(8, 2, T, D), drawn(9, 4)
-  q, k, v = heads_first(*given)
+  qkv, x, params = heads(7, T=T, V=5), normal(8, 2, T, D), drawn(9, 4)
+  q, k, v = heads_first(*qkv)
   beta = gate(params, x).sigmoid().transpose(1, 2)
   theirs, _ = delta_rule_recurrence(q, normalize(k, dim=-1), v, beta)
-  ours = run("delta_rule(chunk=8)", given, params=params, x=x, **CAUSAL)
+  ours = run("delta_rule(chunk=8)", qkv, params=params, x=x, **CAUSAL)
   agree("delta_rule", "fla.ops.delta_rule.delta_rule_recurrence", ours, theirs.transpose(1, 2))
 
 
 def test_gated_delta_equals_its_recurrence():
-  given, x, rate = heads(10, T=T, V=5), normal(11, 2, T, D), normal(12, 4)
+  qkv, x, rate = heads(10, T=T, V=5), normal(11, 2, T, D), normal(12, 4)
   decay, write = drawn(13, 4), drawn(15, 4)
   g = -torch.from_numpy(rate).exp() * softplus(gate(decay, x))
-  q, k, v = tensors(*given)
+  q, k, v = tensors(*qkv)
   theirs, _ = naive_recurrent_gated_delta_rule(q, normalize(k, dim=-1), v, gate(write, x).sigmoid(), g)
-  ours = run("gated_delta(chunk=8)", given, params={"decay": decay | {"rate": rate}, "write": write}, x=x, **CAUSAL)
+  ours = run("gated_delta(chunk=8)", qkv, params={"decay": decay | {"rate": rate}, "write": write}, x=x, **CAUSAL)
   agree("gated_delta", "fla.ops.gated_delta_rule.naive_recurrent_gated_delta_rule", ours, theirs)
 
 
 @pytest.mark.parametrize("window", [None, 6])
 def test_forgetting_equals_naive_forgetting_attention(window):
-  given, x, params = heads(17, T=T, K=2), normal(18, 2, T, D), drawn(19, 2)
+  qkv, x, params = heads(17, T=T, K=2), normal(18, 2, T, D), drawn(19, 2)
   g = logsigmoid(gate(params, x)).repeat_interleave(2, dim=2)
-  theirs = naive_forgetting_attn(*tensors(*given), g, window_size=window)
-  ours = run("fox", given, params=params, x=x, mask=mask(causal=True, window=window))
+  theirs = naive_forgetting_attn(*tensors(*qkv), g, window_size=window)
+  ours = run("fox", qkv, params=params, x=x, mask=mask(causal=True, window=window))
   agree("fox", "fla.ops.forgetting_attn.naive_forgetting_attn", ours, theirs)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_stick_breaking_equals_naive_stick_breaking(own):
-  given = heads(21, T=T, K=2)
-  theirs, _ = naive_stickbreaking_attn(*tensors(*given), attend_current=own)
-  ours = run(f"stick_breaking(attend_current={own})", given, **CAUSAL)
+@pytest.mark.parametrize("attend_current", [False, True])
+def test_stick_breaking_equals_naive_stick_breaking(attend_current):
+  qkv = heads(21, T=T, K=2)
+  theirs, _ = naive_stickbreaking_attn(*tensors(*qkv), attend_current=attend_current)
+  ours = run(f"stick_breaking(attend_current={attend_current})", qkv, **CAUSAL)
   agree("stick_breaking", "fla.ops.stickbreaking_attn.naive_stickbreaking_attn", ours, theirs)
 
 
 def test_sinks_and_windows_equal_naive_attention():
-  given, sinks = heads(22, T=T, K=2, V=5), normal(23, 4)
-  theirs, _ = naive_parallel_attn(*tensors(*given), window_size=6, sink_bias=torch.from_numpy(sinks))
-  ours = run("softmax(sink=True)", given, params={"per_head": {"sink": sinks}}, mask=mask(causal=True, window=6))
+  qkv, sinks = heads(22, T=T, K=2, V=5), normal(23, 4)
+  theirs, _ = naive_parallel_attn(*tensors(*qkv), window_size=6, sink_bias=torch.from_numpy(sinks))
+  ours = run("softmax(sink=True)", qkv, params={"per_head": {"sink": sinks}}, mask=mask(causal=True, window=6))
   agree("softmax", "fla.ops.attn.naive_parallel_attn", ours, theirs)
-  plain, _ = naive_parallel_attn(*tensors(*given), window_size=6)
-  agree("local", "fla.ops.attn.naive_parallel_attn", run("local(window=6)", given, **CAUSAL), plain)
+  plain, _ = naive_parallel_attn(*tensors(*qkv), window_size=6)
+  agree("local", "fla.ops.attn.naive_parallel_attn", run("local(window=6)", qkv, **CAUSAL), plain)

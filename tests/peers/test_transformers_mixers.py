@@ -80,29 +80,29 @@ def test_mla_equals_deepseek_v3(query_rank):
 
 @pytest.mark.parametrize("form", ["torch_recurrent_gated_delta_rule", "torch_chunk_gated_delta_rule"])
 def test_gated_delta_equals_qwen3_next(form):
-  given, x, rate = heads(4, T=T, V=5), normal(5, 2, T, 6), normal(6, N)
-  given = given._replace(q=given.q / np.sqrt(np.sum(given.q**2, axis=-1, keepdims=True) + 1e-6))
+  qkv, x, rate = heads(4, T=T, V=5), normal(5, 2, T, 6), normal(6, N)
+  qkv = qkv._replace(q=qkv.q / np.sqrt(np.sum(qkv.q**2, axis=-1, keepdims=True) + 1e-6))
   decay, write = ({"kernel": normal(seed, 6, N), "bias": normal(seed + 1, N)} for seed in (7, 9))
-  step, beta = (torch.from_numpy(x @ own["kernel"] + own["bias"]) for own in (decay, write))
+  step, beta = (torch.from_numpy(x @ linear["kernel"] + linear["bias"]) for linear in (decay, write))
   g = -torch.from_numpy(rate).exp() * softplus(step)
-  q, k, v = (torch.from_numpy(array) for array in given)
+  q, k, v = (torch.from_numpy(array) for array in qkv)
   naive = inspect.unwrap(getattr(modeling_qwen3_next, form))
   theirs, _ = naive(q, k, v, g, beta.sigmoid(), use_qk_l2norm_in_kernel=True)
   params = {"decay": decay | {"rate": rate}, "write": write}
-  ours = run("gated_delta(chunk=8)", given, params=params, x=x, mask=mask(causal=True))
+  ours = run("gated_delta(chunk=8)", qkv, params=params, x=x, mask=mask(causal=True))
   agree("gated_delta", f"transformers.qwen3_next.{form}", ours, theirs)
 
 
 def test_ssd_equals_mamba2():
-  given, x = heads(11, T=T, V=5), normal(12, 2, T, 6)
+  qkv, x = heads(11, T=T, V=5), normal(12, 2, T, 6)
   params = {"kernel": normal(13, 6, N), "bias": normal(14, N), "rate": normal(15, N)}
   step = torch.from_numpy(x @ params["kernel"])
-  q, k, v = (torch.from_numpy(array) for array in given)
+  q, k, v = (torch.from_numpy(array) for array in qkv)
   rate = -torch.from_numpy(params["rate"]).exp()
   bias = torch.from_numpy(params["bias"])
   naive = inspect.unwrap(modeling_mamba2.mamba2_chunk_scan)
   theirs = naive(v, step, rate, k, q, chunk_size=5, dt_bias=bias, dt_softplus=True)
-  ours = run("ssd(chunk=8)", given, params=params, x=x, mask=mask(causal=True))
+  ours = run("ssd(chunk=8)", qkv, params=params, x=x, mask=mask(causal=True))
   agree("ssd", "transformers.mamba2.mamba2_chunk_scan", ours * 8**0.5, theirs)
 
 
@@ -113,11 +113,11 @@ def test_transformer_xl_equals_xlnet(causal):
   layer, x = ready(modeling_xlnet.XLNetRelativeAttention(config)), normal(16, 2, T, D)
   codes = model.relative_positional_encoding(T, T)
   r = torch.einsum("ibh,hnd->ibnd", codes.expand(-1, 2, -1), layer.r)
-  given = Heads(*(np.einsum("bth,hnd->btnd", x, own.detach().numpy()) for own in (layer.q, layer.k, layer.v)))
-  q, k, v = (torch.from_numpy(array).transpose(0, 1) for array in given)
+  qkv = Heads(*(np.einsum("bth,hnd->btnd", x, weight.detach().numpy()) for weight in (layer.q, layer.k, layer.v)))
+  q, k, v = (torch.from_numpy(array).transpose(0, 1) for array in qkv)
   hidden = torch.ones(T, T).triu(1)[:, :, None, None].expand(-1, -1, 2, N) * float(causal)
   theirs = layer.rel_attn_core(q, k, v, r, attn_mask=hidden.contiguous()).detach().transpose(0, 1)
-  own = {"content": layer.r_w_bias, "position": layer.r_r_bias, "kernel": layer.r.transpose(0, 1)}
-  params = {"per_head": {name: tensor.detach().numpy() for name, tensor in own.items()}}
-  ours = run("transformer_xl", given, params=params, mask=mask(causal=causal))
+  weights = {"content": layer.r_w_bias, "position": layer.r_r_bias, "kernel": layer.r.transpose(0, 1)}
+  params = {"per_head": {name: tensor.detach().numpy() for name, tensor in weights.items()}}
+  ours = run("transformer_xl", qkv, params=params, mask=mask(causal=causal))
   agree("transformer_xl", "transformers.XLNetRelativeAttention", ours, theirs)

@@ -38,8 +38,8 @@ def read(layer, x, kinds):
 def test_local_equals_longformer_with_padding():
   layer, x = longformer(4), normal(1, 2, T, D)
   valid = np.arange(T)[None] < np.array([[T], [17]])
-  given = split(x, layer.query, layer.key, layer.value, count=N)
-  ours = run("local(window=5)", given, mask=mask(kv_valid=valid, q_valid=valid))
+  qkv = split(x, layer.query, layer.key, layer.value, count=N)
+  ours = run("local(window=5)", qkv, mask=mask(kv_valid=valid, q_valid=valid))
   agree("local", "transformers.LongformerSelfAttention", flat(ours), read(layer, x, valid.astype(np.float32) - 1))
 
 
@@ -60,15 +60,15 @@ def test_dilated_equals_longformer_on_every_second_token():
 
 @pytest.mark.parametrize("name", ["local(window=5)", "block_local(block=5)"])
 def test_causal_windows_equal_the_masks_of_transformers(name):
-  given, i = heads(4, T=T), torch.arange(T)
+  qkv, i = heads(4, T=T), torch.arange(T)
   rules = {
     "local": masking_utils.sliding_window_causal_mask_function(5),
     "block_local": masking_utils.chunked_causal_mask_function(5, torch.zeros(1, dtype=torch.int64)),
   }
   variant = name.partition("(")[0]
   readable = rules[variant](torch.tensor(0), torch.tensor(0), i[:, None], i[None])
-  theirs = scaled_dot_product_attention(*tensors(given), attn_mask=readable).transpose(1, 2)
-  agree(variant, "transformers.masking_utils", run(name, given, mask=mask(causal=True)), theirs)
+  theirs = scaled_dot_product_attention(*tensors(qkv), attn_mask=readable).transpose(1, 2)
+  agree(variant, "transformers.masking_utils", run(name, qkv, mask=mask(causal=True)), theirs)
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])
@@ -84,9 +84,9 @@ def test_swin_equals_swin_with_shift_and_bias(shift):
   apart = [np.clip(at[:, None] - at[None], 1 - window, window - 1) + window - 1 for at in (row, column)]
   table = layer.attention.relative_position_bias.relative_position_bias_table.detach().numpy()
   bias = np.moveaxis(table[apart[0] * (2 * window - 1) + apart[1]], -1, 0)[None]
-  own = layer.attention
-  given = split(x, own.q_proj, own.k_proj, own.v_proj, count=N)
-  ours = run(f"swin(window={window}, shift={shift}, columns={columns})", given, bias=bias)
+  attention = layer.attention
+  qkv = split(x, attention.q_proj, attention.k_proj, attention.v_proj, count=N)
+  ours = run(f"swin(window={window}, shift={shift}, columns={columns})", qkv, bias=bias)
   agree("swin", "transformers.SwinLayer", flat(ours), theirs)
 
 
@@ -103,12 +103,12 @@ def test_bigbird_equals_bigbird_with_its_random_blocks():
     torch.ones(2, block * count), block
   )
   theirs = layer(torch.from_numpy(x), band, rows, columns, blocked, blocked)[0].detach().numpy()
-  given, ours = split(x, layer.query, layer.key, layer.value, count=2), []
+  qkv, ours = split(x, layer.query, layer.key, layer.value, count=2), []
   for n in range(2):
     blocks = np.full((count, count), count - 1)
     blocks[-1] = np.arange(count)
     blocks[1:-1, :2] = drawn[0][n]
-    head = Heads(*(array[:, :, n : n + 1] for array in given))
+    head = Heads(*(array[:, :, n : n + 1] for array in qkv))
     ours.append(run(f"bigbird(block={block}, random={count})", head, params={"fixed": {"blocks": blocks}}))
   agree("bigbird", "transformers.BigBirdBlockSparseAttention", flat(np.concatenate(ours, axis=2)), theirs)
 
@@ -137,8 +137,8 @@ def test_lsh_equals_reformer_within_each_bucket_of_its_hash():
     is_decoder=False,
   )
   layer, x = ready(modeling_reformer.LSHSelfAttention(config)), normal(8, 1, T, D)
-  given = split(x, layer.query_key, layer.query_key, layer.value, count=N)
-  buckets = layer._hash_vectors(tensors(given)[0], 1, None)[0].numpy()
+  qkv = split(x, layer.query_key, layer.query_key, layer.value, count=N)
+  buckets = layer._hash_vectors(tensors(qkv)[0], 1, None)[0].numpy()
   torch.manual_seed(3)
   rotations = torch.randn(N, 8, 1, 2).numpy()
   for n in range(N):
@@ -146,7 +146,7 @@ def test_lsh_equals_reformer_within_each_bucket_of_its_hash():
     for bucket in np.unique(buckets[n]):
       members = buckets[n] == bucket
       theirs[:, members] = layer(torch.from_numpy(x[:, members])).hidden_states.detach().numpy()
-    head = Heads(*(array[:, :, n : n + 1] for array in given))
+    head = Heads(*(array[:, :, n : n + 1] for array in qkv))
     params = {"fixed": {"rotations": rotations[n].transpose(1, 0, 2)}}
     ours = run("lsh(hashes=1, buckets=4, scale=1.0)", head, params=params)
     agree("lsh", "transformers.LSHSelfAttention", ours[:, :, 0], theirs[:, :, 8 * n : 8 * n + 8])

@@ -35,18 +35,18 @@ def test_softmax_equals_bert_with_padding():
 
 
 def test_soft_cap_equals_gemma2():
-  given = heads(2, K=2)
+  qkv = heads(2, K=2)
   module = types.SimpleNamespace(num_key_value_groups=2, training=False, head_dim=8)
-  theirs, _ = modeling_gemma2.eager_attention_forward(module, *tensors(given), triangle(T), softcap=1.5)
-  ours = run("softmax(soft_cap=1.5)", given, mask=mask(causal=True))
+  theirs, _ = modeling_gemma2.eager_attention_forward(module, *tensors(qkv), triangle(T), softcap=1.5)
+  ours = run("softmax(soft_cap=1.5)", qkv, mask=mask(causal=True))
   agree("softmax", "transformers.gemma2.eager_attention_forward", ours, theirs)
 
 
 def test_sinks_equal_gpt_oss():
-  given, sinks = heads(3, K=2), normal(4, N)
+  qkv, sinks = heads(3, K=2), normal(4, N)
   module = types.SimpleNamespace(num_key_value_groups=2, training=False, sinks=torch.from_numpy(sinks))
-  theirs, _ = modeling_gpt_oss.eager_attention_forward(module, *tensors(given), triangle(T), 8**-0.5)
-  ours = run("softmax(sink=True)", given, params={"per_head": {"sink": sinks}}, mask=mask(causal=True))
+  theirs, _ = modeling_gpt_oss.eager_attention_forward(module, *tensors(qkv), triangle(T), 8**-0.5)
+  ours = run("softmax(sink=True)", qkv, params={"per_head": {"sink": sinks}}, mask=mask(causal=True))
   agree("softmax", "transformers.gpt_oss.eager_attention_forward", ours, theirs)
 
 
@@ -60,8 +60,8 @@ def test_t5_equals_t5_over_near_and_far_buckets(decoder):
   theirs = layer(torch.from_numpy(x), mask=triangle(50) if decoder else None)[0].detach()
   table = layer.relative_attention_bias.weight.detach().numpy().T
   text = f"t5(buckets=8, max_distance=20, bidirectional={not decoder})"
-  given = split(x, layer.q, layer.k, layer.v, count=N)
-  ours = run(text, given, params={"per_head": {"bias": table}}, mask=mask(causal=decoder))
+  qkv = split(x, layer.q, layer.k, layer.v, count=N)
+  ours = run(text, qkv, params={"per_head": {"bias": table}}, mask=mask(causal=decoder))
   agree("t5", "transformers.T5Attention", flat(ours), theirs)
 
 
@@ -72,8 +72,8 @@ def test_alibi_equals_mpt(count):
   bias = modeling_mpt.build_mpt_alibi_tensor(count, T)
   later = torch.ones(T, T, dtype=torch.bool).triu(1)[None, None]
   theirs = layer(torch.from_numpy(x), bias, attention_mask=later)[0].detach()
-  given = Heads(*(projected(x, weight, None, count) for weight in layer.Wqkv.weight.detach().chunk(3)))
-  agree("alibi", "transformers.MptAttention", flat(run("alibi", given, mask=mask(causal=True))), theirs)
+  qkv = Heads(*(projected(x, weight, None, count) for weight in layer.Wqkv.weight.detach().chunk(3)))
+  agree("alibi", "transformers.MptAttention", flat(run("alibi", qkv, mask=mask(causal=True))), theirs)
 
 
 def test_relative_equals_seamless():
@@ -133,11 +133,11 @@ def test_disentangled_equals_deberta_v2_within_the_largest_distance():
   table = normal(11, 2 * T, D)
   theirs = layer(torch.from_numpy(x), torch.ones(2, 1, T, T), rel_embeddings=torch.from_numpy(table))[0].detach()
   keys, queries = (
-    np.moveaxis(projected(table[None], own.weight.detach(), own.bias.detach(), N)[0], 1, 0)
-    for own in (layer.pos_key_proj, layer.pos_query_proj)
+    np.moveaxis(projected(table[None], projection.weight.detach(), projection.bias.detach(), N)[0], 1, 0)
+    for projection in (layer.pos_key_proj, layer.pos_query_proj)
   )
   mirrored = queries[:, -np.arange(2 * T)]
-  given = split(x, layer.query_proj, layer.key_proj, layer.value_proj, count=N)
+  qkv = split(x, layer.query_proj, layer.key_proj, layer.value_proj, count=N)
   params = {"per_head": {"keys": keys, "queries": mirrored}}
-  ours = run(f"disentangled(max_distance={T})", given, params=params)
+  ours = run(f"disentangled(max_distance={T})", qkv, params=params)
   agree("disentangled", "transformers.DebertaV2DisentangledSelfAttention", flat(ours), theirs)

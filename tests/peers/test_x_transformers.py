@@ -20,43 +20,43 @@ ATTEND = "x_transformers.attend.Attend"
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_top_k_equals_sparse_top_k(causal):
-  given = heads(1)
-  theirs, _ = Attend(heads=N, sparse_topk=3, causal=causal)(*tensors(given))
-  agree("top_k", ATTEND, run("top_k(k=3)", given, mask=mask(causal=causal)), theirs.transpose(1, 2))
+  qkv = heads(1)
+  theirs, _ = Attend(heads=N, sparse_topk=3, causal=causal)(*tensors(qkv))
+  agree("top_k", ATTEND, run("top_k(k=3)", qkv, mask=mask(causal=causal)), theirs.transpose(1, 2))
 
 
 def test_sigmoid_equals_sigmoid_with_the_bias_of_its_length():
-  given = heads(2)
-  theirs, _ = Attend(heads=N, sigmoid=True, causal=True)(*tensors(given), attn_bias=torch.tensor(-math.log(T)))
-  agree("sigmoid", ATTEND, run("sigmoid", given, mask=mask(causal=True)), theirs.transpose(1, 2))
+  qkv = heads(2)
+  theirs, _ = Attend(heads=N, sigmoid=True, causal=True)(*tensors(qkv), attn_bias=torch.tensor(-math.log(T)))
+  agree("sigmoid", ATTEND, run("sigmoid", qkv, mask=mask(causal=True)), theirs.transpose(1, 2))
 
 
 def test_talking_heads_equal_talking_heads():
-  given, layer = heads(3), ready(Attend(heads=N, pre_talking_heads=True, post_talking_heads=True))
-  theirs, _ = layer(*tensors(given))
+  qkv, layer = heads(3), ready(Attend(heads=N, pre_talking_heads=True, post_talking_heads=True))
+  theirs, _ = layer(*tensors(qkv))
   before, after = (
-    own.weight.detach().numpy()[:, :, 0, 0].T
-    for own in (layer.pre_softmax_talking_heads, layer.post_softmax_talking_heads)
+    convolution.weight.detach().numpy()[:, :, 0, 0].T
+    for convolution in (layer.pre_softmax_talking_heads, layer.post_softmax_talking_heads)
   )
-  ours = run("talking_heads", given, params={"logits": before + np.eye(N), "weights": after})
+  ours = run("talking_heads", qkv, params={"logits": before + np.eye(N), "weights": after})
   agree("talking_heads", ATTEND, ours, theirs.detach().transpose(1, 2))
 
 
 def test_soft_cap_and_sink_equal_softclamp_and_sink():
-  given, sinks = heads(4), normal(5, N)
+  qkv, sinks = heads(4), normal(5, N)
   layer = Attend(heads=N, softclamp_logits=True, logit_softclamp_value=1.5, head_learned_sink=True, causal=True)
   layer.head_attn_sink.data = torch.from_numpy(sinks)
-  theirs, _ = layer(*tensors(given))
+  theirs, _ = layer(*tensors(qkv))
   params = {"per_head": {"sink": sinks}}
-  ours = run("softmax(soft_cap=1.5, sink=True)", given, params=params, mask=mask(causal=True))
+  ours = run("softmax(soft_cap=1.5, sink=True)", qkv, params=params, mask=mask(causal=True))
   agree("softmax", ATTEND, ours, theirs.detach().transpose(1, 2))
 
 
 def test_cope_equals_contextual_positions():
-  given, layer = heads(6), ready(CoPE(8, N, 5))
-  theirs, _ = Attend(heads=N, causal=True, cope=layer)(*tensors(given))
+  qkv, layer = heads(6), ready(CoPE(8, N, 5))
+  theirs, _ = Attend(heads=N, causal=True, cope=layer)(*tensors(qkv))
   params = {"codes": layer.pos_emb.detach().numpy()}
-  ours = run("cope(positions=5)", given, params=params, mask=mask(causal=True))
+  ours = run("cope(positions=5)", qkv, params=params, mask=mask(causal=True))
   agree("cope", "x_transformers.CoPE", ours, theirs.detach().transpose(1, 2))
 
 
@@ -70,6 +70,6 @@ def test_cosine_equals_normalised_queries_and_keys():
 def test_persistent_equals_memory_keys_and_values(causal):
   layer, x = ready(Attention(D, heads=N, dim_head=8, num_mem_kv=3, causal=causal), "to_out"), normal(8, 2, T, D)
   params = {"per_head": {"keys": layer.mem_k.detach().numpy(), "values": layer.mem_v.detach().numpy()}}
-  given = split(x, layer.to_q, layer.to_k, layer.to_v, count=N)
-  ours = run("persistent(memories=3)", given, params=params, mask=mask(causal=causal))
+  qkv = split(x, layer.to_q, layer.to_k, layer.to_v, count=N)
+  ours = run("persistent(memories=3)", qkv, params=params, mask=mask(causal=causal))
   agree("persistent", "x_transformers.Attention", flat(ours), layer(torch.from_numpy(x)).detach())
