@@ -50,7 +50,7 @@ class Standing(NamedTuple):
   task: str
   row: str
   score: str
-  place: str
+  rank: str
   verdict: str
 
 
@@ -241,7 +241,7 @@ def _standings(name: str) -> str:
   for row in rows:
     text = row.row.replace("|", r"\|")
     suite = f"[{row.suite}](../results/{row.suite}.md)"
-    lines.append(f"| {suite} | {row.task} | `{text}` | {row.score} | {row.place} | {row.verdict} |")
+    lines.append(f"| {suite} | {row.task} | `{text}` | {row.score} | {row.rank} | {row.verdict} |")
   return "\n".join(lines)
 
 
@@ -252,11 +252,11 @@ def standings() -> tuple[Standing, ...]:
   for suite in SUITES:
     for table in tables.build(records.read(RESULTS / suite / "results.jsonl").rows):
       scored = table.scored
-      for place, entry in enumerate(scored, 1):
+      for rank, entry in enumerate(scored, 1):
         interval = entry.interval
         half = "" if interval.half is None else f" ± {interval.half:.3f}"
         score = f"{interval.mean:.3f}{half} {table.primary}"
-        result.append(Standing(suite, table.task, entry.attention, score, f"{place} of {len(scored)}", entry.standing))
+        result.append(Standing(suite, table.task, entry.attention, score, f"{rank} of {len(scored)}", entry.standing))
   return tuple(result)
 
 

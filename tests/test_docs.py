@@ -60,12 +60,12 @@ def commands(text):
 def written_commands():
   """Every command of every page: (page, words)."""
   blocks = [(page, each) for page, text in TEXTS.items() for each in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
-  return [(page, words) for page, each in blocks for words in commands(each)]
+  return [(page, command) for page, each in blocks for command in commands(each)]
 
 
-def run(words, folder):
+def run(arguments, folder):
   env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-  return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=folder, env=env)
+  return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=folder, env=env)
 
 
 def recall_table(done, width="64"):
@@ -113,7 +113,7 @@ def test_what_is_said_of_a_suite_is_what_its_kept_rows_say(name):
 
 
 def test_every_written_command_has_flags_that_exist(tmp_path):
-  written = [words for _, words in written_commands()]
+  written = [command for _, command in written_commands()]
   assert len(written) > 20
   result = run(["-c", PARSE, json.dumps(written)], tmp_path)
   assert result.returncode == 0, result.stderr
@@ -122,8 +122,8 @@ def test_every_written_command_has_flags_that_exist(tmp_path):
 def test_the_commands_of_the_front_page_run(tmp_path):
   (tmp_path / "power.py").write_text(block("file: power.py"))
   for marker in ("compare", "train", "own"):
-    for words in commands(block(marker)):
-      result = run([*words[1:], *SHORTER.get(words[2].rpartition(".")[2], ())], tmp_path)
+    for command in commands(block(marker)):
+      result = run([*command[1:], *SHORTER.get(command[2].rpartition(".")[2], ())], tmp_path)
       assert result.returncode == 0, result.stderr
   assert (tmp_path / "runs" / "first" / "report.html").exists()
 
@@ -188,18 +188,20 @@ def test_the_written_commands_of_a_page_run(page, tmp_path):
   (tmp_path / "reviews.csv").write_text("text,label\n" + "".join(f"word {n} and {n % 7},{n % 2}\n" for n in range(60)))
   (tmp_path / "experiments").mkdir()
   shutil.copytree(ROOT / "experiments" / "results", tmp_path / "experiments" / "results")
-  for words in [words for source, words in written_commands() if source == page]:
-    if not any(absent in word for absent in ABSENT for word in words):
-      short = () if "--verify" in " ".join(words) else SHORTER.get(words[2].rpartition(".")[2], ())
-      result = run([*words[1:], *short], tmp_path)
-      assert result.returncode == 0, f"{words}: {result.stderr}"
+  for command in [command for source, command in written_commands() if source == page]:
+    if not any(absent in word for absent in ABSENT for word in command):
+      short = () if "--verify" in " ".join(command) else SHORTER.get(command[2].rpartition(".")[2], ())
+      result = run([*command[1:], *short], tmp_path)
+      assert result.returncode == 0, f"{command}: {result.stderr}"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.ipynb")))
 def test_a_notebook_runs(name, tmp_path):
   env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-  words = ["-m", "nbconvert", "--to", "notebook", "--execute", "--output", "executed.ipynb"]
-  words.append(shutil.copy(ROOT / "examples" / name, tmp_path))  # it writes into the folder that it stands in
-  result = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+  arguments = ["-m", "nbconvert", "--to", "notebook", "--execute", "--output", "executed.ipynb"]
+  arguments.append(shutil.copy(ROOT / "examples" / name, tmp_path))  # it writes into the folder that it stands in
+  result = subprocess.run(
+    [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path, env=env
+  )
   assert result.returncode == 0, result.stderr[-2000:]

@@ -36,6 +36,6 @@ def test_the_units_pass_with_versions_at_the_ends_of_the_bounds(pick, tmp_path):
   (tmp_path / "requirements.txt").write_text("\n".join(requirements(pick)))
   subprocess.run([python, "-m", "pip", "install", "-q", "-r", str(tmp_path / "requirements.txt")], check=True)
   env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  words = [python, "-m", "pytest", "-q", "-m", "unit", "-n", "2", "-p", "no:cacheprovider"]
-  result = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+  command = [python, "-m", "pytest", "-q", "-m", "unit", "-n", "2", "-p", "no:cacheprovider"]
+  result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
   assert result.returncode == 0, result.stdout[-3000:]

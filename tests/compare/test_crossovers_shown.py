@@ -12,8 +12,8 @@ SETTINGS = {"batch": 1, "heads": 8, "head_width": 64, "dtype": "float32", "causa
 
 
 def _row(name, length, seconds, peak, mode="forward", digest="d1"):
-  exact = [length**2 * 1e-9 * one for one in (1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0)]
-  times = [seconds * one for one in (0.98, 1.0, 1.01, 0.99, 1.02, 1.0, 1.0)]
+  exact = [length**2 * 1e-9 * factor for factor in (1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0)]
+  times = [seconds * factor for factor in (0.98, 1.0, 1.01, 0.99, 1.02, 1.0, 1.0)]
   return {
     "mode": mode,
     "length": length,
@@ -45,14 +45,14 @@ def _benchmark(folder):
 
 def test_crossing_is_where_the_benchmarks_own_code_finds_it(tmp_path):
   folder = _benchmark(tmp_path / "bench")
-  found = crossovers.read(folder, ["softmax", "linear@width=8", "slow", "absent", "additive@architecture=cnn"])
-  lines = {row[0]: row for row in found.sheet.rows}
+  crossings = crossovers.read(folder, ["softmax", "linear@width=8", "slow", "absent", "additive@architecture=cnn"])
+  lines = {row[0]: row for row in crossings.sheet.rows}
   assert float(lines["`linear`"][2].split(" ")[0]) == pytest.approx(1000, rel=0.03)
   assert "[" in lines["`linear`"][2]
   assert float(lines["`linear`"][3]) == pytest.approx(700, rel=0.01)
   assert lines["`slow`"][2:4] == ["not within 256 … 4096"] * 2
   assert lines["`softmax`"][2] == "it is the exact one itself"
-  assert "Not in the benchmark: `absent`." in found.explanation
+  assert "Not in the benchmark: `absent`." in crossings.explanation
   rows = benchmark_rows.current(benchmark_rows.read(folder / benchmark_rows.FILE).rows)
   theirs = {row[0]: row[1:] for row in tables.crossovers(rows, "forward").rows}
   for name in ("`linear`", "`slow`"):
@@ -60,8 +60,8 @@ def test_crossing_is_where_the_benchmarks_own_code_finds_it(tmp_path):
 
 
 def test_every_crossing_carries_the_commands_that_remake_it(tmp_path):
-  found = crossovers.read(_benchmark(tmp_path / "bench"), ["linear"])
-  assert [command for _, command in found.commands] == [
+  crossings = crossovers.read(_benchmark(tmp_path / "bench"), ["linear"])
+  assert [command for _, command in crossings.commands] == [
     f"python -m experiments.benchmark --attention='linear' --lengths={length}" for length in LENGTHS
   ]
 
@@ -71,8 +71,8 @@ def test_older_settings_of_a_benchmark_are_not_mixed_in(tmp_path):
   for length in LENGTHS:
     for name, seconds in (("softmax", 0.0), ("linear", length**2 * 1e-10)):
       records.append_line(folder / benchmark_rows.FILE, _row(name, length, seconds, length, "decode", "d2"))
-  found = crossovers.read(folder, ["linear"])
-  assert [row[1:3] for row in found.sheet.rows] == [["decode", "from 256, the shortest, on"]]
+  crossings = crossovers.read(folder, ["linear"])
+  assert [row[1:3] for row in crossings.sheet.rows] == [["decode", "from 256, the shortest, on"]]
 
 
 def test_report_shows_crossings_only_where_a_benchmark_is_named(workdir, tmp_path):

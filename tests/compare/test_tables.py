@@ -118,12 +118,12 @@ def test_untied_best_row_is_called_best(rows):
 
 def test_tied_rows_all_carry_the_same_word(built):
   table = built["image_classification"]
-  words = {entry.attention: verdict.standing(entry, table) for entry in table.entries}
-  assert [name for name, word in words.items() if word == "tied best"] == [
+  standings = {entry.attention: verdict.standing(entry, table) for entry in table.entries}
+  assert [name for name, word in standings.items() if word == "tied best"] == [
     entry.attention for entry in table.entries if entry.standing in ("best", "tied")
   ]
-  assert words["pooling"] == "behind"
-  assert len(set(words.values())) == 2
+  assert standings["pooling"] == "behind"
+  assert len(set(standings.values())) == 2
 
 
 def test_one_seed_claims_no_order(rows):

@@ -134,13 +134,13 @@ def test_what_a_word_tokenizer_of_four_ids_loses_is_told_in_bytes_and_tokens(tmp
     (tmp_path / f"{number:02}.txt").write_text("the fox and the dog and a naïve cat " * (3 + number))
   metadata = text.load(DataConfig(path=str(tmp_path), length=16), vocabulary=4, tokenizer="word").metadata
   texts = list(user_text(str(tmp_path)).splits["test"].values())
-  words = [word for t in texts for word in t.split()]
-  unknown = [word for word in words if word not in ("the", "and")]
+  corpus = [word for t in texts for word in t.split()]
+  unknown = [word for word in corpus if word not in ("the", "and")]
   lost, size = sum(len(f" {word}".encode()) for word in unknown), sum(len(t.encode()) for t in texts)
-  tokens = f"{len(unknown)} unknown of {len(words) + len(texts)} tokens"
-  found = re.search(r"loses (\d+) of (\d+) bytes of test, in (.*), and white space: what is lost", metadata["lossy"])
-  assert (int(found[2]), found[3]) == (size, tokens)
-  assert lost <= int(found[1]) <= lost + len(texts)  # the white space at the end of a text is its last word's
+  tokens = f"{len(unknown)} unknown of {len(corpus) + len(texts)} tokens"
+  match = re.search(r"loses (\d+) of (\d+) bytes of test, in (.*), and white space: what is lost", metadata["lossy"])
+  assert (int(match[2]), match[3]) == (size, tokens)
+  assert lost <= int(match[1]) <= lost + len(texts)  # the white space at the end of a text is its last word's
 
 
 @pytest.mark.parametrize("length", [4, 16, 200])

@@ -22,21 +22,21 @@ print("7;cluster")
 """
 
 
-def launch(folder, *words):
+def launch(folder, *arguments):
   (folder / "bin").mkdir()
   (folder / "bin" / "sbatch").write_text(SBATCH)
   (folder / "bin" / "sbatch").chmod(0o755)
   paths = [str(folder / "bin"), str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]
   paths = {"PATH": ":".join(paths), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-  command = ["bash", str(SCRIPT), *words]
+  command = ["bash", str(SCRIPT), *arguments]
   return subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.long
 def test_an_array_runs_each_cell_and_the_job_behind_it_writes_the_report(tmp_path):
   sizes = ("model.width=8", "model.layers=1", "batch=8", "data.train=64", "data.validation=8", "data.test=8")
-  words = ["--task=recall", "--attention=softmax;pooling", "--seeds=2", "--steps=3", "--workdir=out"]
-  result = launch(tmp_path, *words, *(f"--config.{word}" for word in sizes))
+  flags = ["--task=recall", "--attention=softmax;pooling", "--seeds=2", "--steps=3", "--workdir=out"]
+  result = launch(tmp_path, *flags, *(f"--config.{word}" for word in sizes))
   assert result.returncode == 0, result.stderr
   assert "1 recall · softmax\n2 recall · pooling\narray job 7; the report comes from job 7" in result.stdout
   rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]

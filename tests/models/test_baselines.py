@@ -49,8 +49,8 @@ def test_every_parameter_learns_and_no_padding_is_read(name, filled):
   @jax.jit
   def both(params, tokens):
     def loss(params, tokens):
-      found = model.apply(params, tokens, valid=VALID).logits
-      return jnp.sum(found * jnp.arange(1.0, 7.0).reshape(2, 3)), found
+      scores = model.apply(params, tokens, valid=VALID).logits
+      return jnp.sum(scores * jnp.arange(1.0, 7.0).reshape(2, 3)), scores
 
     return jax.value_and_grad(loss, has_aux=True)(params, tokens)
 
@@ -99,16 +99,16 @@ def test_a_text_cnn_is_the_largest_of_its_windows(filled):
   model = classifier(architecture="cnn")
   params = jax.tree.map(np.asarray, filled(model))
   table = params["tokens"]["embedding"] * 6**0.5
-  found = []
+  expected = []
   for tokens, length in zip(np.asarray(TOKENS), np.asarray(LENGTHS), strict=True):
     rows = np.concatenate([table[tokens[:length]], np.zeros((max(WINDOWS) - 1, 6))])
     features = []
     for size in WINDOWS:
-      own = params["windows"][str(size)]
-      each = [np.einsum("wi,wio->o", rows[t : t + size], own["kernel"]) + own["bias"] for t in range(length)]
+      window = params["windows"][str(size)]
+      each = [np.einsum("wi,wio->o", rows[t : t + size], window["kernel"]) + window["bias"] for t in range(length)]
       features.append(np.maximum(each, 0).max(axis=0))
-    found.append(np.concatenate(features) @ params["head"]["kernel"] + params["head"]["bias"])
-  np.testing.assert_allclose(logits(model, params, TOKENS, valid=VALID), np.stack(found), atol=1e-5)
+    expected.append(np.concatenate(features) @ params["head"]["kernel"] + params["head"]["bias"])
+  np.testing.assert_allclose(logits(model, params, TOKENS, valid=VALID), np.stack(expected), atol=1e-5)
 
 
 def test_attention_over_states_is_bahdanaus_sum(filled):
@@ -183,5 +183,5 @@ def test_a_recurrence_with_attention_split_over_eight_devices_gives_the_same_log
   params = filled(model)
   lies = (meshes.shardings(params, mesh), meshes.batch_sharding(mesh), meshes.batch_sharding(mesh))
   placed = jax.device_put((params, tokens, valid), lies)
-  found = logits(split, *placed[:2], valid=placed[2])
-  chex.assert_trees_all_close(found, logits(model, params, tokens, valid=valid), atol=1e-5)
+  sharded_logits = logits(split, *placed[:2], valid=placed[2])
+  chex.assert_trees_all_close(sharded_logits, logits(model, params, tokens, valid=valid), atol=1e-5)

@@ -76,8 +76,8 @@ def test_squeeze_excitation_scales_channels_by_their_means(filled):
 
 def test_cbam_scales_channels_and_then_places(filled):
   params, out = run(lambda key: Cbam(16, key=key), filled)
-  own = params["channels"]
-  gate = sigmoid(hidden_gate(own, X.mean(axis=(1, 2))) + hidden_gate(own, X.max(axis=(1, 2))))
+  channels = params["channels"]
+  gate = sigmoid(hidden_gate(channels, X.mean(axis=(1, 2))) + hidden_gate(channels, X.max(axis=(1, 2))))
   scaled = X * gate[:, None, None]
   summary = np.stack([scaled.mean(axis=3), scaled.max(axis=3)], axis=3)
   places = convolved(summary, params["places"]["kernel"], 1) + params["places"]["bias"]

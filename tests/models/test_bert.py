@@ -28,40 +28,42 @@ def bert(mesh=None, **fields):
 
 def losses(model, params, tokens, key=None):
   """Sums over the chosen tokens and over the pairs."""
-  own = model.bind(params)
-  hidden = own(tokens, types=jnp.tile(TYPES, (len(tokens) // 2, 1)), key=key).logits
+  module = model.bind(params)
+  hidden = module(tokens, types=jnp.tile(TYPES, (len(tokens) // 2, 1)), key=key).logits
   chosen = jnp.tile(CHOSEN, (len(tokens) // 2, 1))
-  masked = chunked_cross_entropy.nll_sum(own.masked_head(), own.transform(hidden), tokens, chosen)
-  return masked, jnp.sum(chunked_cross_entropy.cross_entropy(own.next_logits(hidden), jnp.ones(len(tokens), jnp.int32)))
+  masked = chunked_cross_entropy.nll_sum(module.masked_head(), module.transform(hidden), tokens, chosen)
+  return masked, jnp.sum(
+    chunked_cross_entropy.cross_entropy(module.next_logits(hidden), jnp.ones(len(tokens), jnp.int32))
+  )
 
 
 def test_both_heads_are_those_that_are_published(filled):
   model = bert()
   params = filled(model)
   hidden = np.asarray(jax.jit(model.apply)(params, TOKENS, types=TYPES).logits)
-  own = model.bind(params)
+  module = model.bind(params)
   masked = params["masked"]
   x = jax.nn.gelu(hidden @ masked["dense"]["kernel"] + masked["dense"]["bias"][None, None])
   x = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-6)
   x = x * masked["norm"]["scale"][None, None] + masked["norm"]["bias"][None, None]
   expected = x @ params["tokens"]["embedding"].T + masked["bias"][None, None]
-  found = own.masked_head().logits(own.transform(jnp.asarray(hidden)))
-  chex.assert_trees_all_close(found, expected, atol=1e-4, rtol=1e-4)
+  logits = module.masked_head().logits(module.transform(jnp.asarray(hidden)))
+  chex.assert_trees_all_close(logits, expected, atol=1e-4, rtol=1e-4)
   pooled = jnp.tanh(hidden[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"][None])
   expected = pooled @ params["next"]["kernel"] + params["next"]["bias"][None]
-  chex.assert_trees_all_close(own.next_logits(jnp.asarray(hidden)), expected, atol=1e-5)
+  chex.assert_trees_all_close(module.next_logits(jnp.asarray(hidden)), expected, atol=1e-5)
 
 
 def test_what_enters_the_first_layer_is_the_norm_of_token_type_and_position(filled):
   model = bert()
   params = filled(model)
-  own = model.bind(params)
-  own.encoder.variants = ()
+  module = model.bind(params)
+  module.encoder.variants = ()
   table, codes = params["tokens"]["embedding"], params["encoder"]["codes"]["learned"]["table"]
   x = 4 * table[TOKENS] + params["types"]["table"][TYPES] + codes[None, :6]
   x = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-6)
   scale, bias = (params["encoder"]["embedding_norm"][name][None, None] for name in ("scale", "bias"))
-  chex.assert_trees_all_close(own(TOKENS, types=TYPES).logits, x * scale + bias, atol=1e-5)
+  chex.assert_trees_all_close(module(TOKENS, types=TYPES).logits, x * scale + bias, atol=1e-5)
 
 
 def test_a_classifier_takes_over_encoder_tokens_and_types_by_path(filled):
@@ -73,8 +75,8 @@ def test_a_classifier_takes_over_encoder_tokens_and_types_by_path(filled):
   fine |= {name: params[name] for name in ("encoder", "tokens", "types")}
   hidden = model.apply(params, TOKENS, types=TYPES, valid=VALID).logits
   expected = hidden[:, 0] @ fine["head"]["kernel"] + fine["head"]["bias"][None]
-  found = classifier.apply(fine, TOKENS, types=TYPES, valid=VALID).logits
-  chex.assert_trees_all_close(found, expected, atol=1e-5)
+  logits = classifier.apply(fine, TOKENS, types=TYPES, valid=VALID).logits
+  chex.assert_trees_all_close(logits, expected, atol=1e-5)
 
 
 def test_base_size_has_its_published_number_of_parameters():
@@ -89,10 +91,10 @@ def test_base_size_has_its_published_number_of_parameters():
 def test_what_stands_in_padding_changes_nothing_elsewhere(filled):
   model = bert()
   params, run = filled(model), jax.jit(model.apply)
-  one = run(params, TOKENS, types=TYPES, valid=VALID).logits
+  hidden = run(params, TOKENS, types=TYPES, valid=VALID).logits
   other = run(params, TOKENS.at[0, 4:].set(9), types=TYPES.at[0, 4:].set(0), valid=VALID).logits
-  np.testing.assert_array_equal(one[0, :4], other[0, :4])
-  np.testing.assert_array_equal(one[1], other[1])
+  np.testing.assert_array_equal(hidden[0, :4], other[0, :4])
+  np.testing.assert_array_equal(hidden[1], other[1])
 
 
 @pytest.mark.parametrize("dtype, head", [("float32", 0), ("float32", 1), ("bfloat16", 0)])
@@ -110,6 +112,6 @@ def test_eight_devices_give_the_same_losses(filled):
   model, split = bert(mlp="swiglu", norm="rms"), bert(mesh, mlp="swiglu", norm="rms")
   params = filled(model)
   placed = jax.device_put((params, tokens), (meshes.shardings(params, mesh), meshes.batch_sharding(mesh)))
-  found = jax.jit(lambda params, tokens: losses(split, params, tokens))(*placed)
+  sums = jax.jit(lambda params, tokens: losses(split, params, tokens))(*placed)
   expected = jax.jit(lambda params, tokens: losses(model, params, tokens))(params, tokens)
-  chex.assert_trees_all_close(found, expected, rtol=1e-5)
+  chex.assert_trees_all_close(sums, expected, rtol=1e-5)

@@ -28,66 +28,72 @@ def small_chunks(monkeypatch):
   monkeypatch.setattr(chunked_cross_entropy, "MIN_CHUNK", 3)
 
 
-def arrays(by_word, words, seed=0):
+def arrays(by_word, vocabulary, seed=0):
   """(hidden, kernel, bias, targets, weights); some positions do not count, and one counts twice."""
   rng = np.random.default_rng(seed)
   normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   weights = rng.integers(0, 2, (B, T)).astype(np.float32)
   weights[0, 1] = 2.0
-  kernel, bias = (normal(words, D), None) if by_word else (normal(D, words), normal(words))
-  return normal(B, T, D), kernel, bias, jnp.asarray(rng.integers(0, words, (B, T)), jnp.int32), jnp.asarray(weights)
+  kernel, bias = (normal(vocabulary, D), None) if by_word else (normal(D, vocabulary), normal(vocabulary))
+  return (
+    normal(B, T, D),
+    kernel,
+    bias,
+    jnp.asarray(rng.integers(0, vocabulary, (B, T)), jnp.int32),
+    jnp.asarray(weights),
+  )
 
 
-def value_and_gradients(by_word, mesh, given, scale=0.1):
+def value_and_gradients(by_word, mesh, inputs, scale=0.1):
   """Loss, its gradients to hidden states, kernel, bias and weights, and the scores."""
 
   def loss(hidden, kernel, bias, weights):
     return scale * chunked_cross_entropy.nll_sum(
-      chunked_cross_entropy.Head(kernel, bias, by_word, mesh), hidden, given[3], weights
+      chunked_cross_entropy.Head(kernel, bias, by_word, mesh), hidden, inputs[3], weights
     )
 
   numbers = (0, 1, 3) if by_word else (0, 1, 2, 3)
-  hidden, kernel, bias, targets, weights = given
-  found = jax.jit(jax.value_and_grad(loss, argnums=numbers))(hidden, kernel, bias, weights)
+  hidden, kernel, bias, targets, weights = inputs
+  loss_and_gradients = jax.jit(jax.value_and_grad(loss, argnums=numbers))(hidden, kernel, bias, weights)
   score = jax.jit(
     lambda h, k, b: chunked_cross_entropy.score_sums(
       chunked_cross_entropy.Head(k, b, by_word, mesh), h, targets, weights
     )
   )
-  return found, score(hidden, kernel, bias)
+  return loss_and_gradients, score(hidden, kernel, bias)
 
 
 @pytest.mark.parametrize("by_word", [True, False])
 def test_chunks_give_the_loss_gradients_and_scores_of_the_plain_form(by_word, request):
-  given = arrays(by_word, 11)
-  plain = value_and_gradients(by_word, None, given)
+  inputs = arrays(by_word, 11)
+  plain = value_and_gradients(by_word, None, inputs)
   request.getfixturevalue("small_chunks")
-  chex.assert_trees_all_close(value_and_gradients(by_word, None, given), plain, atol=1e-6, rtol=1e-6)
+  chex.assert_trees_all_close(value_and_gradients(by_word, None, inputs), plain, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("by_word, words", [(True, 12), (False, 11)])
+@pytest.mark.parametrize("by_word, vocabulary", [(True, 12), (False, 11)])
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 4, 2), (8, 1, 1)])
-def test_eight_devices_give_the_same_whether_or_not_they_split_examples_and_words(sizes, by_word, words, request):
-  given, mesh = arrays(by_word, words), meshes.make_mesh(MeshConfig(*sizes))
-  plain = value_and_gradients(by_word, None, given)
+def test_eight_devices_give_the_same_whether_or_not_they_split_examples_and_words(sizes, by_word, vocabulary, request):
+  inputs, mesh = arrays(by_word, vocabulary), meshes.make_mesh(MeshConfig(*sizes))
+  plain = value_and_gradients(by_word, None, inputs)
   request.getfixturevalue("small_chunks")
-  chex.assert_trees_all_close(value_and_gradients(by_word, mesh, given), plain, atol=1e-6, rtol=1e-6)
+  chex.assert_trees_all_close(value_and_gradients(by_word, mesh, inputs), plain, atol=1e-6, rtol=1e-6)
 
 
 def test_seeds_side_by_side_give_what_each_gives_alone(small_chunks):
   """As several seeds are trained on a GPU: one more axis in front of everything, also over eight devices."""
   mesh, cases = meshes.make_mesh(MeshConfig(2, 2, 2)), [arrays(True, 12, seed) for seed in (0, 1)]
 
-  def one(hidden, kernel, targets, weights):
+  def loss_and_gradients(hidden, kernel, targets, weights):
     loss = lambda h, k: chunked_cross_entropy.nll_sum(
       chunked_cross_entropy.Head(k, None, True, mesh), h, targets, weights
     )
     return jax.value_and_grad(loss, argnums=(0, 1))(hidden, kernel)
 
-  given = [jnp.stack(both) for both in zip(*((h, k, t, w) for h, k, _, t, w in cases), strict=True)]
-  together = jax.jit(jax.vmap(one))(*given)
+  stacks = [jnp.stack(both) for both in zip(*((h, k, t, w) for h, k, _, t, w in cases), strict=True)]
+  together = jax.jit(jax.vmap(loss_and_gradients))(*stacks)
   for seed in (0, 1):
-    alone = jax.jit(one)(*(array[seed] for array in given))
+    alone = jax.jit(loss_and_gradients)(*(array[seed] for array in stacks))
     chex.assert_trees_all_close(jax.tree.map(lambda a, i=seed: a[i], together), alone, atol=1e-6, rtol=1e-6)
 
 
@@ -97,8 +103,8 @@ def test_of_two_equal_logits_the_first_counts_on_any_device(small_chunks):
   kernel, weights = jnp.zeros((8, D)), jnp.ones((B, T))
   for target, right in ((0, B * T), (1, 0), (5, 0)):
     head, targets = chunked_cross_entropy.Head(kernel, None, True, mesh), jnp.full((B, T), target)
-    found = jax.jit(functools.partial(chunked_cross_entropy.score_sums, head))(jnp.ones((B, T, D)), targets, weights)
-    assert float(found["correct"]) == right
+    sums = jax.jit(functools.partial(chunked_cross_entropy.score_sums, head))(jnp.ones((B, T, D)), targets, weights)
+    assert float(sums["correct"]) == right
 
 
 def test_bfloat16_states_get_gradients_near_those_of_float32(small_chunks):
@@ -115,14 +121,14 @@ def test_bfloat16_states_get_gradients_near_those_of_float32(small_chunks):
 
 
 def test_few_logits_take_one_product_and_many_take_chunks_of_at_least_256_positions(monkeypatch):
-  def chunk(batch, length, words):
-    found = []
+  def chunk(batch, length, vocabulary):
+    layouts = []
 
     def look(kernel, hidden):
-      found.append(chunked_cross_entropy._layout(chunked_cross_entropy.Head(kernel, None, True), hidden))
+      layouts.append(chunked_cross_entropy._layout(chunked_cross_entropy.Head(kernel, None, True), hidden))
 
-    jax.eval_shape(look, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((words, D), (batch, length, D))))
-    return found[0] and found[0].positions
+    jax.eval_shape(look, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((vocabulary, D), (batch, length, D))))
+    return layouts[0] and layouts[0].positions
 
   assert chunk(16, 128, 512) is None
   assert chunk(8, 512, 512) is None
@@ -153,11 +159,11 @@ def programs():
   model = functional(lambda key: TransformerLM(config, WORDS, LENGTH, key=key))
   params = jax.eval_shape(model.init, jax.random.key(0))
   batch = {"tokens": jax.ShapeDtypeStruct((BATCH, LENGTH + 1), jnp.int32)}
-  found = {}
+  forms = {}
   for name, loss in (("chunks", loss_of), ("plain", plain_loss)):
     step = jax.value_and_grad(functools.partial(loss, model))
-    found[name] = jax.jit(step).lower(params, batch).compile(), compiled.flops(step, params, batch)
-  return found
+    forms[name] = jax.jit(step).lower(params, batch).compile(), compiled.flops(step, params, batch)
+  return forms
 
 
 def largest(program):

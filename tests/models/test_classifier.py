@@ -78,20 +78,20 @@ def test_attention_pooling_is_softmax_from_the_probe_then_a_map_with_a_residual(
   config = ClassifierConfig(**SMALL)
   pool = functional(lambda key: AttentionPooling(config, key=key))
   params, x = filled(pool), jax.random.normal(KEY, (2, 6, 16))
-  own = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-  attention, rows = own["attention"], []
+  weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+  attention, rows = weights["attention"], []
   for row, valid in zip(np.asarray(x, np.float64), np.asarray(VALID), strict=True):
     q, k, v = (
       np.einsum("td,dnh->nth", source, attention[name]["kernel"]) + attention[name]["bias"][:, None]
-      for name, source in (("query", own["probe"][0]), ("key", row), ("value", row))
+      for name, source in (("query", weights["probe"][0]), ("key", row), ("value", row))
     )
     scores = np.where(valid, np.exp(np.einsum("nth,nsh->nts", q, k) / 8**0.5), 0.0)
     read = np.einsum("nts,nsh->tnh", scores / scores.sum(-1, keepdims=True), v)[0]
     read = np.einsum("nh,nhd->d", read, attention["out"]["kernel"]) + attention["out"]["bias"]
-    normed = (read - read.mean()) / np.sqrt(read.var() + 1e-6) * own["norm"]["scale"] + own["norm"]["bias"]
-    up = normed @ own["mlp"]["up"]["kernel"] + own["mlp"]["up"]["bias"]
+    normed = (read - read.mean()) / np.sqrt(read.var() + 1e-6) * weights["norm"]["scale"] + weights["norm"]["bias"]
+    up = normed @ weights["mlp"]["up"]["kernel"] + weights["mlp"]["up"]["bias"]
     gelu = 0.5 * up * (1 + np.tanh((2 / np.pi) ** 0.5 * (up + 0.044715 * up**3)))
-    rows.append(read + gelu @ own["mlp"]["down"]["kernel"] + own["mlp"]["down"]["bias"])
+    rows.append(read + gelu @ weights["mlp"]["down"]["kernel"] + weights["mlp"]["down"]["bias"])
   chex.assert_trees_all_close(pool.apply(params, x, VALID), np.float32(rows), atol=1e-4, rtol=1e-4)
 
 
@@ -99,9 +99,9 @@ def test_types_are_vectors_that_are_added_and_0_where_none_are_given(filled):
   model = classifier(types=2)
   params = filled(model)
   types = jnp.array([[0, 0, 0, 1, 1, 1]] * 2)
-  plain, zeros, given = (logits(model, params, TOKENS, types=t) for t in (None, 0 * types, types))
+  plain, zeros, typed = (logits(model, params, TOKENS, types=t) for t in (None, 0 * types, types))
   chex.assert_trees_all_equal(plain, zeros)
-  assert not np.allclose(plain, given, atol=1e-3)
+  assert not np.allclose(plain, typed, atol=1e-3)
   assert np.isnan(logits(model, params, TOKENS, types=types + 1)).all()
   assert names(model) - names(classifier()) == {
     "types/table",
@@ -112,15 +112,15 @@ def test_types_are_vectors_that_are_added_and_0_where_none_are_given(filled):
 
 def test_a_sentence_is_the_sum_of_its_words_weighed_by_place_and_dimension():
   x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
-  words = np.array([[4, 1, 0], [2, 3, 4]])
+  counts = np.array([[4, 1, 0], [2, 3, 4]])
   expected = np.zeros((2, 3, 5))
   for b in range(2):
     for t in range(3):
-      J = words[b, t]
+      J = counts[b, t]
       for j in range(1, J + 1):
         for d in range(1, 6):
           expected[b, t, d - 1] += ((1 - j / J) - d / 5 * (1 - 2 * j / J)) * x[b, t, j - 1, d - 1]
-  present = jnp.arange(4)[None, None, :] < words[..., None]
+  present = jnp.arange(4)[None, None, :] < counts[..., None]
   chex.assert_trees_all_close(summed(jnp.asarray(x), present), np.float32(expected), atol=1e-6)
 
 

@@ -55,10 +55,10 @@ def test_init_is_the_same_under_jit_and_differs_between_keys():
 def test_variants_share_the_initial_value_of_every_parameter_of_equal_path():
   reference = by_path(language_model("softmax").init(KEY))
   for attention in ("relative", "performer(features=4)", "pooling", "talking_heads|softmax"):
-    own = by_path(language_model(attention).init(KEY))
-    shared = set(reference) & set(own)
+    params = by_path(language_model(attention).init(KEY))
+    shared = set(reference) & set(params)
     assert len(shared) >= len(reference) - 8
-    assert all(jnp.array_equal(reference[path], own[path]) for path in shared)
+    assert all(jnp.array_equal(reference[path], params[path]) for path in shared)
 
 
 def test_no_two_kernels_of_a_model_start_alike():

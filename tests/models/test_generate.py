@@ -58,8 +58,8 @@ def test_extend_in_any_pieces_gives_the_logits_of_one_call(filled):
   params = filled(model)
   extend, tokens = jax.jit(lambda *args: model.bind(params).extend(*args)), jax.random.randint(KEY, (2, 9), 0, 11)
   state, pieces = model.bind(params).init_state(2), []
-  for piece in (slice(0, 4), slice(4, 5), slice(5, 9)):
-    state, logits = extend(tokens[:, piece], state)
+  for span in (slice(0, 4), slice(4, 5), slice(5, 9)):
+    state, logits = extend(tokens[:, span], state)
     pieces.append(logits)
   np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), jax.jit(model.apply)(params, tokens).logits, atol=1e-5)
   assert {leaf.shape[0] for leaf in jax.tree.leaves(state)} == {2}
@@ -81,7 +81,7 @@ def test_samples_follow_the_key_and_end_with_the_stop_token(filled):
 
 
 @pytest.mark.parametrize(
-  "sampling, kept",
+  "sampling, tokens",
   [
     (Sampling(), [0, 1, 2, 3]),
     (Sampling(top_k=2), [0, 1]),
@@ -92,12 +92,12 @@ def test_samples_follow_the_key_and_end_with_the_stop_token(filled):
     (Sampling(top_k=99), [0, 1, 2, 3]),
   ],
 )
-def test_top_k_and_top_p_keep_exactly_these_tokens(sampling, kept):
-  assert np.flatnonzero(np.isfinite(filtered(LOGITS, sampling)[0])).tolist() == kept
+def test_top_k_and_top_p_keep_exactly_these_tokens(sampling, tokens):
+  assert np.flatnonzero(np.isfinite(filtered(LOGITS, sampling)[0])).tolist() == tokens
 
 
 @pytest.mark.parametrize(
-  "logits, sampling, kept",
+  "logits, sampling, tokens",
   [
     ([3.0, 1.0, 1.0, 1.0, 0.0], Sampling(top_k=2), [0, 1]),
     ([0.0, 1.0, 1.0, 3.0, 1.0], Sampling(top_k=3), [1, 2, 3]),
@@ -107,10 +107,10 @@ def test_top_k_and_top_p_keep_exactly_these_tokens(sampling, kept):
     ([1.0, 2.0, 2.0, 0.0], Sampling(top_k=1, top_p=0.9), [1]),
   ],
 )
-def test_of_equally_likely_tokens_no_more_stay_than_are_asked_for(logits, sampling, kept):
+def test_of_equally_likely_tokens_no_more_stay_than_are_asked_for(logits, sampling, tokens):
   rows = jnp.array([logits, logits])
   for row in filtered(rows, sampling):
-    assert np.flatnonzero(np.isfinite(row)).tolist() == kept
+    assert np.flatnonzero(np.isfinite(row)).tolist() == tokens
 
 
 def test_the_temperature_divides_the_differences_of_logits():

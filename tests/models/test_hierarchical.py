@@ -34,10 +34,10 @@ def test_each_stage_has_half_the_rows_and_columns_and_twice_the_width_and_heads(
   fields = {"layers": 4, "stages": "1,2,1", "heads": 4, "kv_heads": 2, "mlp_width": 12, "positions": "learned"}
   params = jax.eval_shape(model_of(**fields).init, KEY)
   for stage, (count, tokens, width) in enumerate(((1, 16, 8), (2, 4, 16), (1, 1, 32))):
-    own = params["stages"][str(stage)]
-    assert len(own["layers"]) == count
-    assert own["codes"]["learned"]["table"].shape == (tokens, width)
-    layer = own["layers"]["0"]
+    stage_params = params["stages"][str(stage)]
+    assert len(stage_params["layers"]) == count
+    assert stage_params["codes"]["learned"]["table"].shape == (tokens, width)
+    layer = stage_params["layers"]["0"]
     assert layer["attention"]["query"]["kernel"].shape == (width, 4 << stage, 2)
     assert layer["attention"]["key"]["kernel"].shape == (width, 2 << stage, 2)
     assert layer["mlp"]["up"]["kernel"].shape == (width, 12 << stage)
@@ -68,8 +68,8 @@ def test_a_window_keeps_to_itself_until_its_neighbour_is_shifted(filled):
     module = model.bind(filled(model))
     stage = module.stages[0]
     x = jax.random.normal(KEY, (1, 16, 8))
-    own = jax.jit(lambda x, stage=stage: stage(x, mask=FULL, positions=Positions(grid=(4, 4))).logits)
-    moved = own(x.at[0, 0, 0].add(1.0)) - own(x)
+    forward = jax.jit(lambda x, stage=stage: stage(x, mask=FULL, positions=Positions(grid=(4, 4))).logits)
+    moved = forward(x.at[0, 0, 0].add(1.0)) - forward(x)
     reached.append(np.flatnonzero(np.abs(moved[0]).max(axis=-1) > 1e-6).tolist())
   assert reached[0] == [0, 1, 4, 5]
   assert reached[1] == [0, 1, 2, 4, 5, 6, 8, 9, 10]
@@ -83,7 +83,7 @@ def test_gradients_are_finite_and_come_from_every_pixel(filled, attention):
   positions = "bias2d" if "swin" in attention else "sincos2d"
   model = model_of(attention=attention, positions=positions, pooling="attention" if "swin" in attention else "mean")
   params = filled(model)
-  gradients, influence = jax.jit(jax.grad(lambda *given: model.apply(*given).logits[0, 0], (0, 1)))(params, IMAGES[:1])
+  gradients, influence = jax.jit(jax.grad(lambda *args: model.apply(*args).logits[0, 0], (0, 1)))(params, IMAGES[:1])
   chex.assert_tree_all_finite(gradients)
   assert (jnp.abs(influence) > 0).all()
 
@@ -99,8 +99,8 @@ def test_bfloat16_with_every_other_choice_is_near_float32(filled):
 
 
 def test_statistics_and_losses_count_layers_through_all_stages(filled, monkeypatch):
-  attend, one = Softmax.attend, jnp.ones(())
-  monkeypatch.setattr(Softmax, "attend", lambda *given: AttentionOutput(attend(*given), {"one": one}, {"two": 2 * one}))
+  attend, unit = Softmax.attend, jnp.ones(())
+  monkeypatch.setattr(Softmax, "attend", lambda *args: AttentionOutput(attend(*args), {"one": unit}, {"two": 2 * unit}))
   model = model_of(layers=3, stages="1,2")
   output = jax.jit(model.apply)(filled(model), IMAGES)
   assert {name: float(value) for name, value in output.losses.items()} == {"one": 3.0}
@@ -116,9 +116,9 @@ def test_eight_devices_give_the_same_logits(filled):
   chex.assert_trees_all_close(jax.jit(split.apply)(*placed).logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("stages, layers, found", [("", 4, (2, 2)), ("", 1, (1,)), ("2, 2,6,2", 12, (2, 2, 6, 2))])
-def test_stages_are_written_out_or_halves(stages, layers, found):
-  assert depths(dataclasses.replace(SMALL, stages=stages, layers=layers)) == found
+@pytest.mark.parametrize("stages, layers, expected", [("", 4, (2, 2)), ("", 1, (1,)), ("2, 2,6,2", 12, (2, 2, 6, 2))])
+def test_stages_are_written_out_or_halves(stages, layers, expected):
+  assert depths(dataclasses.replace(SMALL, stages=stages, layers=layers)) == expected
 
 
 def test_grids_halve():

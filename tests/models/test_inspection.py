@@ -24,26 +24,26 @@ def model(kind, attention, **changes):
 
 def test_the_largest_logit_and_the_entropy_are_those_of_the_textbook():
   made, params = model(TransformerLM, "softmax", kv_heads=1)
-  found = jax.jit(lambda params: inspect(made, params, lambda module: module(TOKENS)))(params)
+  stats = jax.jit(lambda params: inspect(made, params, lambda module: module(TOKENS)))(params)
   decoder = made.bind(params).decoder
   layer = decoder.layers[0]
   x = layer.attention_norm(made.bind(params).tokens(TOKENS, jnp.float32))
   q, k, _ = layer.attention._project(x, Positions())
   logits = np.einsum("BTNH,BSNH->BNTS", q, np.repeat(k, 2, axis=2)) * 8**-0.5
   past = np.tril(np.ones((T, T), bool))
-  assert float(found["layer_0/largest_logit"]) == pytest.approx(np.abs(logits[:, :, past]).max(), rel=1e-5)
+  assert float(stats["layer_0/largest_logit"]) == pytest.approx(np.abs(logits[:, :, past]).max(), rel=1e-5)
   weights = np.where(past, np.exp(logits), 0.0)
   weights /= weights.sum(axis=-1, keepdims=True)
   terms = -weights * np.log(np.where(weights > 0, weights, 1.0))
-  assert float(found["layer_0/entropy"]) == pytest.approx(terms.sum(axis=-1).mean(), rel=1e-4)
-  assert set(found) == {f"layer_{i}/{name}" for i in (0, 1) for name in ("largest_logit", "entropy")}
+  assert float(stats["layer_0/entropy"]) == pytest.approx(terms.sum(axis=-1).mean(), rel=1e-4)
+  assert set(stats) == {f"layer_{i}/{name}" for i in (0, 1) for name in ("largest_logit", "entropy")}
 
 
 def test_padding_is_neither_read_nor_counted():
   made, params = model(TransformerClassifier, "softmax")
   valid = jnp.arange(T)[None] < jnp.array([5, 3])[:, None]
   look = jax.jit(lambda tokens, valid: inspect(made, params, lambda module: module(tokens, valid=valid)))
-  numbers = lambda *given: {name: float(value) for name, value in look(*given).items()}
+  numbers = lambda *inputs: {name: float(value) for name, value in look(*inputs).items()}
   padded = numbers(TOKENS, valid)
   assert numbers(jnp.where(valid, TOKENS, 7), valid) == pytest.approx(padded, rel=1e-6)
   assert numbers(TOKENS[:, :5], valid[:, :5]) == pytest.approx(padded, rel=1e-4)
@@ -55,8 +55,8 @@ def test_padding_is_neither_read_nor_counted():
 )
 def test_what_a_variant_does_not_have_is_left_out(attention, names):
   made, params = model(TransformerClassifier, attention)
-  found = jax.eval_shape(lambda params: inspect(made, params, lambda module: module(TOKENS)), params)
-  assert set(found) == {f"layer_{i}/{name}" for i in (0, 1) for name in names}
+  stats = jax.eval_shape(lambda params: inspect(made, params, lambda module: module(TOKENS)), params)
+  assert set(stats) == {f"layer_{i}/{name}" for i in (0, 1) for name in names}
 
 
 def test_recomputed_layers_are_watched_too_and_the_model_is_as_before():

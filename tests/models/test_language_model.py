@@ -27,7 +27,7 @@ def test_a_prefix_reads_itself_both_ways_and_nothing_that_follows_it(filled, att
   params = filled(model)
   run = jax.jit(lambda tokens: model.apply(params, tokens, mask=Mask(causal=True, prefix=PREFIX)).logits)
   plain = run(TOKENS)
-  within, after = (np.abs(run(TOKENS.at[:, place].set(9)) - plain).max(axis=-1) for place in (2, 4))
+  within, after = (np.abs(run(TOKENS.at[:, position].set(9)) - plain).max(axis=-1) for position in (2, 4))
   assert (within[0, :2] > 1e-3).all()  # row 0: tokens 0 and 1 read token 2, which is in their prefix
   chex.assert_trees_all_close(within[1, :2], np.zeros(2, np.float32), atol=1e-5)  # in row 1 it is not
   chex.assert_trees_all_close(after[:, :4], np.zeros((2, 4), np.float32), atol=1e-5)
@@ -38,8 +38,8 @@ def test_a_prefix_of_one_token_is_a_causal_model(filled):
   model = prefix_model("softmax")
   params = filled(model)
   run = jax.jit(model.apply)
-  one = run(params, TOKENS, mask=Mask(causal=True, prefix=jnp.array([1, 0]))).logits
-  chex.assert_trees_all_close(one, run(params, TOKENS).logits, atol=1e-5)
+  logits = run(params, TOKENS, mask=Mask(causal=True, prefix=jnp.array([1, 0]))).logits
+  chex.assert_trees_all_close(logits, run(params, TOKENS).logits, atol=1e-5)
 
 
 def test_a_variant_without_prefixes_refuses_one_by_name(filled):

@@ -31,27 +31,27 @@ def by_path(params):
   return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def layer_norm(x, own):
+def layer_norm(x, params):
   x = x - x.mean(-1, keepdims=True)
-  return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * own["scale"] + own["bias"]
+  return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * params["scale"] + params["bias"]
 
 
-def rms_norm(x, own):
-  return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * own["scale"]
+def rms_norm(x, params):
+  return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * params["scale"]
 
 
-def linear(x, own):
-  return x @ own["kernel"] + own["bias"]
+def linear(x, params):
+  return x @ params["kernel"] + params["bias"]
 
 
-def gelu(x, own):
-  up = linear(x, own["up"])
-  return linear(0.5 * up * (1 + np.tanh((2 / np.pi) ** 0.5 * (up + 0.044715 * up**3))), own["down"])
+def gelu(x, params):
+  up = linear(x, params["up"])
+  return linear(0.5 * up * (1 + np.tanh((2 / np.pi) ** 0.5 * (up + 0.044715 * up**3))), params["down"])
 
 
-def swiglu(x, own):
-  gate = linear(x, own["gate"])
-  return linear(gate / (1 + np.exp(-gate)) * linear(x, own["up"]), own["down"])
+def swiglu(x, params):
+  gate = linear(x, params["gate"])
+  return linear(gate / (1 + np.exp(-gate)) * linear(x, params["up"]), params["down"])
 
 
 @pytest.mark.parametrize("kind, oracle", [("layer", layer_norm), ("rms", rms_norm)])
@@ -67,23 +67,25 @@ def test_a_norm_is_its_formula_in_float32_whatever_comes_in(kind, oracle, filled
   chex.assert_trees_all_equal(low, exact.astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize("place", ["pre", "post"])
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
 @pytest.mark.parametrize("kind, mlp", [("layer", swiglu), ("rms", gelu)])
-def test_a_layer_is_its_formula(place, kind, mlp, filled):
-  model = language_model(layers=1, norm=kind, norm_place=place, mlp=mlp.__name__, mlp_width=24, attention="pooling")
-  params, own = filled(model), {"layer": layer_norm, "rms": rms_norm}[kind]
+def test_a_layer_is_its_formula(norm_place, kind, mlp, filled):
+  model = language_model(
+    layers=1, norm=kind, norm_place=norm_place, mlp=mlp.__name__, mlp_width=24, attention="pooling"
+  )
+  params, norm_of = filled(model), {"layer": layer_norm, "rms": rms_norm}[kind]
   assert params["decoder"]["layers"]["0"]["mlp"]["up"]["kernel"].shape == (16, 24)
   block = jax.tree.map(np.asarray, params["decoder"]["layers"]["0"])
   module = model.bind(params)
   x = np.asarray(4 * params["tokens"]["embedding"][TOKENS] + params["decoder"]["codes"]["learned"]["table"][None, :6])
   attend = lambda x: np.asarray(module.decoder.layers[0].attention(jnp.asarray(x), mask=CAUSAL).out)
-  if place == "post":
-    x = own(x + attend(x), block["attention_norm"])
-    x = own(x + mlp(x, block["mlp"]), block["mlp_norm"])
+  if norm_place == "post":
+    x = norm_of(x + attend(x), block["attention_norm"])
+    x = norm_of(x + mlp(x, block["mlp"]), block["mlp_norm"])
   else:
-    x = x + attend(own(x, block["attention_norm"]))
-    x = x + mlp(own(x, block["mlp_norm"]), block["mlp"])
-    x = own(x, jax.tree.map(np.asarray, params["decoder"]["norm"]))
+    x = x + attend(norm_of(x, block["attention_norm"]))
+    x = x + mlp(norm_of(x, block["mlp_norm"]), block["mlp"])
+    x = norm_of(x, jax.tree.map(np.asarray, params["decoder"]["norm"]))
   chex.assert_trees_all_close(module.hidden(TOKENS).logits, np.float32(x), atol=1e-4, rtol=1e-4)
 
 
@@ -94,17 +96,17 @@ def test_the_defaults_have_the_parameters_and_first_values_that_checkpoints_hold
   norms = ("layers/0/attention_norm", "layers/0/mlp_norm", "norm")
   expected |= {f"decoder/{name}/{leaf}" for name in norms for leaf in ("scale", "bias")}
   assert set(params) == expected | {"tokens/embedding"}
-  found = [float(params[f"decoder/layers/0/{name}/kernel"].ravel()[0]) for name in ("attention/out", "mlp/up")]
-  np.testing.assert_allclose(found, [-0.10998543, 0.11478237], rtol=1e-5)
+  first_values = [float(params[f"decoder/layers/0/{name}/kernel"].ravel()[0]) for name in ("attention/out", "mlp/up")]
+  np.testing.assert_allclose(first_values, [-0.10998543, 0.11478237], rtol=1e-5)
 
 
 def test_another_norm_or_map_moves_no_other_first_value():
   reference = by_path(language_model().init(KEY))
   for name, value in OTHER.items():
-    own = by_path(language_model(**{name: value}).init(KEY))
-    shared = set(reference) & set(own)
-    chex.assert_trees_all_equal({path: own[path] for path in shared}, {path: reference[path] for path in shared})
-    assert set(own) != set(reference)
+    params = by_path(language_model(**{name: value}).init(KEY))
+    shared = set(reference) & set(params)
+    chex.assert_trees_all_equal({path: params[path] for path in shared}, {path: reference[path] for path in shared})
+    assert set(params) != set(reference)
 
 
 def test_post_norm_has_no_last_norm_and_rms_no_biases():
@@ -127,22 +129,22 @@ def test_decoding_in_pieces_gives_what_one_call_gives(filled):
   params = filled(model)
   state, pieces = model.bind(params).init_state(2), []
   extend = jax.jit(lambda params, tokens, state: model.bind(params).extend(tokens, state))
-  for piece in (TOKENS[:, :3], TOKENS[:, 3:]):
-    state, logits = extend(params, piece, state)
+  for chunk in (TOKENS[:, :3], TOKENS[:, 3:]):
+    state, logits = extend(params, chunk, state)
     pieces.append(logits)
   chex.assert_trees_all_close(jnp.concatenate(pieces, axis=1), jax.jit(model.apply)(params, TOKENS).logits, atol=1e-5)
 
 
 def test_remat_dropout_and_bfloat16_give_finite_gradients_that_agree(filled):
-  found = {}
+  remat_gradients = {}
   for remat in ("none", "full"):
     model = language_model(**OTHER, remat=remat, dropout=0.3)
     loss = lambda params, model=model: jnp.mean(model.apply(params, TOKENS, key=KEY).logits ** 2)
-    found[remat] = jax.jit(jax.grad(loss))(filled(model))
-  chex.assert_trees_all_close(found["full"], found["none"], rtol=1e-5, atol=1e-6)
+    remat_gradients[remat] = jax.jit(jax.grad(loss))(filled(model))
+  chex.assert_trees_all_close(remat_gradients["full"], remat_gradients["none"], rtol=1e-5, atol=1e-6)
   low = language_model(**OTHER, dtype="bfloat16")
   gradients = jax.jit(jax.grad(lambda params: jnp.mean(low.apply(params, TOKENS).logits ** 2)))(filled(low))
-  chex.assert_tree_all_finite((found, gradients))
+  chex.assert_tree_all_finite((remat_gradients, gradients))
   assert jnp.abs(gradients["decoder"]["layers"]["0"]["mlp"]["gate"]["kernel"]).max() > 0
 
 
@@ -151,8 +153,8 @@ def test_eight_devices_split_the_gated_map_and_give_the_same_logits(filled):
   model, split = language_model(layers=1, **OTHER), language_model(mesh, layers=1, **OTHER)
   params = filled(model)
   places = meshes.shardings(params, mesh)
-  own = places["decoder"]["layers"]["0"]["mlp"]
-  specs = {name: tuple(own[name]["kernel"].spec) for name in ("gate", "up", "down")}
+  mlp = places["decoder"]["layers"]["0"]["mlp"]
+  specs = {name: tuple(mlp[name]["kernel"].spec) for name in ("gate", "up", "down")}
   assert specs == {"gate": ("fsdp", "tensor"), "up": ("fsdp", "tensor"), "down": ("tensor", "fsdp")}
   placed = jax.device_put((params, tokens), (places, meshes.batch_sharding(mesh)))
   expected = jax.jit(model.apply)(params, tokens).logits

@@ -15,8 +15,8 @@ draw = jax.jit(bert.mask_tokens, static_argnums=(3, 4, 5, 6))
 
 
 def drawn(seed=0, rate=0.15):
-  found = draw(jax.random.key(seed), TOKENS, LENGTH, SPECIALS, VOCABULARY, MASK, rate)
-  return tuple(map(np.asarray, found))
+  arrays = draw(jax.random.key(seed), TOKENS, LENGTH, SPECIALS, VOCABULARY, MASK, rate)
+  return tuple(map(np.asarray, arrays))
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def test_a_chosen_token_is_masked_in_8_of_10_cases_random_in_1_and_itself_in_1(e
   hidden, same = shown == MASK, shown == true
   assert len(shown) == eligible.sum() > 3000
   chance = 1 / (VOCABULARY - len(SPECIALS))  # of a random token to be the true one
-  for found, share in ((hidden, 0.8), (same, 0.1 + 0.1 * chance), (~hidden & ~same, 0.1 * (1 - chance))):
-    assert abs(found.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(shown))
+  for cases, share in ((hidden, 0.8), (same, 0.1 + 0.1 * chance), (~hidden & ~same, 0.1 * (1 - chance))):
+    assert abs(cases.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(shown))
   others = shown[~hidden & ~same]
   assert set(others) == set(range(VOCABULARY)) - set(SPECIALS)
 

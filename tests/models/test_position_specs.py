@@ -57,7 +57,7 @@ def test_codes_act_only_in_layers_that_can_take_them_and_have_no_positions_of_th
 
 
 @pytest.mark.parametrize(
-  "given, message",
+  "text, message",
   [
     ("lerned", f"{FLAG}=lerned is unknown, did you mean 'learned'?; choices: auto, none"),
     ("rope3d(base=2.0)", f"{FLAG}=rope3d is unknown, did you mean 'rope2d'?"),
@@ -82,15 +82,15 @@ def test_codes_act_only_in_layers_that_can_take_them_and_have_no_positions_of_th
     ("learned+sincos2d", "learned and sincos2d both act on embeddings"),
   ],
 )
-def test_a_wrong_spec_is_refused_in_one_line(given, message):
+def test_a_wrong_spec_is_refused_in_one_line(text, message):
   with pytest.raises(ValueError) as caught:
-    resolve(given, spec.layers("softmax", 1), grid=True)
+    resolve(text, spec.layers("softmax", 1), grid=True)
   assert message in str(caught.value)
   assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-  "given, attention, message",
+  "text, attention, message",
   [
     ("rope", "softmax|pooling", "positions=rope turns queries and keys, and pooling lacks them; give auto or learned"),
     ("rope2d", "pooling", "rope2d turns queries and keys, and pooling lacks them; give sincos2d or learned"),
@@ -100,27 +100,27 @@ def test_a_wrong_spec_is_refused_in_one_line(given, message):
     ("bias2d", "softmax|linear", "bias2d adds to logits, and linear honours no bias; give sincos2d or learned"),
   ],
 )
-def test_a_variant_that_cannot_take_a_code_is_refused_by_name(given, attention, message):
+def test_a_variant_that_cannot_take_a_code_is_refused_by_name(text, attention, message):
   with pytest.raises(Unsupported) as caught:
-    resolve(given, spec.layers(attention, 2), grid=True)
+    resolve(text, spec.layers(attention, 2), grid=True)
   assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-  "given, attention", [("rope+learned", "softmax|pooling"), ("bias2d+rope2d", "softmax|linear"), ("rope", "softmax|t5")]
+  "text, attention", [("rope+learned", "softmax|pooling"), ("bias2d+rope2d", "softmax|linear"), ("rope", "softmax|t5")]
 )
-def test_each_layer_needs_one_code_and_each_code_one_layer(given, attention):
-  assert resolve(given, spec.layers(attention, 2), grid=True) == parse(given)
+def test_each_layer_needs_one_code_and_each_code_one_layer(text, attention):
+  assert resolve(text, spec.layers(attention, 2), grid=True) == parse(text)
 
 
-@pytest.mark.parametrize("given, instead", [("sincos2d", "sinusoidal"), ("rope2d", "rope"), ("bias2d", "rope")])
-def test_codes_of_rows_and_columns_need_a_grid(given, instead):
-  with pytest.raises(ValueError, match=f"positions={given} needs images; give {instead}"):
-    resolve(given, spec.layers("softmax", 2))
+@pytest.mark.parametrize("text, instead", [("sincos2d", "sinusoidal"), ("rope2d", "rope"), ("bias2d", "rope")])
+def test_codes_of_rows_and_columns_need_a_grid(text, instead):
+  with pytest.raises(ValueError, match=f"positions={text} needs images; give {instead}"):
+    resolve(text, spec.layers("softmax", 2))
 
 
 @pytest.mark.parametrize(
-  "given, head, message",
+  "text, head, message",
   [
     ("rope", 3, "rope needs a --config.model.head_width that 2 divides, not 3"),
     ("rope2d", 6, "rope2d needs a --config.model.head_width that 4 divides, not 6"),
@@ -131,9 +131,9 @@ def test_codes_of_rows_and_columns_need_a_grid(given, instead):
     ("sincos2d", 4, "sincos2d needs a --config.model.width that 4 divides, not 7"),
   ],
 )
-def test_widths_that_the_codes_cannot_halve_are_refused(given, head, message):
+def test_widths_that_the_codes_cannot_halve_are_refused(text, head, message):
   with pytest.raises(ValueError) as caught:
-    check_widths(parse(given), Dims(model=7, heads=2, kv_heads=2, head=head, value=head, max_len=4))
+    check_widths(parse(text), Dims(model=7, heads=2, kv_heads=2, head=head, value=head, max_len=4))
   assert message in str(caught.value)
 
 

@@ -51,8 +51,8 @@ def test_the_bias_is_a_lookup_of_the_offset(extra, numbers):
   bias = RelativeBias(2, GRID, extra, key=KEY)
   table = np.asarray(bias.per_head["bias"][...])
   assert table.shape == (2, numbers) == (2, offset_count(GRID, extra))
-  given = bias(Positions(grid=GRID, extra=extra), 6 + extra)
-  np.testing.assert_array_equal(given[0], looked_up(table, extra))
+  out = bias(Positions(grid=GRID, extra=extra), 6 + extra)
+  np.testing.assert_array_equal(out[0], looked_up(table, extra))
 
 
 def test_a_layer_adds_the_bias_to_its_logits(filled):

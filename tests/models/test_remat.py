@@ -36,12 +36,12 @@ def test_losses_and_gradients_are_those_without_it_dropout_included(attention, f
   tokens = jnp.array([[1, 2, 3, 4, 5, 6], [6, 1, 5, 2, 4, 3]])
   config = dataclasses.replace(SMALL, attention=attention)
   params = filled(language_model(config))
-  found = {}
+  gradients = {}
   for remat in ("none", "dots", "full"):
     model = language_model(dataclasses.replace(config, remat=remat))
-    found[remat] = jax.jit(gradients_of(model))(params, tokens, KEY)
-  chex.assert_trees_all_close(found["dots"], found["none"], rtol=1e-5, atol=1e-6)
-  chex.assert_trees_all_close(found["full"], found["none"], rtol=1e-5, atol=1e-6)
+    gradients[remat] = jax.jit(gradients_of(model))(params, tokens, KEY)
+  chex.assert_trees_all_close(gradients["dots"], gradients["none"], rtol=1e-5, atol=1e-6)
+  chex.assert_trees_all_close(gradients["full"], gradients["none"], rtol=1e-5, atol=1e-6)
 
 
 def test_eight_devices_give_the_same_gradients_with_it(filled):

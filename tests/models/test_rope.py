@@ -85,11 +85,11 @@ def yarn(q, k, m, n, *, base, factor, length, alpha=1.0, beta=32.0):
   [(10_000.0, 1024, {0.0, "ramp", 1.0}), (100.0, 24, {0.0, "ramp"}), (100.0, 4096, {"ramp", 1.0})],
 )
 def test_yarn_equals_the_papers_equations(base, length, expected):
-  given = {"base": base, "factor": 4.0, "length": length}
-  code, at = Rope(scaling="yarn", **given), np.asarray(PLACES.q)[0]
+  fields = {"base": base, "factor": 4.0, "length": length}
+  code, at = Rope(scaling="yarn", **fields), np.asarray(PLACES.q)[0]
   q, k = np.asarray(code(Q, PLACES), np.float64), np.asarray(code(K, PLACES), np.float64)
   for i, j in ((0, 0), (2, 1), (1, 4), (5, 3)):
-    logit, parts = yarn(np.asarray(Q[0, i, 1], float), np.asarray(K[0, j, 1], float), int(at[i]), int(at[j]), **given)
+    logit, parts = yarn(np.asarray(Q[0, i, 1], float), np.asarray(K[0, j, 1], float), int(at[i]), int(at[j]), **fields)
     assert parts == expected
     np.testing.assert_allclose(q[0, i, 1] @ k[0, j, 1], logit, atol=2e-4)
 
@@ -140,9 +140,9 @@ def test_products_on_a_grid_depend_on_the_steps_between_rows_and_between_columns
 def test_half_of_the_pairs_turn_by_the_row_and_half_by_the_column():
   angles = np.asarray(Rope2d().angles(Positions(grid=(2, 3), extra=1), 7, H))[0]
   speeds = 100.0 ** (-np.arange(4) / 4)
-  for place in range(6):
-    expected = np.concatenate([place // 3 * speeds, place % 3 * speeds])
-    np.testing.assert_allclose(angles[1 + place], expected, atol=1e-6)
+  for position in range(6):
+    expected = np.concatenate([position // 3 * speeds, position % 3 * speeds])
+    np.testing.assert_allclose(angles[1 + position], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("extra", [1, 2])

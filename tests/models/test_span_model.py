@@ -44,14 +44,14 @@ def test_encoder_tokens_and_types_are_berts_and_the_ends_are_a_linear_map_of_its
   before, params = filled(bert), filled(model, seed=1)
   shared = ("encoder", "tokens", "types")
   assert set(params) == {*shared, "ends"}
-  shapes = [jax.tree.map(jnp.shape, {name: found[name] for name in shared}) for found in (before, params)]
+  shapes = [jax.tree.map(jnp.shape, {name: tree[name] for name in shared}) for tree in (before, params)]
   assert shapes[0] == shapes[1]
   params |= {name: before[name] for name in shared}
   hidden = bert.apply(before, TOKENS, types=TYPES, valid=VALID).logits
   expected = hidden @ params["ends"]["kernel"] + params["ends"]["bias"][None, None]
-  found = model.apply(params, TOKENS, types=TYPES, valid=VALID).logits
-  chex.assert_trees_all_close(found[INSIDE], expected[INSIDE], atol=1e-5)
-  chex.assert_trees_all_close(found[:, 0], expected[:, 0], atol=1e-5)
+  logits = model.apply(params, TOKENS, types=TYPES, valid=VALID).logits
+  chex.assert_trees_all_close(logits[INSIDE], expected[INSIDE], atol=1e-5)
+  chex.assert_trees_all_close(logits[:, 0], expected[:, 0], atol=1e-5)
 
 
 def test_padding_changes_nothing_and_gradients_are_finite(filled):
@@ -63,10 +63,10 @@ def test_padding_changes_nothing_and_gradients_are_finite(filled):
     return jnp.sum(jax.nn.logsumexp(logits, axis=1)) - jnp.sum(logits[:, 4] + logits[:, 0])
 
   step = jax.jit(jax.value_and_grad(loss))
-  found, gradients = step(params, TOKENS)
+  value, gradients = step(params, TOKENS)
   chex.assert_tree_all_finite(gradients)
   assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients["ends"]))
-  assert step(params, TOKENS.at[0, 7].set(11))[0] == found
+  assert step(params, TOKENS.at[0, 7].set(11))[0] == value
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ def test_packed_sequences_give_what_each_gives_alone(filled):
   model = language_model("softmax|alibi", positions="learned")
   params = filled(model)
   segments = jnp.array([[1, 1, 2, 2, 2, 2]])
-  place = jnp.array([[0, 1, 0, 1, 2, 3]])
+  positions = jnp.array([[0, 1, 0, 1, 2, 3]])
   mask = Mask(causal=True, q_segments=segments, k_segments=segments)
-  packed = logits(model, params, TOKENS[:1], mask=mask, positions=Positions(q=place, k=place))
-  alone = [logits(model, params, TOKENS[:1, piece]) for piece in (slice(0, 2), slice(2, 6))]
+  packed = logits(model, params, TOKENS[:1], mask=mask, positions=Positions(q=positions, k=positions))
+  alone = [logits(model, params, TOKENS[:1, span]) for span in (slice(0, 2), slice(2, 6))]
   chex.assert_trees_all_close(packed, jnp.concatenate(alone, axis=1), atol=1e-5)
 
 
@@ -80,8 +80,8 @@ def test_a_reader_of_both_directions_tells_order_only_through_positions(filled, 
 
 
 def test_shared_layers_are_one_block_applied_again(filled):
-  shared, one = language_model(shared_layers=True, layers=3), language_model(layers=1)
-  assert count(shared) == count(one)
+  shared, single = language_model(shared_layers=True, layers=3), language_model(layers=1)
+  assert count(shared) == count(single)
   params = filled(language_model(layers=3))
   block = filled(shared)["decoder"]["layers"]["0"]
   params["decoder"]["layers"] = {str(i): block for i in range(3)}
@@ -111,9 +111,9 @@ def test_dropout_needs_a_key_and_keeps_the_mean(filled):
   plain, dropped = logits(model, params, TOKENS), logits(model, params, TOKENS, key=KEY)
   assert not np.allclose(plain, dropped, atol=1e-2)
   chex.assert_trees_all_close(plain, logits(language_model(), params, TOKENS, key=KEY))
-  kept = np.asarray(dropout(jnp.ones(10_000), 0.25, KEY))
-  assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
-  assert abs(kept.mean() - 1) < 0.03
+  out = np.asarray(dropout(jnp.ones(10_000), 0.25, KEY))
+  assert set(np.unique(out)) == {0.0, np.float32(1 / 0.75)}
+  assert abs(out.mean() - 1) < 0.03
 
 
 def test_bfloat16_computes_near_float32_from_float32_parameters_and_gives_float32_logits(filled):

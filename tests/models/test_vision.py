@@ -70,12 +70,12 @@ def test_registers_stand_behind_the_class_token_and_before_the_grid(filled):
 def test_registers_are_not_pooled(filled, pooling):
   model = model_of(pooling=pooling, registers=2)
   params = filled(model)
-  found = []
+  outputs = []
   for shift in (0.0, 1.0):
     module = model.bind(params | {"registers": params["registers"] + shift})
     module.encoder = Seen()
-    found.append(module(IMAGES).logits)
-  chex.assert_trees_all_equal(*found)
+    outputs.append(module(IMAGES).logits)
+  chex.assert_trees_all_equal(*outputs)
 
 
 def test_registers_start_apart_so_that_they_can_become_different():
@@ -93,10 +93,10 @@ def test_defaults_have_the_parameters_that_checkpoints_hold():
 def test_every_architecture_is_one_signature(filled, architecture):
   config = VisionConfig(architecture=architecture, width=8, layers=1)
   model = functional(lambda key: vision.build(config, (4, 6, 1), 3, key=key))
-  found = logits(model, filled(model))
-  chex.assert_shape(found, (2, 3))
-  assert found.dtype == jnp.float32
-  assert np.isfinite(found).all()
+  out = logits(model, filled(model))
+  chex.assert_shape(out, (2, 3))
+  assert out.dtype == jnp.float32
+  assert np.isfinite(out).all()
   assert vision.places(config, (4, 6, 1)) == (24 if architecture == "resnet" else 6)
 
 

@@ -90,16 +90,16 @@ def stepped(case, files, accumulate, sizes, params=None):
   mesh = meshes.make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
   task, config = build(case, files, mesh)
   config.optimizer.accumulate = accumulate
-  kept = optax.GradientTransformation(  # the state is the gradient
+  recorder = optax.GradientTransformation(  # the state is the gradient
     lambda params: jax.tree.map(jnp.zeros_like, params),
     lambda grads, _, params: (jax.tree.map(jnp.zeros_like, grads), grads),
   )
   params = jax.device_get(jax.jit(task.model.init)(jax.random.key(0))) if params is None else params
   zero = np.int32(0)
-  state = states.State(params, kept.init(optimizers.partition(params)[0]), zero, np.uint32(0), zero, zero)
+  state = states.State(params, recorder.init(optimizers.partition(params)[0]), zero, np.uint32(0), zero, zero)
   state = jax.device_put(state, meshes.shardings(state, mesh))
   batch = meshes.put(examples(case, task), meshes.batch_sharding(mesh))
-  state, metrics = make_step(task, kept, config, mesh)(state, batch)
+  state, metrics = make_step(task, recorder, config, mesh)(state, batch)
   leaves = jax.device_get(jax.tree.leaves(state.opt_state))
   return params, np.concatenate([np.ravel(leaf) for leaf in leaves]), metrics
 

@@ -51,31 +51,31 @@ def drawn(count, classes):
 
 
 def test_two_classes_are_judged_by_the_positive_one():
-  found = classification.probability_metrics(binary(), RIGHT)
-  assert found["precision"] == found["recall"] == found["f1"] == pytest.approx(2 / 3)
-  assert found["roc_auc"] == pytest.approx(8 / 9)  # 0.3 is below 0.6, the one pair of nine in the wrong order
-  assert "top_5" not in found
+  metrics = classification.probability_metrics(binary(), RIGHT)
+  assert metrics["precision"] == metrics["recall"] == metrics["f1"] == pytest.approx(2 / 3)
+  assert metrics["roc_auc"] == pytest.approx(8 / 9)  # 0.3 is below 0.6, the one pair of nine in the wrong order
+  assert "top_5" not in metrics
   other = classification.probability_metrics(binary(), np.array([1, 1, 1, 1, 0, 0]), positive=0)
   assert (other["precision"], other["recall"]) == (pytest.approx(2 / 3), 1.0)
 
 
 def test_several_classes_are_judged_by_the_mean_over_classes():
-  found = classification.probability_metrics(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
-  assert found["precision"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
-  assert found["recall"] == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
-  assert found["f1"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
+  metrics = classification.probability_metrics(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
+  assert metrics["precision"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
+  assert metrics["recall"] == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
+  assert metrics["f1"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_metrics_are_those_of_scikit_learn(classes):
   probabilities, label = drawn(200, classes)
-  found, guess = classification.probability_metrics(probabilities, label), probabilities.argmax(axis=1)
+  metrics, guess = classification.probability_metrics(probabilities, label), probabilities.argmax(axis=1)
   average = {"average": "binary" if classes == 2 else "macro"}
-  assert found["precision"] == pytest.approx(references.precision_score(label, guess, **average))
-  assert found["recall"] == pytest.approx(references.recall_score(label, guess, **average))
-  assert found["f1"] == pytest.approx(references.f1_score(label, guess, **average))
+  assert metrics["precision"] == pytest.approx(references.precision_score(label, guess, **average))
+  assert metrics["recall"] == pytest.approx(references.recall_score(label, guess, **average))
+  assert metrics["f1"] == pytest.approx(references.f1_score(label, guess, **average))
   if classes > 5:
-    assert found["top_5"] == pytest.approx(references.top_k_accuracy_score(label, probabilities, k=5))
+    assert metrics["top_5"] == pytest.approx(references.top_k_accuracy_score(label, probabilities, k=5))
   logits = jnp.asarray(np.log(probabilities), jnp.float32)
   batch = {"label": jnp.asarray(label), "weight": jnp.ones(200)}
   sums = {name: float(value) for name, value in classification.score(MODEL, forward, {"logits": logits}, batch).items()}
@@ -90,9 +90,9 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order(classes):
   probabilities = np.round(probabilities, 1) + np.array([1e-3, *np.zeros(classes - 1)])  # with ties
   probabilities /= probabilities.sum(axis=1, keepdims=True)
   areas = []
-  for one in range(classes):
-    own, others = probabilities[label == one, one], probabilities[label != one, one]
-    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in own for b in others]
+  for index in range(classes):
+    positives, others = probabilities[label == index, index], probabilities[label != index, index]
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in positives for b in others]
     areas.append(sum(pairs) / len(pairs))
   expected = areas[1] if classes == 2 else np.mean(areas)
   assert classification.probability_metrics(probabilities, label)["roc_auc"] == pytest.approx(expected)
@@ -116,9 +116,9 @@ def test_the_calibration_error_of_three_examples_is_that_by_hand():
 
 
 def test_a_class_without_examples_has_no_area_and_counts_as_zero():
-  found = classification.probability_metrics(sure([0, 1, 1], 3), np.array([0, 1, 1]))
-  assert "roc_auc" not in found
-  assert found["recall"] == pytest.approx(2 / 3)
+  metrics = classification.probability_metrics(sure([0, 1, 1], 3), np.array([0, 1, 1]))
+  assert "roc_auc" not in metrics
+  assert metrics["recall"] == pytest.approx(2 / 3)
   alone = classification.probability_metrics(sure([0, 0, 0], 2), np.zeros(3, int))
   assert (alone["precision"], alone["recall"], alone["f1"], "roc_auc" in alone) == (0.0, 0.0, 0.0, False)
   rows = classification.class_tables(sure([0, 1, 1], 3), np.array([0, 1, 1]), ["a", "b", "c"])["by_class"]
@@ -126,12 +126,12 @@ def test_a_class_without_examples_has_no_area_and_counts_as_zero():
 
 
 def test_tables_are_json_whose_rows_are_labels():
-  found = classification.class_tables(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]), ["a", "b", "c"])
-  assert json.loads(json.dumps(found)) == found
-  assert found["classes"] == ["a", "b", "c"]
-  assert found["confusion"] == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
+  tables = classification.class_tables(sure([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]), ["a", "b", "c"])
+  assert json.loads(json.dumps(tables)) == tables
+  assert tables["classes"] == ["a", "b", "c"]
+  assert tables["confusion"] == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
   expected = {"class": "b", "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "examples": 2}
-  assert found["by_class"][1] == expected
+  assert tables["by_class"][1] == expected
   names = [str(n) for n in range(classification.TABLED + 1)]
   assert classification.class_tables(sure([0, 1], len(names)), np.array([0, 1]), names) == {}
 
@@ -149,12 +149,12 @@ def judged(probabilities, label, kind=Written):
 
 def test_wrong_guesses_are_rows_of_json_the_surest_first():
   probabilities, label = binary(), np.array([1, 0, 1, 0, 1, 1])  # wrong: 1 (0.8), 2 (0.7), 3 (0.6), 4 (0.8), 5 (0.9)
-  found = judged(probabilities, label)
-  assert [row["index"] for row in found.errors] == [5, 1, 4, 2, 3]
-  assert [row["confidence"] for row in found.errors] == [0.9, 0.8, 0.8, 0.7, 0.6]
+  judgement = judged(probabilities, label)
+  assert [row["index"] for row in judgement.errors] == [5, 1, 4, 2, 3]
+  assert [row["confidence"] for row in judgement.errors] == [0.9, 0.8, 0.8, 0.7, 0.6]
   first = {"index": 5, "input": "text 5", "label": "dog", "predicted": "cat", "confidence": 0.9}
-  assert json.loads(json.dumps(found.errors[0])) == first
-  assert found.tables["confusion"] == [[0, 2], [3, 1]]
+  assert json.loads(json.dumps(judgement.errors[0])) == first
+  assert judgement.tables["confusion"] == [[0, 2], [3, 1]]
   assert judged(probabilities, label, Arrays).errors[1]["input"] == "example 1"
   assert judged(probabilities, (POSITIVE > 0.5).astype(int)).errors == []
 
@@ -162,9 +162,9 @@ def test_wrong_guesses_are_rows_of_json_the_surest_first():
 def test_a_split_is_judged_though_some_of_its_logits_are_no_numbers():
   probabilities = binary()
   probabilities[[0, 5]] = np.nan
-  found = judged(probabilities, RIGHT)
-  assert np.isfinite(list(found.metrics.values())).all()
-  assert [(row["index"], row["confidence"]) for row in found.errors] == [(2, 0.7), (3, 0.6), (0, 0.5)]
+  judgement = judged(probabilities, RIGHT)
+  assert np.isfinite(list(judgement.metrics.values())).all()
+  assert [(row["index"], row["confidence"]) for row in judgement.errors] == [(2, 0.7), (3, 0.6), (0, 0.5)]
 
 
 def test_two_mixed_examples_cost_what_both_labels_cost_by_their_weights():
@@ -190,6 +190,6 @@ def test_padding_is_in_no_sum():
 def test_predictions_are_probabilities_with_their_labels():
   probabilities, label = drawn(20, 3)
   params = {"logits": jnp.asarray(np.log(probabilities)) + 7.0}
-  found = classification.predict(MODEL, forward, params, {"label": jnp.asarray(label)})
-  np.testing.assert_allclose(found["probabilities"], probabilities, rtol=1e-4)
-  np.testing.assert_array_equal(found["label"], label)
+  predictions = classification.predict(MODEL, forward, params, {"label": jnp.asarray(label)})
+  np.testing.assert_allclose(predictions["probabilities"], probabilities, rtol=1e-4)
+  np.testing.assert_array_equal(predictions["label"], label)

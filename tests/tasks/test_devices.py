@@ -33,6 +33,6 @@ def losses(attention, sizes):
 
 @pytest.mark.parametrize("attention", ["softmax|linear", "alibi|talking_heads"])
 def test_20_losses_on_eight_devices_equal_those_on_one(attention):
-  one = losses(attention, (1, 1, 1))
-  np.testing.assert_allclose(losses(attention, (2, 2, 2)), one, rtol=1e-5)
-  assert one[-1] < one[0]
+  single = losses(attention, (1, 1, 1))
+  np.testing.assert_allclose(losses(attention, (2, 2, 2)), single, rtol=1e-5)
+  assert single[-1] < single[0]

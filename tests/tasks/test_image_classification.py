@@ -59,10 +59,10 @@ def test_training_images_are_drawn_anew_and_no_others(name, plain):
   assert 0.0 <= batch["image"].min() <= batch["image"].max() <= 1.0
   assert task.source.digests == plain.source.digests
   for split in ("validation", "test"):
-    pairs = zip(*(evaluation_batches(one.source.splits[split], 128) for one in (task, plain)), strict=True)
-    for own, other in pairs:
-      assert own.keys() == other.keys()
-      np.testing.assert_array_equal(own["image"], other["image"])
+    pairs = zip(*(evaluation_batches(pipeline.source.splits[split], 128) for pipeline in (task, plain)), strict=True)
+    for augmented, other in pairs:
+      assert augmented.keys() == other.keys()
+      np.testing.assert_array_equal(augmented["image"], other["image"])
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
@@ -78,10 +78,10 @@ def test_a_mixed_image_costs_what_its_two_labels_cost_by_their_weights(name, pla
     nats = [cross_entropy(logits, batch[label]) for label in ("label", "label_b")]
     return task.loss(params, batch, None)[0], jnp.mean(batch["mix"] * nats[0] + (1 - batch["mix"]) * nats[1]), nats
 
-  found, expected, (own, other) = both(params, batch)
-  np.testing.assert_allclose(found, expected, rtol=1e-6)
-  assert abs(float(found) - float(own.mean())) > 1e-4
-  assert abs(float(found) - float(other.mean())) > 1e-4
+  loss, expected, (cost, other) = both(params, batch)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  assert abs(float(loss) - float(cost.mean())) > 1e-4
+  assert abs(float(loss) - float(other.mean())) > 1e-4
   assert set(first(plain)) == {"image", "label"}
 
 
@@ -130,14 +130,16 @@ def test_a_small_image_says_its_tokens_and_codes():
 
 def test_folds_of_augmented_images_cut_train_and_validation_and_leave_test(plain):
   folded = [build(data={"folds": 2, "fold": fold, "flip": True}).source for fold in (0, 1)]
-  names = [{one.splits["validation"].describe(i) for i in range(len(one.splits["validation"]))} for one in folded]
+  names = [
+    {source.splits["validation"].describe(i) for i in range(len(source.splits["validation"]))} for source in folded
+  ]
   known = [plain.source.splits[split] for split in ("train", "validation")]
   assert names[0] | names[1] == {split.describe(i) for split in known for i in range(len(split))}
   assert not names[0] & names[1]
-  for one in folded:
-    assert one.digests["test"] == plain.source.digests["test"]
-    assert hasattr(one.splits["train"], "augmented")
-    assert not hasattr(one.splits["validation"], "augmented")
+  for source in folded:
+    assert source.digests["test"] == plain.source.digests["test"]
+    assert hasattr(source.splits["train"], "augmented")
+    assert not hasattr(source.splits["validation"], "augmented")
 
 
 REFUSED = {

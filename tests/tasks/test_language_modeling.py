@@ -25,8 +25,8 @@ def folder(tmp_path_factory):
   """A hundred documents of words of one to three letters, some of two bytes."""
   path, draws = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
   for document in range(100):
-    words = ["".join(draws.choice(list("abcdé"), draws.integers(1, 4))) for _ in range(draws.integers(5, 15))]
-    (path / f"{document:03}.txt").write_text(" ".join(words), encoding="utf-8")
+    sentence = ["".join(draws.choice(list("abcdé"), draws.integers(1, 4))) for _ in range(draws.integers(5, 15))]
+    (path / f"{document:03}.txt").write_text(" ".join(sentence), encoding="utf-8")
   return str(path)
 
 
@@ -34,8 +34,8 @@ def configure(folder, *, model=(), **data):
   """One layer, 16 wide."""
   config = language_modeling.Config()
   config.model = dataclasses.replace(config.model, **{"layers": 1, "width": 16} | dict(model))
-  own = {"path": folder, "length": 64, "vocabulary": 0}
-  config.data = dataclasses.replace(config.data, **own | data)
+  defaults = {"path": folder, "length": 64, "vocabulary": 0}
+  config.data = dataclasses.replace(config.data, **defaults | data)
   return config
 
 
@@ -60,13 +60,13 @@ def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary_for_eac
   texts = list(user_text(folder).splits["test"].values())
   count = {"char": len, "word": lambda text: len(text.split()), "byte": lambda text: len(text.encode())}[tokenizer]
   tokens = sum(map(count, texts)) + len(texts) - (not packing)  # an end of text after each, unpacked between them
-  words, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
+  word_count, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
   sums = summed(task, params, evaluation_batches(task.source.splits["test"], 2))
-  assert (sums["tokens"], sums["words"], sums["bytes"]) == (tokens, words, size)
+  assert (sums["tokens"], sums["words"], sums["bytes"]) == (tokens, word_count, size)
   nats = tokens * math.log(task.source.metadata["vocabulary"])
   metrics = task.summarize(sums)
   assert set(metrics) == {"bits_per_byte", "word_perplexity", "loss", "accuracy"}
-  assert metrics["word_perplexity"] == pytest.approx(math.exp(nats / words), rel=1e-4)
+  assert metrics["word_perplexity"] == pytest.approx(math.exp(nats / word_count), rel=1e-4)
   assert metrics["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
   assert metrics["loss"] == pytest.approx(nats / tokens, rel=1e-5)
 
@@ -90,10 +90,10 @@ def test_packed_documents_cost_what_each_costs_alone(positions, folder, tmp_path
     alone[0, row, 1 : len(ids) + 1], alone[1, row, : len(ids) + 2] = ids, 1  # between two ends of text
   none = np.zeros(len(documents), np.int32)
   rows = {"tokens": alone[0], "segments": alone[1], "bytes": none, "words": none, "weight": np.ones(len(none), "f4")}
-  found = summed(task, params, evaluation_batches(split, 4))
+  sums = summed(task, params, evaluation_batches(split, 4))
   expected = summed(task, params, [rows])
   for name in ("nll", "correct", "tokens"):
-    assert found[name] == pytest.approx(expected[name], rel=1e-5)
+    assert sums[name] == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_the_training_loss_of_a_packed_batch_is_the_mean_over_its_targets(folder):
@@ -113,9 +113,9 @@ def test_layers_are_inspected_on_packed_text_too(folder):
   for packing in (False, True):
     task = build(folder, tokenizer="char", packing=packing)
     params, batch = jax.jit(task.model.init)(KEY), task.source.splits["validation"][np.arange(2)]
-    found = jax.jit(task.inspect)(params, jax.tree.map(jnp.asarray, batch))
-    assert 0 < float(found["layer_0/entropy"]) < math.log(64)
-    assert float(found["layer_0/largest_logit"]) > 0
+    stats = jax.jit(task.inspect)(params, jax.tree.map(jnp.asarray, batch))
+    assert 0 < float(stats["layer_0/entropy"]) < math.log(64)
+    assert float(stats["layer_0/largest_logit"]) > 0
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,16 @@ def test_a_given_prefix_is_read_both_ways_and_is_no_target(folder):
   assert float(loss(first)) == pytest.approx(float(loss(later)), rel=1e-6)
   assert abs(float(loss(first)) - float(loss(early))) > 1e-6
   hidden = jax.jit(lambda tokens: language_modeling._run(task.model, params, {"tokens": tokens}, None, 9)[1].logits)
-  states = [np.asarray(hidden(one["tokens"])) for one in (first, first | {"tokens": first["tokens"].at[:, 8].add(1)})]
+  states = [
+    np.asarray(hidden(inputs["tokens"])) for inputs in (first, first | {"tokens": first["tokens"].at[:, 8].add(1)})
+  ]
   assert np.abs(states[0][:, 0] - states[1][:, 0]).max() > 1e-6  # the first token reads the last of the prefix
 
 
 def test_a_language_model_becomes_a_decoder_that_classifies(folder, tmp_path):
   language = configure(folder, tokenizer="word")
   source = workdirs.claim(tmp_path / "language", language_modeling.NAME, language, (0,))
-  given = jax.jit(language_modeling.build(language, str(source)).model.init)(jax.random.key(1))
+  source_params = jax.jit(language_modeling.build(language, str(source)).model.init)(jax.random.key(1))
   (tmp_path / "rows.tsv").write_text("\n".join(["text\tlabel", *(f"ab c n{n}\t{n % 2}" for n in range(40))]))
   config = text_classification.Config(pretrained=str(source))
   config.model.architecture, config.data.path = "decoder", str(tmp_path / "rows.tsv")
@@ -176,9 +178,9 @@ def test_a_language_model_becomes_a_decoder_that_classifies(folder, tmp_path):
   assert pretrained.check(config, source) == language
   task = text_classification.build(config, "")
   fresh = jax.device_put(jax.jit(task.model.init)(KEY), meshes.replicated(meshes.make_mesh(MeshConfig())))
-  merged, line = pretrained.overlaid(fresh, given)
+  merged, line = pretrained.overlaid(fresh, source_params)
   assert line.endswith("fresh: head")
-  found, before = (dict(jax.tree_util.tree_leaves_with_path(jax.device_get(tree))) for tree in (merged, given))
-  taken = [path for path in found if path[0].key != "head"]
+  after, before = (dict(jax.tree_util.tree_leaves_with_path(jax.device_get(tree))) for tree in (merged, source_params))
+  taken = [path for path in after if path[0].key != "head"]
   assert {path[0].key for path in taken} == {"decoder", "tokens"}
-  assert all((found[path] == before[path]).all() for path in taken)
+  assert all((after[path] == before[path]).all() for path in taken)

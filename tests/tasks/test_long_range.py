@@ -32,8 +32,8 @@ def small(name="", model=None, **data):
 def reviews(monkeypatch):
   texts = {split: [f"A film of {split}, number {n}: schön" for n in range(8)] for split in SPLITS}
   parts = {split: Part(texts[split], np.arange(8) % 2) for split in SPLITS}
-  found = Labelled("imdb_reviews", "", ["bad", "good"], parts, {})
-  monkeypatch.setattr(labelled, "read_labelled", lambda data, *columns: found)
+  dataset = Labelled("imdb_reviews", "", ["bad", "good"], parts, {})
+  monkeypatch.setattr(labelled, "read_labelled", lambda data, *columns: dataset)
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_listops_trains_and_its_wrong_answers_are_kept(tmp_path):
   assert errors
   for row in errors:
     assert row.keys() == {"split", "index", "input", "label", "predicted", "confidence"}
-    words = {"]": listops.CLOSE} | {str(digit): listops.DIGIT + digit for digit in range(10)}
-    words |= {f"[{name}": listops.OPERATOR + place for place, name in enumerate(listops.OPERATORS)}
-    assert listops.evaluate(np.array([words[word] for word in row["input"].split()])) == int(row["label"])
+    ids = {"]": listops.CLOSE} | {str(digit): listops.DIGIT + digit for digit in range(10)}
+    ids |= {f"[{name}": listops.OPERATOR + index for index, name in enumerate(listops.OPERATORS)}
+    assert listops.evaluate(np.array([ids[word] for word in row["input"].split()])) == int(row["label"])
     assert row["predicted"] != row["label"]
 
 

@@ -27,8 +27,8 @@ def folder(tmp_path_factory):
   """Twenty texts of twelve sentences."""
   path, draws = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
   for document in range(20):
-    words = [[f"w{draws.integers(30)}" for _ in range(draws.integers(2, 9))] for _ in range(12)]
-    (path / f"{document:02}.txt").write_text(" ".join(f"{' '.join(sentence)} end." for sentence in words))
+    sentences = [[f"w{draws.integers(30)}" for _ in range(draws.integers(2, 9))] for _ in range(12)]
+    (path / f"{document:02}.txt").write_text(" ".join(f"{' '.join(sentence)} end." for sentence in sentences))
   return str(path)
 
 
@@ -45,8 +45,8 @@ def small(module, path, *, model=(), data=(), **fields):
   config = module.Config(**{"steps": 2, "batch": 8} | fields)
   config.mesh.data = 1
   config.model = dataclasses.replace(config.model, **SMALL | dict(model))
-  own = {"path": path, "length": LENGTH, "tokenizer": "word", "vocabulary": 0}
-  config.data = dataclasses.replace(config.data, **own | dict(data))
+  defaults = {"path": path, "length": LENGTH, "tokenizer": "word", "vocabulary": 0}
+  config.data = dataclasses.replace(config.data, **defaults | dict(data))
   return config
 
 
@@ -77,10 +77,10 @@ def told(params, states):
   x = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
   x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
   x = x * p["masked"]["norm"]["scale"] + p["masked"]["norm"]["bias"]
-  words = x @ p["tokens"]["embedding"].T + p["masked"]["bias"]
+  token_logits = x @ p["tokens"]["embedding"].T + p["masked"]["bias"]
   first = np.tanh(states[:, 0] @ p["pooler"]["kernel"] + p["pooler"]["bias"])
   pairs = first @ p["next"]["kernel"] + p["next"]["bias"]
-  return tuple(logits - np.log(np.exp(logits).sum(-1, keepdims=True)) for logits in (words, pairs))
+  return tuple(logits - np.log(np.exp(logits).sum(-1, keepdims=True)) for logits in (token_logits, pairs))
 
 
 def at(logs, targets):
@@ -89,13 +89,16 @@ def at(logs, targets):
 
 def test_the_loss_is_cross_entropy_over_the_chosen_tokens_and_over_pairs(built):
   task, params = built
-  batch, facts = task.source.splits["train"][np.arange(9)], task.source.metadata
-  ids = tuple(sorted({*facts["special"].values(), facts["end_of_text"]}))
+  batch, metadata = task.source.splits["train"][np.arange(9)], task.source.metadata
+  ids = tuple(sorted({*metadata["special"].values(), metadata["end_of_text"]}))
   tokens, length = jnp.asarray(batch["tokens"]), jnp.asarray(batch["length"])
-  drawn = bert.mask_tokens(KEY, tokens, length, ids, facts["vocabulary"], facts["special"]["mask"])
+  drawn = bert.mask_tokens(KEY, tokens, length, ids, metadata["vocabulary"], metadata["special"]["mask"])
   shown, chosen = map(np.asarray, drawn)
-  words, pairs = told(params, hidden(task, params, batch, shown))
-  expected = {"masked_loss": -at(words, batch["tokens"])[chosen].mean(), "next_loss": -at(pairs, batch["next"]).mean()}
+  log_probs, pairs = told(params, hidden(task, params, batch, shown))
+  expected = {
+    "masked_loss": -at(log_probs, batch["tokens"])[chosen].mean(),
+    "next_loss": -at(pairs, batch["next"]).mean(),
+  }
   total, logged = jax.jit(lambda params, batch: task.loss(params, batch, None))(params, device(batch))
   assert {name: float(logged[name]) for name in expected} == pytest.approx(expected, rel=2e-5)
   assert float(total) == pytest.approx(sum(expected.values()), rel=2e-5)
@@ -110,21 +113,21 @@ def test_evaluation_sums_what_the_fixed_masks_ask_and_no_padding(built):
     for name, value in score(params, device(part)).items():
       total[name] = total.get(name, 0.0) + float(value)
   batch = split[np.arange(len(split))]
-  words, pairs = told(params, hidden(task, params, batch, batch["masked"]))
-  chosen, said = batch["chosen"], batch["next"]
+  log_probs, pairs = told(params, hidden(task, params, batch, batch["masked"]))
+  chosen, labels = batch["chosen"], batch["next"]
   expected = {
-    "nll": -at(words, batch["tokens"])[chosen].sum(),
-    "correct": (words.argmax(-1) == batch["tokens"])[chosen].sum(),
+    "nll": -at(log_probs, batch["tokens"])[chosen].sum(),
+    "correct": (log_probs.argmax(-1) == batch["tokens"])[chosen].sum(),
     "tokens": chosen.sum(),
-    "next_nll": -at(pairs, said).sum(),
-    "next_correct": (pairs.argmax(-1) == said).sum(),
+    "next_nll": -at(pairs, labels).sum(),
+    "next_correct": (pairs.argmax(-1) == labels).sum(),
     "pairs": len(split),
   }
   assert len(split) % 3
   assert total == pytest.approx(expected, rel=2e-5)
   metrics = task.summarize(total)
   assert metrics["loss"] == pytest.approx(expected["nll"] / chosen.sum(), rel=2e-5)
-  assert metrics["next_accuracy"] == pytest.approx((pairs.argmax(-1) == said).mean())
+  assert metrics["next_accuracy"] == pytest.approx((pairs.argmax(-1) == labels).mean())
   assert metrics["accuracy"] == total["correct"] / total["tokens"]
   assert metrics["next_loss"] == total["next_nll"] / total["pairs"]
 
@@ -152,9 +155,9 @@ def test_no_chosen_token_is_lost_where_states_are_gathered(length):
   chosen, (states, targets, weights) = jax.device_get(gathered(tokens, places))
   assert weights.shape == (64, math.ceil(0.15 * length))
   np.testing.assert_array_equal(weights.sum(axis=1), chosen.sum(axis=1))
-  row, place = np.nonzero(chosen)
-  np.testing.assert_array_equal(states[weights > 0, 0], place)
-  np.testing.assert_array_equal(targets[weights > 0], tokens[row, place])
+  row, column = np.nonzero(chosen)
+  np.testing.assert_array_equal(states[weights > 0, 0], column)
+  np.testing.assert_array_equal(targets[weights > 0], tokens[row, column])
 
 
 REFUSED = {
@@ -197,8 +200,8 @@ def fine_tune(table, source, *, model=(), data=()):
 
 
 def leaves(params):
-  found = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+  pairs = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
+  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
 
 
 def test_a_fine_tune_takes_settings_tokenizer_and_arrays_and_goes_on_without_their_folder(
@@ -206,15 +209,15 @@ def test_a_fine_tune_takes_settings_tokenizer_and_arrays_and_goes_on_without_the
 ):
   source, workdir = shutil.copytree(before, tmp_path / "bert"), tmp_path / "run"
   training.train(text_classification, fine_tune(table, source), str(workdir))
-  said = capsys.readouterr().out
-  assert f"as in {source}: model.layers 1, model.width 16, model.heads 2, model.types 2, data.tokenizer word" in said
-  assert "arrays are the pre-trained ones; fresh: head" in said
+  output = capsys.readouterr().out
+  assert f"as in {source}: model.layers 1, model.width 16, model.heads 2, model.types 2, data.tokenizer word" in output
+  assert "arrays are the pre-trained ones; fresh: head" in output
   assert (workdir / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
-  given, taken = (leaves(restored.restore(path).params) for path in (source, workdir))
+  original, taken = (leaves(restored.restore(path).params) for path in (source, workdir))
   shared = {name for name in taken if name.startswith(("encoder/", "tokens/", "types/"))}
   assert set(taken) - shared == {"head/kernel", "head/bias"}
   for name in shared:
-    np.testing.assert_array_equal(taken[name], given[name])
+    np.testing.assert_array_equal(taken[name], original[name])
   shutil.rmtree(source)
   final = json.loads((workdir / "final.json").read_text())
   (workdir / "final.json").unlink()

@@ -27,7 +27,7 @@ def small(name="", model=None, **data):
 
 def sums(task, params, split, batch):
   score = jax.jit(task.score)
-  parts = [score(params, one) for one in evaluation_batches(split, batch)]
+  parts = [score(params, examples) for examples in evaluation_batches(split, batch)]
   return {name: float(sum(part[name] for part in parts)) for name in parts[0]}
 
 
@@ -77,12 +77,12 @@ def test_sums_of_each_length_are_those_of_its_examples_unpadded_and_alone():
 )
 def test_the_effective_length_is_the_longest_before_the_first_fall_below_the_threshold(accuracies, effective):
   endings = ("", "@64", "@128")
-  found = {
+  totals = {
     f"{name}{ending}": value
     for ending, accuracy in zip(endings, accuracies, strict=True)
     for name, value in {"nll": 50.0, "correct": 100.0 * accuracy, "questions": 100.0}.items()
   }
-  metrics = mechanisms.summarize((32, 64, 128), found)
+  metrics = mechanisms.summarize((32, 64, 128), totals)
   assert metrics["effective_length"] == effective
   assert [metrics[f"accuracy{ending}"] for ending in endings] == pytest.approx(accuracies)
   assert metrics["loss"] == 0.5
@@ -111,8 +111,8 @@ def test_what_was_not_trained_beyond_the_length_is_refused_by_name_where_longer_
 def test_what_goes_on_beyond_the_trained_length_is_tested_there(model):
   task = mechanisms.build(small(model=model, longest=64), "")
   params = jax.eval_shape(task.model.init, jax.random.key(0))
-  found = jax.eval_shape(task.score, params, next(iter(evaluation_batches(task.source.splits["test"], 4))))
-  assert found.keys() == {f"{name}{ending}" for name in ("nll", "correct", "questions") for ending in ("", "@64")}
+  totals = jax.eval_shape(task.score, params, next(iter(evaluation_batches(task.source.splits["test"], 4))))
+  assert totals.keys() == {f"{name}{ending}" for name in ("nll", "correct", "questions") for ending in ("", "@64")}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def moves(task, stories, seed):
   rng, rows = np.random.default_rng(seed), []
   for number in range(stories):
     places = rng.permutation(PLACES)[:2].tolist()
-    story = [f"Room {number} is {seed}.", *(f"Ada went to the {place}." for place in places)]
+    story = [f"Room {number} is {seed}.", *(f"Ada went to the {room}." for room in places)]
     rows.append({"answer": places[1], "question": "Where is Ada?", "story": story, "task": task})
   return rows
 
@@ -48,8 +48,8 @@ def datasets(monkeypatch):
 
   def columns(name, split, directory, names):
     rows = (stories if name == "babi" else spans)[split]
-    found = {column: [row[column] for row in rows] for column in names}
-    return found | ({"task": np.array(found["task"])} if "task" in found else {})
+    table = {column: [row[column] for row in rows] for column in names}
+    return table | ({"task": np.array(table["task"])} if "task" in table else {})
 
   monkeypatch.setattr(prepared, "columns", columns)
   monkeypatch.setattr(prepared, "check", lambda name, directory, others=(): None)
@@ -224,9 +224,9 @@ def test_bad_settings_are_one_line_that_names_the_flag(datasets, name, group, fi
 
 
 def test_an_unknown_dataset_is_refused_with_the_nearest(tmp_path):
-  for given, nearest in (("bab", "babi"), ("squat", "squad")):
-    with pytest.raises(ValueError, match=f"--config.data.name={given} .*did you mean '{nearest}'"):
-      question_answering.build(small(given, dir=str(tmp_path)), "")
+  for name, nearest in (("bab", "babi"), ("squat", "squad")):
+    with pytest.raises(ValueError, match=f"--config.data.name={name} .*did you mean '{nearest}'"):
+      question_answering.build(small(name, dir=str(tmp_path)), "")
 
 
 def test_a_model_that_cannot_be_is_refused_before_data_is_read(monkeypatch):

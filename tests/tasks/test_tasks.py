@@ -45,9 +45,9 @@ def test_a_task_is_found_by_its_file_name():
   assert set(base.names()) == TASKS | {"mechanisms", "recall", "text_classification"}
   assert all(base.load(name) is module for name, module in MODULES.items())
   for name in base.names():
-    found = base.load(name)
-    assert (found.NAME, callable(found.build)) == (name, True)
-    assert isinstance(found.Config(), configs.Config)
+    task_module = base.load(name)
+    assert (task_module.NAME, callable(task_module.build)) == (name, True)
+    assert isinstance(task_module.Config(), configs.Config)
   with pytest.raises(ValueError, match=r"unknown task 'recal', did you mean 'recall'\?; choices: image_classification"):
     base.load("recal")
 
@@ -214,30 +214,30 @@ def made(order, label):
   train = {"tokens": tokens[order], "length": np.full(40, 4, np.int32), "label": label[order]}
   test = {"tokens": tokens[:5], "length": np.full(5, 4, np.int32), "label": label[:5]}
   splits = {"train": Arrays(train), "validation": Arrays(test), "test": Arrays(test)}
-  facts = {
+  metadata = {
     "sizes": {"train": 40, "test": 5},
     "counts": {"train": {"a": 9, "b": 9}, "test": {"a": 1}},
     "names": ["a", "b"],
   }
-  return Dataset("made", splits, {name: digest(split.arrays) for name, split in splits.items()}, facts, {})
+  return Dataset("made", splits, {name: digest(split.arrays) for name, split in splits.items()}, metadata, {})
 
 
 @pytest.mark.parametrize("limit", [7, 15, 39])
 def test_a_limit_keeps_the_same_examples_whatever_their_order(limit):
-  label, found = (np.arange(40) // 10 % 2).astype(np.int32), []  # equal tokens have unequal labels
+  label, subsets = (np.arange(40) // 10 % 2).astype(np.int32), []  # equal tokens have unequal labels
   for seed in range(5):
     source = made(np.random.default_rng(seed).permutation(40), label)
     part = sequences.limited(source, limit)
     train = part.splits["train"]
     batch = train[np.arange(len(train))]
-    found.append(sorted(map(tuple, np.column_stack([batch["tokens"], batch["label"]]).tolist())))
+    subsets.append(sorted(map(tuple, np.column_stack([batch["tokens"], batch["label"]]).tolist())))
     counts = np.bincount(batch["label"], minlength=2).tolist()
     assert part.metadata["sizes"] == {"train": limit, "test": 5}
     assert part.metadata["counts"] == {"train": dict(zip("ab", counts, strict=True)), "test": {"a": 1}}
     assert part.digests["train"] != source.digests["train"]
     assert (part.digests["test"], part.splits["test"]) == (source.digests["test"], source.splits["test"])
-  assert len(found[0]) == limit
-  assert all(one == found[0] for one in found)
+  assert len(subsets[0]) == limit
+  assert all(subset == subsets[0] for subset in subsets)
 
 
 def test_no_limit_or_a_large_one_is_the_source_itself():

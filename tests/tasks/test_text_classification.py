@@ -31,8 +31,8 @@ def table(tmp_path_factory):
     rows.writerow(["text", "label"])
     for number in range(EXAMPLES):
       name = NAMES[number % 3]
-      words = draws.integers(0, 40, draws.integers(35, 60) if number % 2 else draws.integers(3, 20))
-      rows.writerow([" ".join([f"n{number}", name, *(f"w{word}" for word in words)]), name])
+      fillers = draws.integers(0, 40, draws.integers(35, 60) if number % 2 else draws.integers(3, 20))
+      rows.writerow([" ".join([f"n{number}", name, *(f"w{word}" for word in fillers)]), name])
   return str(path)
 
 
@@ -61,12 +61,12 @@ def test_batches_by_length_evaluate_to_the_same_numbers(architecture, table, mes
   wide, narrow = (build(table, model=model, data={"buckets": on}) for on in (False, True))
   assert narrow.source.splits["test"].widths == (32, 64)
   params = jax.jit(wide.model.init)(KEY)
-  (expected,), (found,) = (Evaluator(task, mesh, 8).judge(params, "test") for task in (wide, narrow))
-  assert found.metrics["accuracy"] == expected.metrics["accuracy"]
-  assert found.metrics["loss"] == pytest.approx(expected.metrics["loss"], abs=1e-6)
-  assert found.metrics == pytest.approx(expected.metrics, abs=1e-5)
-  assert found.tables == expected.tables
-  rows = [{row["index"]: (row["input"], row["predicted"]) for row in one.errors} for one in (found, expected)]
+  (expected,), (judgement,) = (Evaluator(task, mesh, 8).judge(params, "test") for task in (wide, narrow))
+  assert judgement.metrics["accuracy"] == expected.metrics["accuracy"]
+  assert judgement.metrics["loss"] == pytest.approx(expected.metrics["loss"], abs=1e-6)
+  assert judgement.metrics == pytest.approx(expected.metrics, abs=1e-5)
+  assert judgement.tables == expected.tables
+  rows = [{row["index"]: (row["input"], row["predicted"]) for row in judged.errors} for judged in (judgement, expected)]
   assert rows[0] == rows[1]
 
 
@@ -92,21 +92,21 @@ def test_a_run_says_all_metrics_and_where_it_is_wrong(run):
   names = {"accuracy", "loss", "precision", "recall", "f1", "roc_auc", "calibration_error"}
   assert set(result["metrics"]["test"]) == names
   rows = [json.loads(line) for line in (folder / "errors.jsonl").read_text().splitlines()]
-  tables = {one["split"]: one["tables"] for one in json.loads((folder / "tables.json").read_text())}
+  tables = {entry["split"]: entry["tables"] for entry in json.loads((folder / "tables.json").read_text())}
   for split in ("validation", "test"):
-    matrix, own = np.array(tables[split]["confusion"]), [row for row in rows if row["split"] == split]
+    matrix, mistakes = np.array(tables[split]["confusion"]), [row for row in rows if row["split"] == split]
     assert tables[split]["classes"] == NAMES
-    assert len(own) == matrix.sum() - matrix.trace()
+    assert len(mistakes) == matrix.sum() - matrix.trace()
     assert result["metrics"][split]["accuracy"] == pytest.approx(matrix.trace() / matrix.sum())
-    assert all(f" {row['label']} " in row["input"] and row["predicted"] != row["label"] for row in own)
-    confidence = [row["confidence"] for row in own]
+    assert all(f" {row['label']} " in row["input"] and row["predicted"] != row["label"] for row in mistakes)
+    confidence = [row["confidence"] for row in mistakes]
     assert confidence == sorted(confidence, reverse=True)
 
 
 def test_a_folder_alone_evaluates_to_the_same_numbers(run):
   folder, _, result, _ = run
-  found = restored.restore(folder, log=lambda line: None)
-  (judged,) = Evaluator(found.task, found.mesh, found.config.batch).judge(found.params, "test")
+  saved = restored.restore(folder, log=lambda line: None)
+  (judged,) = Evaluator(saved.task, saved.mesh, saved.config.batch).judge(saved.params, "test")
   assert judged.metrics == pytest.approx(result["metrics"]["test"], rel=1e-6)
 
 
@@ -135,16 +135,18 @@ def test_a_limit_holds_for_the_reference_lines_too(table):
 def test_folds_cut_train_and_validation_anew_and_leave_test(table):
   plain = build(table).source
   folded = [build(table, data={"folds": 3, "fold": fold}).source for fold in range(3)]
-  texts = [{split.describe(i) for i in range(len(split))} for split in (one.splits["validation"] for one in folded)]
+  texts = [
+    {split.describe(i) for i in range(len(split))} for split in (source.splits["validation"] for source in folded)
+  ]
   both = {
     split.describe(i) for name in ("train", "validation") for split in [plain.splits[name]] for i in range(len(split))
   }
   assert set.union(*texts) == both
   assert sum(map(len, texts)) == len(both)
-  for number, one in enumerate(folded):
-    assert one.metadata["fold"] == {"folds": 3, "fold": number}
-    assert one.digests["test"] == plain.digests["test"]
-    assert len(one.splits["train"]) + len(one.splits["validation"]) == len(both)
+  for number, source in enumerate(folded):
+    assert source.metadata["fold"] == {"folds": 3, "fold": number}
+    assert source.digests["test"] == plain.digests["test"]
+    assert len(source.splits["train"]) + len(source.splits["validation"]) == len(both)
   limited = build(table, data={"folds": 3, "limit": 20}).source
   assert (len(limited.splits["train"]), limited.digests["validation"]) == (20, folded[0].digests["validation"])
 
