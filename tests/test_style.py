@@ -9,7 +9,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(
-  path for folder in ("attention_lab", "experiments", "tests", "docs") for path in (ROOT / folder).rglob("*.py")
+  path
+  for folder in ("attention_lab", "experiments", "tests", "docs", "launch")
+  for path in (ROOT / folder).rglob("*.py")
 )
 PACKAGE = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("attention_lab", "experiments")]
 FACES = {"__init__.py", "__main__.py"}  # files that may be short, as may variants, cases and binaries
@@ -77,7 +79,7 @@ def test_modules_and_public_functions_have_docstrings():
 
 
 def test_names_say_what_a_thing_is():
-  riddles = [f"{name_of(path)}:{line}: {name}" for path in PACKAGE for name, line in bindings(path) if name in NO_NAMES]
+  riddles = [f"{name_of(path)}:{line}: {name}" for path in FILES for name, line in bindings(path) if name in NO_NAMES]
   assert riddles == []
 
 
