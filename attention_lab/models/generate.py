@@ -18,13 +18,15 @@ from attention_lab.models.transformer import State
 class Sampling:
   """How the next token is drawn from the logits: scaled by the temperature, cut to top_k, then to top_p."""
 
-  greedy: bool = False  # the likeliest token, whatever the other fields
+  greedy: bool = False  # the likeliest token; temperature, top_k and top_p are then left at their defaults
   temperature: float = 1.0  # > 0
   top_k: int = 0  # only the k likeliest tokens; 0 = all
   top_p: float = 1.0  # only the likeliest tokens that together have this probability, in (0, 1]
   stop: int = -1  # the token after which a row ends; -1 = none
 
   def __post_init__(self):
+    if self.greedy and (self.temperature, self.top_k, self.top_p) != (1.0, 0, 1.0):
+      raise ValueError("greedy takes the likeliest token: leave temperature, top_k and top_p out, or greedy")
     if not self.temperature > 0:
       raise ValueError(f"temperature={self.temperature} must be positive; give greedy=True for the likeliest token")
     if self.top_k < 0:

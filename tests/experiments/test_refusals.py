@@ -37,6 +37,7 @@ CASES = {
   "no workers": ("certify", ["--workers=0"], "--workers=0"),
   "words for lengths": ("benchmark", ["--lengths=a,b"], "--lengths=a,b must be a list of int"),
   "an unknown peer": ("benchmark", ["--peers=torch_sdp"], "did you mean 'torch_sdpa'?"),
+  "greedy at a temperature": ("generate", ["--greedy", "--temperature=2"], "leave temperature, top_k and top_p out"),
   "a temperature below zero": ("generate", ["--temperature=-1"], "temperature=-1.0 must be positive"),
   "fewer than no tokens to choose from": ("generate", ["--top_k=-1"], "top_k=-1 is negative; 0 means all"),
   "more probability than all": ("generate", ["--top_p=1.5"], "top_p=1.5 must lie in (0, 1]"),
