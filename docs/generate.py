@@ -207,7 +207,12 @@ def _usage(variant: Attention, text: str) -> str:
   code = "\n".join(lines)
   task = "language_modeling" if "causal" in claims.masks else "image_classification"
   train = f"python -m experiments.{task} --attention='{text}'"
-  return f"## Call it\n\n```python\n{code}\n```\n\nTrain with it: `{train}`"
+  layer = (
+    f" The layer of its paper is `published({text})`: `{variant.published.replace('self', text)}`."
+    if variant.published
+    else ""
+  )
+  return f"## Call it\n\n```python\n{code}\n```\n\nTrain with it: `{train}`.{layer}"
 
 
 def _claims(metadata: dict[str, Any]) -> str:
