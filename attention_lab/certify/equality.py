@@ -17,7 +17,7 @@ from attention_lab.certify.under_test import Inputs, Shape, VariantUnderTest
 ALL_DEMANDS = (*NAMES, "bias")
 # Those under which a query may read later keys.
 TWO_WAYS = tuple(name for name in ALL_DEMANDS if name not in ("causal", "window", "prefix"))
-STEP = 1e-4  # of the central differences, in float64
+STEP = 1e-4  # of the central differences, in float64; a tenth of it where that is a kink's width
 # Constraints under which auxiliary losses are compared.
 LOSS_CALLS = ((), ("causal",), ("causal", "kv_valid"), ("q_valid", "kv_valid", "bias"))
 LOSS_TOLERANCE = 1e-4  # largest relative error of an auxiliary loss
@@ -121,10 +121,15 @@ def gradient(subject: VariantUnderTest) -> str:
     inputs, call, problem = instance(subject, cell, seed)
     if problem:
       continue
-    slopes = dict(_slopes(subject, cell, inputs, call))
-    for name, (slope, expected) in slopes.items():
-      error = abs(slope - expected) / max(1.0, abs(expected), 0.1 * max(abs(e) for _, e in slopes.values()))
+    for step in (STEP, STEP / 10):  # a kink that lies within the first is seldom within the second
+      slopes = dict(_slopes(subject, cell, inputs, call, step))
+      largest = max((abs(expected) for _, expected in slopes.values()), default=0.0)
+      errors = {name: abs(a - b) / max(1.0, abs(b), 0.1 * largest) for name, (a, b) in slopes.items()}
+      if all(error <= GRADIENT for error in errors.values()):
+        break
+    for name, error in errors.items():
       if not error <= GRADIENT:
+        slope, expected = slopes[name]
         detail = f"along {name} under {_listed(call)}: slope {slope:.6g} where {expected:.6g} is right"
         raise Refuted(detail, shape=cell.shape, seed=seed, position=name)
       worst, count = max(worst, error), count + 1
@@ -212,9 +217,12 @@ def readable_pairs(call: Call, shape: Shape) -> np.ndarray:
 
 
 def _slopes(
-  subject: VariantUnderTest, cell: Cell, inputs: Inputs, call: Call
+  subject: VariantUnderTest, cell: Cell, inputs: Inputs, call: Call, step: float
 ) -> Iterator[tuple[str, tuple[float, float]]]:
-  """(name, (slope of the variant, slope of the oracle)) for a random direction of every float leaf."""
+  """(name, (slope of the variant, slope of the oracle)) for a random direction of every float leaf.
+
+  step: length of the differences, to each side.
+  """
   params, rng = subject.params(cell.shape.dims()), np.random.default_rng(7)
   out = jax.eval_shape(subject.eager, params, inputs, call)
   cotangent = rng.normal(size=out.shape)
@@ -231,10 +239,10 @@ def _slopes(
     ends = []
     for sign in (1, -1):
       moved = [np.asarray(value, np.float64) for _, value in paths]
-      moved[index] = moved[index] + sign * STEP * direction
+      moved[index] = moved[index] + sign * step * direction
       ends.append(_product(subject, cell, jax.tree.unflatten(tree, moved), call, cotangent, base))
     name = jax.tree_util.keystr(path[1:], simple=True, separator="/") or "bias"
-    yield name, (float(np.sum(np.asarray(grad, np.float64) * direction)), (ends[0] - ends[1]) / (2 * STEP))
+    yield name, (float(np.sum(np.asarray(grad, np.float64) * direction)), (ends[0] - ends[1]) / (2 * step))
 
 
 def _product(
