@@ -25,14 +25,14 @@ CONSTRAINTS = ("causal", "window", "prefix", "q_valid", "kv_valid", "q_segments"
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """The L tokens in array order that an example of self-attention is of, for parts that read a token's neighbours."""
+  """The L queries and S keys of an example in array order, for parts that read the tokens beside one (there L = S)."""
 
   q: Float[np.ndarray, "L N H"] | Absent  # of all tokens, where an example looks at a choice of queries
   rows: Int[np.ndarray, " T"]  # index of each of the example's queries
   q_valid: Bool[np.ndarray, " L"] | Absent = None  # False marks padding
-  kv_valid: Bool[np.ndarray, " L"] | Absent = None  # False marks padding
+  kv_valid: Bool[np.ndarray, " S"] | Absent = None  # False marks padding
   q_segments: Int[np.ndarray, " L"] | Absent = None
-  k_segments: Int[np.ndarray, " L"] | Absent = None
+  k_segments: Int[np.ndarray, " S"] | Absent = None
 
 
 @dataclasses.dataclass(frozen=True)
