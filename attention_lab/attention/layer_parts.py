@@ -77,7 +77,7 @@ class Conv(Part):
 
   def __call__(
     self,
-    kernel: Float[Array, "K C W"],
+    kernel: Float[Array, "G C W"],
     tokens: Float[Array, "B T K C"],
     tail: Float[Array, "B U K C"],
     runs: Int[Array, "#B T"] | None,
@@ -86,7 +86,8 @@ class Conv(Part):
     """The convolved tokens.
 
     Args:
-      kernel: a weight for each channel and distance, 0 first.
+      kernel: a weight for each channel and distance, 0 first; its G heads are those of the layer, of which `tokens` has
+        some, or some repeated.
       tokens: one projection of the new tokens.
       tail: the U = width − 1 tokens before them; zeros where there are none.
       runs: a number that changes where a segment ends; tokens of another run, and the tail, are not read.
