@@ -68,6 +68,10 @@ class Composed(Attention):
     """The convolution, if there is one."""
     return next((part for part in self.before if isinstance(part, Conv)), None)
 
+  @property
+  def _adds_values(self) -> bool:
+    return any(isinstance(part, Skip) for part in self.after)
+
   def claims(self) -> Claims:
     """The mechanism's promises, less those that the parts break."""
     claims, parts = self.mechanism.claims(), self.before + self.after
@@ -104,7 +108,7 @@ class Composed(Attention):
     q, k, v = self._prepared(params, (q, k, v), tails, runs, hidden)
     q, k = self._rotated(q, positions), self._rotated(k, source)
     output = self.mechanism.with_aux(params["mechanism"], q, k, v, call)
-    if mask.q_valid is not None:
+    if mask.q_valid is not None and self._adds_values:
       hidden = ~mask.q_valid if hidden is None else hidden | ~mask.q_valid
     return output._replace(out=self._finished(params, output.out, call.x, v, hidden))
 
@@ -167,7 +171,7 @@ class Composed(Attention):
   def _finished(self, params: Params, out: Array, x: Any, v: Any, hidden: Any) -> Float[Array, "B T N V"]:
     """The output behind the parts that stand there; a token that is hidden adds no value of its own."""
     dtype, out = out.dtype, out.astype(logits_dtype(out))
-    if hidden is not None and any(isinstance(part, Skip) for part in self.after):
+    if hidden is not None and self._adds_values:
       v = jnp.where(hidden[:, :, None, None], 0.0, v)
     for part in self.after:
       out = part(params.get(_name(part), {}), out, x, v)
