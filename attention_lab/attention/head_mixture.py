@@ -1,6 +1,7 @@
 """A mixture by head: some heads of a layer use one variant, the others another (`2*local(window=64)+6*linear`)."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +95,9 @@ class HeadMixture(Attention):
       return part.extend(params[str(i)], state[str(i)], q, k, v, **demands)
 
     states, outs = zip(*self._each(extend, q, k, v), strict=True)
-    return {str(i): new for i, new in enumerate(states)}, jnp.concatenate(outs, axis=2)
+    lost = [jnp.any(jnp.isnan(out), axis=(2, 3), keepdims=True) for out in outs]  # beyond the cache of one of them
+    out = jnp.where(functools.reduce(jnp.logical_or, lost), jnp.nan, jnp.concatenate(outs, axis=2))
+    return {str(i): new for i, new in enumerate(states)}, out
 
   def _each(self, call: Callable, *arrays: Any) -> list[Any]:
     """The results of calling every part with its heads of q, k and v."""

@@ -27,6 +27,7 @@ SPECS = (
   "conv(3)>softmax",
   "conv(width=3, activation='none')>linear(chunk=4)",
   "conv(3)>local(window=3)>skip",
+  "conv(3)>(linear(chunk=4)+softmax)>norm>gate",
   "qk_norm>softmax>gate(activation='sigmoid', per='head')",
   "published(ssd(chunk=4))",
   "published(delta_rule(chunk=4))",
